@@ -1,0 +1,131 @@
+# Everything a person does in this checkout. `make run` and `make test` each set up what they need, from nothing but
+# make and Python 3.11+; written for GNU make 3.81 (macOS) and a POSIX shell, and for a path with spaces in it.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# The first Python that is new enough, unless one is named: make run PYTHON=python3.12
+PYTHON = $(or $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; \
+	done),python3)
+
+# Set-up is done when a file exists whose name is a checksum of all it depends on: the locks, the packaging and the
+# place (an environment cannot be moved). A changed lock has another name and is installed; nothing else is repeated.
+checksum = $(shell { pwd -P; cat pyproject.toml $(1); } | cksum | tr ' ' '-')
+RUNTIME := $(VENV)/.ready-run-$(call checksum,requirements.lock)
+DEV := $(VENV)/.ready-test-$(call checksum,requirements.lock requirements-dev.lock)
+
+# Set up anew, whatever the name says: after an installation that was interrupted, when the environment's Python is gone,
+# and when a Python is named and is not the environment's.
+BUSY := $(VENV)/.busy
+version = $(shell $(1) -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null || echo gone)
+ifneq ($(wildcard $(BUSY)),)
+ifneq ($(shell kill -0 "$$(cat $(BUSY))" 2>/dev/null || echo dead),)
+$(RUNTIME): again
+endif
+endif
+ifneq ($(wildcard $(VENV)/.place),)
+ifeq ($(call version,$(PY)),gone)
+$(RUNTIME): again
+else ifneq ($(filter command environment,$(origin PYTHON)),)
+ifneq ($(call version,$(PYTHON)),$(call version,$(PY)))
+$(RUNTIME): again
+endif
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test ui drill check lint types fmt lock clean sample again
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+# Each risk's share of the customers: the first thing one asks such a table.
+QUESTION = SELECT churn_risk, count(*) AS customers, round(avg(health_score), 1) AS avg_health, \
+	round(sum(mrr), 2) AS mrr FROM merged_profiles GROUP BY churn_risk ORDER BY avg_health
+
+run: $(RUNTIME) sample ## set up, make sample data if there is none, run the pipeline, show its result
+	@$(VENV)/bin/etl-assets run
+	@echo
+	@echo 'etl-assets query "$(QUESTION)"'
+	@$(VENV)/bin/etl-assets query "$(QUESTION)"
+
+ui: $(RUNTIME) sample ## serve the Dagster UI on this machine
+	@$(VENV)/bin/etl-assets ui
+
+drill: $(RUNTIME) ## break shards on purpose and watch them recover
+	@$(VENV)/bin/etl-assets drill
+
+# Only where nothing is: exports of one's own, in data/sources or where ETL_SOURCES says, are left alone.
+sample: $(RUNTIME)
+	@if [ -z "$$ETL_SOURCES" ] && [ -z "$$(ls -A data/sources 2>/dev/null)" ]; then \
+		$(VENV)/bin/etl-assets generate --rows 100000 --seed 42 --dirty 0.02 --out data/sources; \
+	fi
+
+test: $(DEV) ## run the tests (make test ARGS="-k merge" for some of them)
+	$(PY) -m pytest $(ARGS)
+
+check: lint types test ## formatting, lint, types and tests
+
+lint: $(DEV) ## check formatting and lint
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+types: $(DEV) ## check types
+	$(PY) -m mypy
+
+fmt: $(DEV) ## format the code and mend what lint can mend
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+# Without --no-strip-extras pip refuses the result; index addresses are left out, so that it installs from any mirror.
+COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras $(if $(UPGRADE),--upgrade)
+
+lock: $(DEV) ## remake both lock files from pyproject.toml (make lock UPGRADE=1 for the newest releases)
+	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove the environment, caches and build artefacts; data and the run history stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+PIP = $(PY) -m pip --disable-pip-version-check --no-input --quiet
+
+# .busy holds the number of the process that installs. While it lives, another terminal's make waits for it; when it is
+# dead, it was interrupted and what it left is not trusted. An environment made by hand is kept and added to.
+busy = [ -f $(BUSY) ] && kill -0 "$$(cat $(BUSY))" 2>/dev/null
+wait = if $(busy); then \
+	echo "Process $$(cat $(BUSY)) is setting up $(VENV); waiting. If it is no make: rm $(BUSY)"; fi; \
+	while $(busy); do sleep 1; done
+
+$(RUNTIME):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "etl_assets needs Python 3.11 or newer. '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)" >&2; \
+		echo "Name another one: make $(or $(firstword $(MAKECMDGOALS)),run) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make a virtual environment: it has no venv or ensurepip module." >&2; \
+		echo "On Debian and Ubuntu they come with: apt-get install python3-venv" >&2; exit 1; }
+	@$(wait); if [ -z '$(filter again,$^)' ] && [ -f '$@' ]; then exit 0; fi; \
+	if [ -n '$(filter again,$^)' ] || [ -f $(BUSY) ] \
+		|| ! $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { [ -f $(VENV)/.place ] && [ "$$(cat $(VENV)/.place)" != "$$(pwd -P)" ]; }; then rm -rf $(VENV); fi; \
+	mkdir -p $(VENV) && echo $$$$ >$(BUSY) && rm -f $(VENV)/.ready-* || exit 1; \
+	if [ -x $(PY) ]; then \
+		echo "Bringing $(VENV) up to date with requirements.lock."; \
+	else \
+		echo "Setting up $(VENV) with $$($(PYTHON) --version): once, about half a minute."; \
+		$(PYTHON) -m venv $(VENV) || exit 1; \
+	fi; \
+	$(PIP) install --require-hashes -r requirements.lock && \
+	$(PIP) install --no-index --no-deps --no-build-isolation --editable . && \
+	pwd -P >$(VENV)/.place && touch '$@' && rm -f $(BUSY)
+
+$(DEV): $(RUNTIME)
+	@$(wait); if [ -f '$@' ]; then exit 0; fi; \
+	echo "Installing the test tools of requirements-dev.lock."; \
+	echo $$$$ >$(BUSY) && \
+	$(PIP) install --require-hashes -r requirements-dev.lock && \
+	touch '$@' && rm -f $(BUSY)
+
+again:

@@ -1,0 +1,1 @@
+"""What Dagster shows: thin assets over the engine, one module each."""

@@ -1,0 +1,1 @@
+"""The `etl-assets` command: one subcommand a module, wired together in `main`."""

@@ -1,0 +1,118 @@
+"""The record of every attempt at a shard: one small JSON file each, written at its start and rewritten at its end.
+
+An attempt that never wrote its end was killed. A file an attempt needs no lock, survives the process, and reaches the
+warehouse as `shard_attempts` with the next merge.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from etl_assets.engine import storage
+from etl_assets.engine.storage import Home
+
+# Attempts kept a shard; older ones are swept.
+MAX_KEPT = 100
+MAX_ERROR_CHARS = 2000
+
+
+class Status(StrEnum):
+    """How an attempt ended; `running` is not an end and never reaches the warehouse."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    KILLED = "killed"
+    CANCELLED = "cancelled"
+    REUSED = "reused"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt; times are ISO 8601 in UTC, `elapsed_ms` and what follows is null until (and unless) it ended."""
+
+    shard_id: str
+    run_id: str
+    attempt: int
+    status: Status
+    started_at: str
+    ended_at: str | None
+    elapsed_ms: int | None
+    record_count: int | None
+    error: str | None
+    host: str
+    pid: int
+    process_start: str
+
+
+def start(home: Home, shard_id: str, run_id: str, attempt: int) -> Attempt:
+    """Note that an attempt begins."""
+    begun = Attempt(
+        shard_id,
+        run_id,
+        attempt,
+        Status.RUNNING,
+        datetime.now(UTC).isoformat(),
+        None,
+        None,
+        None,
+        None,
+        *storage.this_process(),
+    )
+    folder = storage.ensure_directory(home.attempts / shard_id)
+    storage.sweep(folder)
+    for path in storage.list_files(folder, ".json")[: -MAX_KEPT + 1]:
+        storage.remove(path)
+    storage.publish_json(_path(home, begun), asdict(begun))
+    return begun
+
+
+def finish(
+    home: Home, begun: Attempt, status: Status, *, record_count: int | None = None, error: str | None = None
+) -> Attempt:
+    """Note how the attempt ended."""
+    now = datetime.now(UTC)
+    elapsed = now - datetime.fromisoformat(begun.started_at)
+    ended = replace(
+        begun,
+        status=status,
+        ended_at=now.isoformat(),
+        elapsed_ms=round(elapsed.total_seconds() * 1000),
+        record_count=record_count,
+        error=error[:MAX_ERROR_CHARS] if error else None,
+    )
+    storage.publish_json(_path(home, ended), asdict(ended))
+    return ended
+
+
+def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
+    """Every known attempt at these shards, oldest first; those whose process died without a word are `killed`."""
+    by_shard: dict[str, list[Attempt]] = defaultdict(list)
+    for shard_id in shard_ids:
+        for path in storage.list_files(home.attempts / shard_id, ".json"):
+            document = storage.read_json(path)
+            if document is not None:
+                by_shard[shard_id].append(Attempt(**{**document, "status": Status(document["status"])}))
+    return [
+        _judged(attempt, is_last=number == len(attempts) - 1)
+        for attempts in by_shard.values()
+        for number, attempt in enumerate(attempts)
+    ]
+
+
+def _judged(attempt: Attempt, *, is_last: bool) -> Attempt:
+    if attempt.status is not Status.RUNNING:
+        return attempt
+    alive = storage.process_is_alive(attempt.host, attempt.pid, attempt.process_start)
+    if alive is None:
+        # Another host's process cannot be asked; that the shard was attempted again tells that this one is gone.
+        alive = is_last
+    return attempt if alive else replace(attempt, status=Status.KILLED, error="the process was killed or lost")
+
+
+def _path(home: Home, attempt: Attempt) -> Path:
+    moment = attempt.started_at.replace(":", "").replace("+0000", "Z")
+    return home.attempts / attempt.shard_id / f"{moment}-{attempt.run_id[:8]}-{attempt.attempt}.json"

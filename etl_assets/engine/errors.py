@@ -1,0 +1,32 @@
+"""The errors the engine raises on purpose, each with the message a person reads.
+
+Which of them is retried is not decided here: `etl_assets.retry` holds that table.
+"""
+
+
+class EtlError(Exception):
+    """Base of every error this package raises on purpose; its text names the thing, the finding and the mend."""
+
+
+class ConfigError(EtlError):
+    """A setting, an option or the state of `ETL_HOME` makes the request impossible (exit code 2)."""
+
+
+class InputError(EtlError):
+    """An export is missing, unreadable or breaks the contract as a whole (exit code 2)."""
+
+
+class RejectRatioError(EtlError):
+    """More rows of a source broke the contract than `ETL_MAX_REJECT_RATIO` allows."""
+
+
+class SourceChangedError(EtlError):
+    """An export or a staged snapshot changed while it was being read; reading it again heals this."""
+
+
+class AccountingError(EtlError):
+    """Rows in is not rows accepted plus rows quarantined, or a shard lost or gained customers: a defect, never data."""
+
+
+class ShardSetError(EtlError):
+    """The set of published shards is incomplete, stale or damaged, so no merge may be published from it."""

@@ -1,0 +1,355 @@
+"""Shard files to warehouse: admit only a complete, consistent, undamaged set, keep one record a key, publish.
+
+The merge never changes what is published until its own result is complete; a refused or failed merge leaves the last
+good warehouse in place. It opens one shard file at a time, so the number of shards costs neither memory nor handles.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from etl_assets.engine import attempts, duck, keys, shard
+from etl_assets.engine.catalog import TABLES
+from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.errors import AccountingError, ShardSetError
+from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots
+from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
+
+_DIGEST_BATCH_ROWS = 50_000
+# Files open at a time: far below any limit on open files.
+_SHARDS_A_STATEMENT = 64
+_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException, duckdb.InternalException)
+_LEVELS = ("LOW", "MEDIUM", "HIGH")
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """The published shards held against the current sources: what may be merged, and what stands in the way."""
+
+    snapshots: dict[str, Snapshot]
+    states: tuple[shard.ShardState, ...]
+    problems: dict[str, str]
+
+    @property
+    def manifests(self) -> list[shard.Manifest]:
+        """The manifests of the shards that may be merged, in shard order."""
+        good = [state.manifest for state in self.states if state.shard_id not in self.problems]
+        return [manifest for manifest in good if manifest is not None]
+
+    @property
+    def set_hash(self) -> str:
+        """Identity of this set: changes when any shard is published anew or a source's accounting changes."""
+        shards = [
+            f"{m.shard_id} {m.source_data_hash} {m.code_version} {m.content_hash} {m.run_id} {m.attempt}"
+            for m in self.manifests
+        ]
+        return keys.stable_hash("\n".join(shards + [snapshot.snapshot for snapshot in self.snapshots.values()]))
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published; `score_counts` maps `churn_risk HIGH` and the like to customers."""
+
+    record_count: int
+    digest: str
+    set_hash: str
+    is_partial: bool
+    missing_shards: tuple[str, ...]
+    duplicates_dropped: int
+    quarantined_count: int
+    score_counts: dict[str, int]
+    mean_health_score: float
+    elapsed_ms: int
+    size_bytes: int
+
+
+def inspect_shards(home: Home, shard_count: int) -> ShardSet:
+    """Hold every shard's manifest against the current sources; ConfigError when a source is not staged."""
+    snapshots = current_snapshots(home, shard_count)
+    states = tuple(shard.read_shard(home, shard_id) for shard_id in shard_keys(shard_count))
+    problems = {}
+    for state in states:
+        problem = shard.why_stale(state, shard.input_from(snapshots, state.shard_id, shard_count))
+        if problem:
+            problems[state.shard_id] = problem
+    return ShardSet(snapshots, states, problems)
+
+
+def merge_shards(
+    home: Home, shard_count: int, limits: duck.Limits, *, run_id: str, allow_partial: bool = False
+) -> Publication:
+    """Publish the warehouse from the shard files.
+
+    Raises ShardSetError, naming the shards and the repair, unless every shard is there, current and undamaged;
+    `allow_partial` leaves such shards out instead and marks the result.
+    """
+    started = time.perf_counter()
+    found = inspect_shards(home, shard_count)
+    if found.problems and not (allow_partial and found.manifests):
+        raise refusal(found.problems)
+    sweep(home.root)
+    sweep(home.scratch)
+    with (
+        scratch_directory(home) as scratch,
+        publish_file(home.warehouse) as target,
+        duck.workbench(limits, scratch, folders=[home.root]) as connection,
+    ):
+        connection.execute(f"ATTACH {duck.literal(str(target))} AS warehouse (STORAGE_VERSION '{duck.STORAGE_VERSION}')")
+        connection.execute("USE warehouse")
+        _copy_shards(connection, home, found)
+        _check_shards(connection, found)
+        duplicates_dropped = _drop_duplicates(connection)
+        digest, record_count = digest_profiles(connection)
+        _write_quarantine(connection, home, found)
+        _write_snapshots(connection, found)
+        _write_attempts(connection, home, shard_count)
+        quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
+        connection.execute(
+            "CREATE TABLE publication AS SELECT ?::TIMESTAMPTZ AS published_at, ? AS run_id, ?::BIGINT AS record_count, "
+            "? AS digest, ?::INTEGER AS shard_count, ? AS code_version, ? AS set_hash, ?::BOOLEAN AS is_partial, "
+            "?::VARCHAR[] AS missing_shards, ?::BIGINT AS duplicates_dropped",
+            [
+                datetime.now(UTC),
+                run_id,
+                record_count,
+                digest,
+                shard_count,
+                shard.code_version(),
+                found.set_hash,
+                bool(found.problems),
+                list(found.problems),
+                duplicates_dropped,
+            ],
+        )
+        _comment(connection)
+        scores, mean_health = _score_counts(connection)
+        connection.execute("CHECKPOINT warehouse")
+        connection.execute("USE memory")
+        connection.execute("DETACH warehouse")
+        if inspect_shards(home, shard_count).set_hash != found.set_hash:
+            raise ShardSetError(
+                "The set of shards changed while it was merged; the last published warehouse stays. "
+                "Materialize merged_profiles again, or run: etl-assets run"
+            )
+    return Publication(
+        record_count,
+        digest,
+        found.set_hash,
+        bool(found.problems),
+        tuple(found.problems),
+        duplicates_dropped,
+        quarantined,
+        scores,
+        mean_health,
+        round((time.perf_counter() - started) * 1000),
+        home.warehouse.stat().st_size,
+    )
+
+
+def refusal(problems: dict[str, str]) -> ShardSetError:
+    """The error that names every shard in the way and the command that repairs them."""
+    listed = "; ".join(f"{shard_id}: {problem}" for shard_id, problem in problems.items())
+    return ShardSetError(
+        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}). The last published "
+        f"warehouse stays as it is. Repair: etl-assets run --shards {','.join(problems)}, or materialize "
+        "these partitions of shard_profiles in the UI and then merged_profiles."
+    )
+
+
+def read_publication(home: Home) -> dict[str, object] | None:
+    """The `publication` row of the warehouse; None when nothing is published or it cannot be read."""
+    if not home.warehouse.exists():
+        return None
+    try:
+        with contextlib.closing(shard.open_read_only(home.warehouse)) as connection:
+            cursor = connection.execute("SELECT * FROM publication")
+            names = [column[0] for column in cursor.description or []]
+            row = cursor.fetchone()
+    except (duckdb.Error, OSError):
+        return None
+    return dict(zip(names, row, strict=True)) if row else None
+
+
+def digest_profiles(connection: duckdb.DuckDBPyConnection, table: str = "merged_profiles") -> tuple[str, int]:
+    """xxh3_128 over the rows in customer_id order, and their number; what shard a customer is in does not matter.
+
+    The idempotency key stands for the source columns, of which it is a 128-bit hash; the derived columns stand for
+    themselves.
+    """
+    cursor = connection.execute(
+        f"SELECT to_json([idempotency_key, email, health_score::VARCHAR, churn_risk, expansion_potential, "
+        f"array_to_string(sources, ',')])::VARCHAR FROM {table} ORDER BY customer_id"
+    )
+    digest, record_count = keys.RowDigest(), 0
+    for rows in _batches(cursor):
+        record_count += len(rows)
+        digest.add(row[0] for row in rows)
+    return digest.hexdigest(), record_count
+
+
+def _batches(cursor: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[str]]]:
+    while rows := cursor.fetchmany(_DIGEST_BATCH_ROWS):
+        yield rows
+
+
+def _copy_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
+    """Copy profiles and manifests, many shards a statement: an INSERT a shard took half as long again."""
+    manifests = found.manifests
+    for first in range(0, len(manifests), _SHARDS_A_STATEMENT):
+        batch = manifests[first : first + _SHARDS_A_STATEMENT]
+        for manifest in batch:
+            _attach_shard(connection, home, manifest)
+        for table, part in (("merged_profiles", "profiles"), ("shard_manifest", "manifest")):
+            verb = f"INSERT INTO {table}" if first else f"CREATE TABLE {table} AS"
+            parts = " UNION ALL ".join(f"SELECT * FROM {manifest.shard_id}.{part}" for manifest in batch)
+            try:
+                connection.execute(f"{verb} {parts}")
+            except _DAMAGE as error:
+                raise refusal(_damaged_among(home, batch) or {"one of the shards": str(error)}) from error
+        for manifest in batch:
+            connection.execute(f"DETACH {manifest.shard_id}")
+
+
+def _attach_shard(connection: duckdb.DuckDBPyConnection, home: Home, manifest: shard.Manifest) -> None:
+    """Open a shard's file and make sure that it still is the one that was inspected."""
+    path = duck.literal(str(home.shard_file(manifest.shard_id)))
+    try:
+        connection.execute(f"ATTACH {path} AS {manifest.shard_id} (READ_ONLY)")
+        run = connection.execute(f"SELECT run_id, attempt, content_hash FROM {manifest.shard_id}.manifest").fetchone()
+    except _DAMAGE as error:
+        raise refusal({manifest.shard_id: f"damaged ({str(error).splitlines()[0]})"}) from error
+    if run != (manifest.run_id, manifest.attempt, manifest.content_hash):
+        raise refusal({manifest.shard_id: "published anew during the merge"})
+
+
+def _damaged_among(home: Home, manifests: list[shard.Manifest]) -> dict[str, str]:
+    problems = {manifest.shard_id: shard.verify_shard(home, manifest) for manifest in manifests}
+    return {shard_id: problem for shard_id, problem in problems.items() if problem}
+
+
+def _check_shards(connection: duckdb.DuckDBPyConnection, found: ShardSet) -> None:
+    """What was copied must be what the manifests promise."""
+    columns = [row[0] for row in connection.execute("DESCRIBE merged_profiles").fetchall()]
+    rows = connection.execute(
+        f"SELECT shard_id, {content_hash_sql(columns)} FROM merged_profiles GROUP BY shard_id"
+    ).fetchall()
+    copied = dict(rows)
+    damaged = {
+        manifest.shard_id: "damaged (its content is not what its manifest says)"
+        for manifest in found.manifests
+        if manifest.record_count and copied.get(manifest.shard_id) != manifest.content_hash
+    }
+    if damaged:
+        raise refusal(damaged)
+
+
+def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> int:
+    """Keep one record a customer and with it one a key (a key names its customer); routing makes this a no-op."""
+    dropped = duck.scalar(connection, "SELECT count(*) - count(DISTINCT customer_id) FROM merged_profiles")
+    assert isinstance(dropped, int)
+    if dropped:
+        connection.execute(
+            """
+            DELETE FROM merged_profiles WHERE rowid IN (
+                SELECT rowid FROM merged_profiles
+                QUALIFY row_number() OVER (PARTITION BY customer_id ORDER BY idempotency_key, shard_id, rowid) > 1
+            )"""
+        )
+    return dropped
+
+
+def _write_quarantine(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
+    paths = [str(home.snapshot(name, snapshot.snapshot) / "quarantine.parquet") for name, snapshot in found.snapshots.items()]
+    connection.execute(
+        "CREATE TABLE quarantine AS SELECT source, file, line_number, customer_id, raw_text, reason "
+        f"FROM read_parquet([{', '.join(duck.literal(path) for path in paths)}])"
+    )
+
+
+def _write_snapshots(connection: duckdb.DuckDBPyConnection, found: ShardSet) -> None:
+    connection.execute(
+        """
+        CREATE TABLE source_snapshots (
+            source VARCHAR, snapshot VARCHAR, files VARCHAR[], rows_in BIGINT, rows_accepted BIGINT,
+            rows_quarantined BIGINT, data_hash VARCHAR, size_bytes BIGINT, extra_columns VARCHAR[]
+        )"""
+    )
+    for snapshot in found.snapshots.values():
+        connection.execute(
+            "INSERT INTO source_snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                snapshot.source,
+                snapshot.snapshot,
+                list(snapshot.files),
+                snapshot.rows_in,
+                snapshot.rows_accepted,
+                snapshot.rows_quarantined,
+                snapshot.data_hash,
+                snapshot.size_bytes,
+                list(snapshot.extra_columns),
+            ],
+        )
+
+
+def _write_attempts(connection: duckdb.DuckDBPyConnection, home: Home, shard_count: int) -> None:
+    known = [
+        attempt
+        for attempt in attempts.read_attempts(home, shard_keys(shard_count))
+        if attempt.status is not attempts.Status.RUNNING
+    ]
+    rows = [
+        [a.shard_id, a.run_id, a.attempt, a.status, a.started_at, a.ended_at, a.elapsed_ms, a.record_count, a.error]
+        for a in known
+    ]
+    connection.execute(
+        "CREATE TABLE shard_attempts (shard_id VARCHAR, run_id VARCHAR, attempt INTEGER, status VARCHAR, "
+        "started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, elapsed_ms BIGINT, record_count BIGINT, error VARCHAR)"
+    )
+    columns = zip(*rows, strict=True) if rows else [()] * 9
+    types = ("VARCHAR", "VARCHAR", "INTEGER", "VARCHAR", "TIMESTAMPTZ", "TIMESTAMPTZ", "BIGINT", "BIGINT", "VARCHAR")
+    unnested = ", ".join(f"unnest(?::{kind}[])" for kind in types)
+    connection.execute(f"INSERT INTO shard_attempts SELECT {unnested}", [list(column) for column in columns])
+
+
+def _check_accounts(connection: duckdb.DuckDBPyConnection, found: ShardSet, record_count: int) -> int:
+    """Merged customers = sum over shards, and the quarantine holds what the sources say; returns its row count."""
+    expected = sum(manifest.record_count for manifest in found.manifests)
+    quarantined = duck.scalar(connection, "SELECT count(*) FROM quarantine")
+    promised = sum(snapshot.rows_quarantined for snapshot in found.snapshots.values())
+    if record_count != expected or quarantined != promised:
+        raise AccountingError(
+            f"The merge holds {record_count} records, the shards {expected}; {quarantined} quarantined rows, the sources "
+            f"say {promised}. Nothing was published."
+        )
+    return promised
+
+
+def _score_counts(connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], float]:
+    counts: dict[str, int] = {}
+    for column in ("churn_risk", "expansion_potential"):
+        rows = dict(connection.execute(f"SELECT {column}, count(*) FROM merged_profiles GROUP BY 1").fetchall())
+        counts |= {f"{column} {level}": rows.get(level, 0) for level in _LEVELS}
+    mean = duck.scalar(connection, "SELECT coalesce(round(avg(health_score), 2), 0) FROM merged_profiles")
+    assert isinstance(mean, float)
+    return counts, mean
+
+
+def _comment(connection: duckdb.DuckDBPyConnection) -> None:
+    for table, (meaning, columns) in TABLES.items():
+        connection.execute(f"COMMENT ON TABLE {table} IS {duck.literal(meaning)}")
+        present = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+        for column in present & columns.keys():
+            connection.execute(f"COMMENT ON COLUMN {table}.{column} IS {duck.literal(columns[column])}")
+
+
+def preview(path: Path, table: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Column names and the first rows of a published table, in customer order."""
+    with contextlib.closing(shard.open_read_only(path)) as connection:
+        cursor = connection.execute(f"SELECT * FROM {table} ORDER BY customer_id LIMIT {limit}")
+        return [column[0] for column in cursor.description or []], cursor.fetchall()

@@ -1,0 +1,25 @@
+"""Which shard a customer belongs to, and what shards are called.
+
+The route depends on the id's bytes and the shard count alone, so every source, machine and run agrees on it. It is
+pinned by golden vectors: changing it moves customers between shards and makes every published shard stale.
+"""
+
+import xxhash
+
+MAX_SHARDS = 1000
+
+
+def route(customer_id: str, shard_count: int) -> int:
+    """The number, 0 ≤ n < `shard_count`, of the shard that holds this customer: xxh3_64 of the UTF-8 bytes, modulo."""
+    return xxhash.xxh3_64_intdigest(customer_id.encode()) % shard_count
+
+
+def shard_key(number: int, shard_count: int) -> str:
+    """`shard_03`; three digits when there are more than 100 shards, so that names sort as numbers do."""
+    width = 2 if shard_count <= 100 else 3
+    return f"shard_{number:0{width}d}"
+
+
+def shard_keys(shard_count: int) -> list[str]:
+    """All shard names, in number order."""
+    return [shard_key(number, shard_count) for number in range(shard_count)]

@@ -1,0 +1,302 @@
+"""Slices to a published shard: join, score, key, validate, publish `shards/shard_NN.duckdb`.
+
+A shard file holds `profiles` and a one-row `manifest` that says exactly what it was made from. Same shard, same
+source_data_hash, same code version: same records; so such a shard, if its file verifies, need not be built again.
+"""
+
+import contextlib
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from etl_assets.engine import duck, keys
+from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.errors import AccountingError, SourceChangedError
+from etl_assets.engine.fingerprint import code_fingerprint
+from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots, staging_version
+from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
+
+_MACROS = (
+    "strip",
+    "normalise_word",
+    "points_to_level",
+    "health_score",
+    "churn_risk",
+    "expansion_potential",
+)
+
+
+@dataclass(frozen=True)
+class ShardInput:
+    """Everything a shard is made from, fixed once at its start, so that it never mixes two snapshots."""
+
+    shard_id: str
+    shard_count: int
+    snapshots: dict[str, str]
+    source_data_hash: str
+    slice_counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The one row that a shard file says of itself."""
+
+    shard_id: str
+    shard_count: int
+    source_snapshots: str
+    source_data_hash: str
+    code_version: str
+    record_count: int
+    content_hash: str
+    run_id: str
+    attempt: int
+    started_at: datetime
+    ended_at: datetime
+    elapsed_ms: int
+    read_ms: int
+    write_ms: int
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """A shard as it lies on disk: `manifest` is None when there is no file or it cannot be read; `problem` says why."""
+
+    shard_id: str
+    manifest: Manifest | None
+    problem: str | None
+
+
+@cache
+def code_version() -> str:
+    """The version of the code and SQL that decide a shard's records; changing a score changes it."""
+    modules = ("contract", "keys", "routing", "shard")
+    return code_fingerprint(modules, (*_MACROS, "profiles"))
+
+
+def shard_input(home: Home, shard_id: str, shard_count: int) -> ShardInput:
+    """What the shard is to be built from now; ConfigError when a source is not staged."""
+    return input_from(current_snapshots(home, shard_count), shard_id, shard_count)
+
+
+def input_from(snapshots: dict[str, Snapshot], shard_id: str, shard_count: int) -> ShardInput:
+    """What the shard is to be built from, given the sources' snapshots."""
+    slices = {name: snapshot.slice_of(shard_id) for name, snapshot in snapshots.items()}
+    content = ";".join(f"{name}={part.content_hash}" for name, part in slices.items())
+    return ShardInput(
+        shard_id,
+        shard_count,
+        {name: snapshot.snapshot for name, snapshot in snapshots.items()},
+        # By the slices' content, not the snapshot: a change elsewhere in the files leaves this shard as it is.
+        keys.stable_hash(f"{staging_version()};{content}"),
+        {name: part.record_count for name, part in slices.items()},
+    )
+
+
+def build_shard(
+    home: Home, given: ShardInput, limits: duck.Limits, *, run_id: str, attempt: int
+) -> Manifest:
+    """Build, validate and publish one shard.
+
+    Raises SourceChangedError when its slices are no longer the current ones (a newer attempt may have published already),
+    AccountingError when a customer would be lost or doubled, duckdb.Error and OSError from the machine.
+    """
+    started_at, started = datetime.now(UTC), time.perf_counter()
+    sweep(home.shards)
+    sweep(home.scratch)
+    with (
+        scratch_directory(home) as scratch,
+        publish_file(home.shard_file(given.shard_id)) as target,
+        duck.workbench(limits, scratch, folders=[home.staged, home.shards]) as connection,
+    ):
+        connection.execute(f"ATTACH {duck.literal(str(target))} AS shard (STORAGE_VERSION '{duck.STORAGE_VERSION}')")
+        duck.add_hashing(connection)
+        duck.add_macros(connection, _MACROS)
+        _open_slices(connection, home, given)
+        read_ms = _elapsed_ms(started)
+        connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(given.shard_id)}")
+        write_ms = _elapsed_ms(started) - read_ms
+        record_count = _validate(connection, given)
+        content_hash = _content_hash(connection)
+        manifest = Manifest(
+            given.shard_id,
+            given.shard_count,
+            json.dumps(given.snapshots),
+            given.source_data_hash,
+            code_version(),
+            record_count,
+            content_hash,
+            run_id,
+            attempt,
+            started_at,
+            datetime.now(UTC),
+            _elapsed_ms(started),
+            read_ms,
+            write_ms,
+        )
+        _write_manifest(connection, manifest)
+        connection.execute("CHECKPOINT shard")
+        connection.execute("DETACH shard")
+        if shard_input(home, given.shard_id, given.shard_count) != given:
+            raise SourceChangedError(
+                f"The sources of {given.shard_id} were staged anew while it was built; it is not published. "
+                "The next attempt reads the new snapshot."
+            )
+    return manifest
+
+
+def read_shard(home: Home, shard_id: str) -> ShardState:
+    """Read a published shard's manifest; a file that cannot be read is a problem to report, not an error."""
+    path = home.shard_file(shard_id)
+    if not path.exists():
+        return ShardState(shard_id, None, "missing")
+    try:
+        with contextlib.closing(open_read_only(path)) as connection:
+            names = ", ".join(field.name for field in fields(Manifest))
+            row = connection.execute(f"SELECT {names} FROM manifest").fetchone()
+    except (duckdb.Error, OSError) as error:
+        return ShardState(shard_id, None, f"damaged ({_first_line(error)})")
+    if row is None:
+        return ShardState(shard_id, None, "damaged (no manifest)")
+    return ShardState(shard_id, Manifest(*row), None)
+
+
+def why_stale(state: ShardState, given: ShardInput) -> str | None:
+    """Why this shard may not be merged or reused for these sources; None when it may."""
+    if state.manifest is None:
+        return state.problem
+    manifest = state.manifest
+    if manifest.shard_count != given.shard_count:
+        return f"built for {manifest.shard_count} shards, not {given.shard_count}"
+    if manifest.shard_id != given.shard_id:
+        return f"holds {manifest.shard_id}"
+    if manifest.code_version != code_version():
+        return "built by another code version"
+    if manifest.source_data_hash != given.source_data_hash:
+        return "built from other source data"
+    return None
+
+
+def verify_shard(home: Home, manifest: Manifest) -> str | None:
+    """Read the whole file and compare it with what its manifest says; returns what is wrong, or None."""
+    try:
+        with contextlib.closing(open_read_only(home.shard_file(manifest.shard_id))) as connection:
+            content_hash = duck.scalar(connection, f"SELECT {_profile_hash_sql(connection, 'profiles')} FROM profiles")
+    except (duckdb.Error, OSError) as error:
+        return f"damaged ({_first_line(error)})"
+    return None if content_hash == manifest.content_hash else "damaged (its content is not what its manifest says)"
+
+
+def open_read_only(path: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to a published file, through an in-memory one.
+
+    Deliberately not duckdb.connect(path): within one process that would return an older instance of the same path that
+    someone still holds open, from before the file was swapped.
+    """
+    connection = duckdb.connect()
+    try:
+        connection.execute(f"ATTACH {duck.literal(str(path))} AS opened (READ_ONLY)")
+        connection.execute("USE opened")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_slices(connection: duckdb.DuckDBPyConnection, home: Home, given: ShardInput) -> None:
+    """One view a source, with `source_name` set on every row so that presence can be told after the joins."""
+    for source in SOURCES:
+        path = home.snapshot(source.name, given.snapshots[source.name]) / f"{given.shard_id}.parquet"
+        columns = ", ".join(source.required)
+        connection.execute(
+            f"CREATE TEMP VIEW {source.name} AS SELECT '{source.name}' AS source_name, {columns} "
+            f"FROM read_parquet({duck.literal(str(path))})"
+        )
+
+
+def _profiles_sql(shard_id: str) -> str:
+    first, *others = [source.name for source in SOURCES]
+    joins = first + "".join(f"\nFULL JOIN {name} USING (customer_id)" for name in others)
+    names = ", ".join(f"{source.name}.source_name" for source in SOURCES)
+    return (
+        duck.sql("profiles")
+        .replace("{joined_sources}", joins)
+        .replace("{source_encoding}", keys.encoding_sql(SOURCES))
+        .replace("{source_names}", f"list_filter([{names}], lambda name: name IS NOT NULL)")
+        .replace("{shard_id}", duck.literal(shard_id))
+    )
+
+
+def _validate(connection: duckdb.DuckDBPyConnection, given: ShardInput) -> int:
+    """Check the shard before anyone can see it; returns its record count."""
+    presence = ", ".join(f"count(*) FILTER (list_contains(sources, '{source.name}'))" for source in SOURCES)
+    row = connection.execute(
+        f"""
+        SELECT count(*), count(DISTINCT customer_id), count(DISTINCT idempotency_key),
+            count(*) FILTER (health_score NOT BETWEEN 0 AND 100 OR churn_risk NOT IN ('LOW', 'MEDIUM', 'HIGH')
+                OR expansion_potential NOT IN ('LOW', 'MEDIUM', 'HIGH') OR health_score IS NULL
+                OR churn_risk IS NULL OR expansion_potential IS NULL),
+            {presence}
+        FROM shard.profiles"""
+    ).fetchone()
+    assert row is not None
+    record_count, customers, idempotency_keys, bad_scores, *present = row
+    expected = [given.slice_counts[source.name] for source in SOURCES]
+    if record_count != customers or record_count != idempotency_keys or present != expected:
+        raise AccountingError(
+            f"{given.shard_id}: {record_count} profiles for {customers} customers and {idempotency_keys} keys, source "
+            f"rows joined {present}, staged {expected}. Nothing was published."
+        )
+    if bad_scores:
+        raise AccountingError(
+            f"{given.shard_id}: {bad_scores} profiles have a score out of range (0 to 100; LOW, MEDIUM, HIGH). Nothing was "
+            "published. Check the macros in etl_assets/engine/sql/."
+        )
+    return int(record_count)
+
+
+def _content_hash(connection: duckdb.DuckDBPyConnection) -> str:
+    return str(duck.scalar(connection, f"SELECT {_profile_hash_sql(connection, 'shard.profiles')} FROM shard.profiles"))
+
+
+def _profile_hash_sql(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    columns = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]
+    return content_hash_sql(columns)
+
+
+def _write_manifest(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
+    connection.execute(
+        """
+        CREATE TABLE shard.manifest (
+            shard_id VARCHAR, shard_count INTEGER, source_snapshots VARCHAR, source_data_hash VARCHAR,
+            code_version VARCHAR, record_count BIGINT, content_hash VARCHAR, run_id VARCHAR, attempt INTEGER,
+            started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, elapsed_ms BIGINT, read_ms BIGINT, write_ms BIGINT
+        )"""
+    )
+    values = asdict(manifest)
+    marks = ", ".join("?" for _ in values)
+    connection.execute(f"INSERT INTO shard.manifest VALUES ({marks})", list(values.values()))
+
+
+def _elapsed_ms(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The numbers of a manifest, for metadata."""
+    return {
+        "record_count": manifest.record_count,
+        "elapsed_ms": manifest.elapsed_ms,
+        "read_ms": manifest.read_ms,
+        "write_ms": manifest.write_ms,
+        "attempt": manifest.attempt,
+    }

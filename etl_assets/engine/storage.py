@@ -1,0 +1,239 @@
+"""The only room that knows files: where things lie under `ETL_HOME`, and how they are published and swept.
+
+A published file or folder is complete or not there. It is built under a temporary name in the same folder (so the
+swap is one rename on one file system), synced, and renamed; the folder is synced after it. A temporary name carries
+host and process, so a leftover of a killed process can be told from a file that is being written now.
+
+Local file systems only, on purpose: an object store behind a URI would replace this module and no other.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".tmp-"
+# A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
+FOREIGN_LEFTOVER_S = 24 * 3600.0
+# DuckDB's own companion of a database being written.
+_WAL_SUFFIX = ".wal"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The layout of `ETL_HOME`."""
+
+    root: Path
+
+    @property
+    def staged(self) -> Path:
+        """Snapshots of the sources: `<source>/<snapshot>/shard_NN.parquet`."""
+        return self.root / "staged"
+
+    @property
+    def shards(self) -> Path:
+        """Published shard files."""
+        return self.root / "shards"
+
+    @property
+    def attempts(self) -> Path:
+        """One small JSON file for each attempt at a shard."""
+        return self.root / "attempts"
+
+    @property
+    def warehouse(self) -> Path:
+        """The published result."""
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def scratch(self) -> Path:
+        """Where DuckDB may spill; swept like any leftover."""
+        return self.root / "scratch"
+
+    def shard_file(self, shard_id: str) -> Path:
+        """The published file of one shard."""
+        return self.shards / f"{shard_id}.duckdb"
+
+    def source_pointer(self, source: str) -> Path:
+        """The file that names the current snapshot of a source."""
+        return self.staged / source / "current.json"
+
+    def snapshot(self, source: str, snapshot: str) -> Path:
+        """The folder of one snapshot."""
+        return self.staged / source / snapshot
+
+
+def ensure_directory(path: Path) -> Path:
+    """Make the folder and its parents; OSError names the path when it cannot be made."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def publish_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; when the block succeeds, sync it and swap it in, else remove it.
+
+    Readers that hold the old file keep reading the old data; every later open sees the new file.
+    """
+    ensure_directory(target.parent)
+    temporary = temporary_path(target)
+    try:
+        yield temporary
+        _sync(temporary)
+        # A leftover write-ahead log of the old file would make every later open of the new one fail.
+        target.with_name(target.name + _WAL_SUFFIX).unlink(missing_ok=True)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    finally:
+        remove(temporary)
+        remove(temporary.with_name(temporary.name + _WAL_SUFFIX))
+
+
+@contextlib.contextmanager
+def publish_directory(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`; when the block succeeds, sync and rename it.
+
+    For immutable, content-addressed folders: when another process published the same name first, its copy stays.
+    """
+    ensure_directory(target.parent)
+    temporary = temporary_path(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in sorted(temporary.rglob("*"), reverse=True):
+            _sync(path)
+        _sync(temporary)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        _sync(target.parent)
+    finally:
+        remove(temporary)
+
+
+@contextlib.contextmanager
+def scratch_directory(home: Home) -> Iterator[Path]:
+    """A private folder for spilling and intermediate files, removed afterwards; leftovers of the killed are swept."""
+    ensure_directory(home.scratch)
+    path = temporary_path(home.scratch / "work")
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+def publish_json(target: Path, value: Any) -> None:
+    """Publish a small JSON document."""
+    with publish_file(target) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any | None:
+    """The document, or None when there is none (or it is not one: a reader then treats it as not there)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def list_files(folder: Path, suffix: str) -> list[Path]:
+    """The published files of a folder with this ending, in name order; none when there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.endswith(suffix) and not path.name.startswith("."))
+
+
+def this_process() -> tuple[str, int, str]:
+    """Host, pid and start of this process: what `process_is_alive` asks about later."""
+    pid = os.getpid()
+    return socket.gethostname(), pid, process_start(pid)
+
+
+def temporary_path(target: Path) -> Path:
+    """A name beside `target` that no other attempt uses and that says who is writing."""
+    owner = "-".join(str(part) for part in this_process())
+    return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{owner}-{uuid.uuid4().hex[:8]}")
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed processes left in `folder`; what a living process is writing stays. Returns what went."""
+    swept = []
+    for path in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")):
+        if not _writer_is_alive(path):
+            remove(path)
+            swept.append(path)
+    return swept
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, whichever it is, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def process_start(pid: int) -> str:
+    """An id of the process that a later process with the same pid does not share; `0` when there is none to see."""
+    try:
+        # Field 22, after the command name, which may itself hold spaces and brackets.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "0"
+
+
+def process_is_alive(host: str, pid: int, start: str) -> bool | None:
+    """Whether that very process runs; None when it is on another host and cannot be asked."""
+    if host != socket.gethostname():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return start == process_start(pid)
+
+
+def _writer_is_alive(path: Path) -> bool:
+    host, pid, start = _writer(path)
+    alive = process_is_alive(host, pid, start)
+    if alive is not None:
+        return alive
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime < FOREIGN_LEFTOVER_S
+    return False
+
+
+def _writer(path: Path) -> tuple[str, int, str]:
+    """Host, pid and process start out of a temporary name; an unreadable name belongs to nobody here."""
+    parts = path.name.removesuffix(_WAL_SUFFIX).rsplit("-", 4)
+    try:
+        # The host name may hold hyphens, the target's name may too; the host is what follows the target's last one.
+        return _host_in(parts[0] + "-" + parts[1]), int(parts[2]), parts[3]
+    except (IndexError, ValueError):
+        return "", 0, ""
+
+
+def _host_in(name: str) -> str:
+    host = socket.gethostname()
+    return host if name.endswith("-" + host) else ""
+
+
+def _sync(path: Path) -> None:
+    """Flush a file's or a folder's data to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,66 @@
+"""Which error is transient and which permanent, and how often and how soon an attempt is repeated.
+
+Transient faults (the machine, the storage, a file that changed meanwhile) are raised as they are, and the RetryPolicy
+repeats the step. Permanent ones (contract, configuration, defects) become a Failure that stops at once and says what
+to do: repeating them would only delay that message. A killed worker raises nothing; run-level retries in dagster.yaml
+cover it. The merge has no policy: it reads what is published, and a sensor asks for it again when that changes.
+"""
+
+import dagster as dg
+import duckdb
+
+from etl_assets.engine.errors import (
+    AccountingError,
+    ConfigError,
+    InputError,
+    RejectRatioError,
+    ShardSetError,
+    SourceChangedError,
+)
+
+MAX_RETRIES = 3
+FIRST_DELAY_S = 1.5
+
+# Looked up in order: the first class an error is an instance of decides. What is not listed is a defect: permanent.
+_TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
+    (SourceChangedError, True),
+    (InputError, False),
+    (ConfigError, False),
+    (RejectRatioError, False),
+    (ShardSetError, False),
+    (AccountingError, False),
+    (PermissionError, False),
+    (OSError, True),
+    (duckdb.IOException, True),
+    (duckdb.OutOfMemoryException, True),
+    (duckdb.InterruptException, True),
+    (duckdb.TransactionException, True),
+    (duckdb.SerializationException, True),
+    (duckdb.ConnectionException, True),
+    (MemoryError, True),
+    (TimeoutError, True),
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again can help."""
+    return next((transient for kind, transient in _TRANSIENT if isinstance(error, kind)), False)
+
+
+def permanent_failure(error: BaseException) -> dg.Failure:
+    """The Failure to raise `from` a permanent error: no retries, and the error's own words in the UI."""
+    return dg.Failure(
+        description=str(error) or type(error).__name__,
+        metadata={"error_class": type(error).__name__},
+        allow_retries=False,
+    )
+
+
+def shard_retry_policy(delay_s: float = FIRST_DELAY_S) -> dg.RetryPolicy:
+    """Three retries after 1.5, 4.5 and 10.5 s, each ± up to half of it, so that shards do not come back in step.
+
+    Dagster's exponential backoff is (2^n − 1) × delay; `delay_s` is a parameter because it really sleeps.
+    """
+    return dg.RetryPolicy(
+        max_retries=MAX_RETRIES, delay=delay_s, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+    )

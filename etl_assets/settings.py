@@ -1,0 +1,71 @@
+"""Environment variables to validated settings: one place, one clear error each.
+
+Values are read when asked for, not at import, so that a test or a user changes them without a trick.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.routing import MAX_SHARDS
+from etl_assets.engine.storage import Home
+
+DEFAULT_SHARDS = 10
+DEFAULT_MAX_REJECT_RATIO = 0.05
+DEFAULT_MEMORY_MB = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run of the pipeline is configured with; README's configuration table is this class."""
+
+    sources: Path
+    home: Home
+    shard_count: int
+    max_reject_ratio: float
+    workers: int
+    memory_mb: int
+
+    @property
+    def worker_memory_mb(self) -> int:
+        """DuckDB's share of memory for each of the `workers`."""
+        return max(64, self.memory_mb // self.workers)
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read `ETL_*`; ConfigError names the variable, what was expected and what was found."""
+    env = os.environ if environment is None else environment
+    return Settings(
+        sources=Path(env.get("ETL_SOURCES") or "data/sources").absolute(),
+        home=Home(Path(env.get("ETL_HOME") or "data").absolute()),
+        shard_count=_integer(env, "ETL_NUM_SHARDS", DEFAULT_SHARDS, 1, MAX_SHARDS),
+        max_reject_ratio=_ratio(env, "ETL_MAX_REJECT_RATIO", DEFAULT_MAX_REJECT_RATIO),
+        workers=_integer(env, "ETL_WORKERS", min(os.cpu_count() or 1, 8), 1, 64),
+        memory_mb=_memory_mb(env, "ETL_MEMORY_LIMIT", DEFAULT_MEMORY_MB),
+    )
+
+
+def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = (env.get(name) or str(default)).strip()
+    if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
+        raise ConfigError(f"{name} must be a whole number from {low} to {high}, found {text!r}. Try: export {name}={default}")
+    return int(text)
+
+
+def _ratio(env: Mapping[str, str], name: str, default: float) -> float:
+    text = (env.get(name) or str(default)).strip()
+    if not re.fullmatch(r"[0-9]*\.?[0-9]+", text) or not 0 <= float(text) <= 1:
+        raise ConfigError(f"{name} must be a share from 0 to 1, found {text!r}. Try: export {name}={default}")
+    return float(text)
+
+
+def _memory_mb(env: Mapping[str, str], name: str, default: int) -> int:
+    text = (env.get(name) or f"{default}MB").strip()
+    match = re.fullmatch(r"([0-9]+)\s*(MB|GB)", text, re.IGNORECASE)
+    size = int(match[1]) * (1024 if match[2].upper() == "GB" else 1) if match else 0
+    if size < 64:
+        raise ConfigError(f"{name} must be a size of at least 64MB like 512MB or 2GB, found {text!r}. Try: export {name}={default}MB")
+    return size
