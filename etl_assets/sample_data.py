@@ -182,8 +182,8 @@ _MACROS = (
         fold((fold((fold(x, 16) * 2246822507::UBIGINT) & 4294967295::UBIGINT, 13) * 3266489909::UBIGINT)
             & 4294967295::UBIGINT, 16)""",
     # One mixed key throws many dice: each die is a multiplier modulo the largest prime below 2^32, a universal family
-    # of hashes. Deliberately not mix() again: DuckDB pastes a macro's text in, and planning 30 mixes for each chunk took
-    # 0.07 s (dirty 0.3 s), as long as running them over 50,000 rows.
+    # of hashes. Deliberately not mix() again: DuckDB pastes a macro's text in, and planning 30 mixes for each chunk
+    # took 0.07 s (dirty 0.3 s), as long as running them over 50,000 rows.
     "CREATE MACRO roll(key, die, sides) AS (key * die::UBIGINT % 4294967291::UBIGINT % sides::UBIGINT)::BIGINT",
     """CREATE MACRO title(word) AS
         array_to_string(list_transform(string_split(word, '_'), lambda part: upper(part[1]) || part[2:]), ' ')""",

@@ -51,7 +51,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = (env.get(name) or str(default)).strip()
     if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
-        raise ConfigError(f"{name} must be a whole number from {low} to {high}, found {text!r}. Try: export {name}={default}")
+        raise ConfigError(
+            f"{name} must be a whole number from {low} to {high}, found {text!r}. Try: export {name}={default}"
+        )
     return int(text)
 
 
@@ -67,5 +69,7 @@ def _memory_mb(env: Mapping[str, str], name: str, default: int) -> int:
     match = re.fullmatch(r"([0-9]+)\s*(MB|GB)", text, re.IGNORECASE)
     size = int(match[1]) * (1024 if match[2].upper() == "GB" else 1) if match else 0
     if size < 64:
-        raise ConfigError(f"{name} must be a size of at least 64MB like 512MB or 2GB, found {text!r}. Try: export {name}={default}MB")
+        raise ConfigError(
+            f"{name} must be a size of at least 64MB like 512MB or 2GB, found {text!r}. Try: export {name}={default}MB"
+        )
     return size

@@ -2,11 +2,7 @@
 
 import dagster as dg
 
-from etl_assets.assets.metadata import column_schema
-from etl_assets.engine import duck, staging
-from etl_assets.engine.contract import CUSTOMER_ID, Source
-from etl_assets.retry import is_transient, permanent_failure
-from etl_assets.settings import Settings
+from etl_assets.engine.contract import Source
 
 OWNERS = ["team:data-engineering"]
 

@@ -83,7 +83,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "published_at": "When it was made (UTC)",
             "run_id": "The Dagster run that made it",
             "record_count": "Profiles in merged_profiles",
-            "digest": "xxh3_128 over the rows in customer_id order, shard_id left out; equal input gives an equal digest",
+            "digest": "xxh3_128 over the rows in customer_id order, shard_id left out: equal for equal input",
             "shard_count": "Number of shards",
             "code_version": "Code version of the shards",
             "set_hash": "Hash of the shard manifests it was made from",

@@ -103,7 +103,9 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{name} of source '{source.name}' is a link that leads out of {root}. Copy the file instead.")
     if path.stat().st_size == 0:
-        raise InputError(f"{name} of source '{source.name}' is empty (0 bytes): expected a header and rows. Export it again.")
+        raise InputError(
+            f"{name} of source '{source.name}' is empty (0 bytes): expected a header and rows. Export it again."
+        )
     columns = _parquet_columns(path, name) if name.endswith(".parquet") else _csv_columns(path, name)
     spelled: dict[str, list[str]] = {}
     for column in columns:
@@ -117,7 +119,9 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
         )
     twice = [column for column in source.required if len(spelled[column]) > 1]
     if twice:
-        raise InputError(f"{name} of source '{source.name}' has the column {twice[0]} more than once. Export it again with one.")
+        raise InputError(
+            f"{name} of source '{source.name}' has the column {twice[0]} more than once. Export it again with one."
+        )
     return Export(path, name, tuple(columns), {column: spelled[column][0] for column in source.required})
 
 
@@ -198,7 +202,7 @@ def hash_files(paths: list[Path]) -> str:
 
 
 def survey(export: Export) -> Survey:
-    """Count a CSV file's records and judge its structure; the header is not a record, a trailing blank line is no flaw."""
+    """Count a CSV file's records and judge its structure; the header is no record, a trailing blank line no flaw."""
     record_count = damaged_count = 0
     uniform_lf = uniform_crlf = True
     blanks = False
@@ -214,7 +218,7 @@ def survey(export: Export) -> Survey:
 
 
 def mend(export: Export, target: Path) -> None:
-    """Write the sound records of a CSV file, header first, one a line ended by LF; damaged and blank ones are left out."""
+    """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
     with export.open() as stream, target.open("wb") as out:
         for block in scan(stream):
             sound = ~(block.damaged | block.blank)
@@ -228,7 +232,7 @@ def mend(export: Export, target: Path) -> None:
 
 
 def data_blocks(export: Export) -> Iterator[Block]:
-    """Every data record of a CSV file, blank and damaged ones included, block by block; line-end flags include the header."""
+    """Every data record of a CSV file, blank and damaged ones too, by block; line-end flags include the header."""
     with export.open() as stream:
         for number, block in enumerate(scan(stream)):
             if number:

@@ -1,4 +1,4 @@
-"""Code versions: a hash over the files that decide a result, so that a changed score makes its shards stale by itself."""
+"""Code versions: a hash over the files that decide a result, so that a changed score makes its shards stale."""
 
 from collections.abc import Sequence
 from importlib import resources

@@ -15,7 +15,6 @@ import duckdb
 
 from etl_assets.engine import attempts, duck, keys, shard
 from etl_assets.engine.catalog import TABLES
-from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import AccountingError, ShardSetError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots
@@ -100,7 +99,9 @@ def merge_shards(
         publish_file(home.warehouse) as target,
         duck.workbench(limits, scratch, folders=[home.root]) as connection,
     ):
-        connection.execute(f"ATTACH {duck.literal(str(target))} AS warehouse (STORAGE_VERSION '{duck.STORAGE_VERSION}')")
+        connection.execute(
+            f"ATTACH {duck.literal(str(target))} AS warehouse (STORAGE_VERSION '{duck.STORAGE_VERSION}')"
+        )
         connection.execute("USE warehouse")
         _copy_shards(connection, home, found)
         _check_shards(connection, found)
@@ -111,9 +112,9 @@ def merge_shards(
         _write_attempts(connection, home, shard_count)
         quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
         connection.execute(
-            "CREATE TABLE publication AS SELECT ?::TIMESTAMPTZ AS published_at, ? AS run_id, ?::BIGINT AS record_count, "
-            "? AS digest, ?::INTEGER AS shard_count, ? AS code_version, ? AS set_hash, ?::BOOLEAN AS is_partial, "
-            "?::VARCHAR[] AS missing_shards, ?::BIGINT AS duplicates_dropped",
+            "CREATE TABLE publication AS SELECT ?::TIMESTAMPTZ AS published_at, ? AS run_id, "
+            "?::BIGINT AS record_count, ? AS digest, ?::INTEGER AS shard_count, ? AS code_version, "
+            "? AS set_hash, ?::BOOLEAN AS is_partial, ?::VARCHAR[] AS missing_shards, ?::BIGINT AS duplicates_dropped",
             [
                 datetime.now(UTC),
                 run_id,
@@ -156,8 +157,8 @@ def refusal(problems: dict[str, str]) -> ShardSetError:
     """The error that names every shard in the way and the command that repairs them."""
     listed = "; ".join(f"{shard_id}: {problem}" for shard_id, problem in problems.items())
     return ShardSetError(
-        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}). The last published "
-        f"warehouse stays as it is. Repair: etl-assets run --shards {','.join(problems)}, or materialize "
+        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}). The last "
+        f"published warehouse stays as it is. Repair: etl-assets run --shards {','.join(problems)}, or materialize "
         "these partitions of shard_profiles in the UI and then merged_profiles."
     )
 
@@ -265,7 +266,9 @@ def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def _write_quarantine(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
-    paths = [str(home.snapshot(name, snapshot.snapshot) / "quarantine.parquet") for name, snapshot in found.snapshots.items()]
+    paths = [
+        str(home.snapshot(name, snapshot.snapshot) / "quarantine.parquet") for name, snapshot in found.snapshots.items()
+    ]
     connection.execute(
         "CREATE TABLE quarantine AS SELECT source, file, line_number, customer_id, raw_text, reason "
         f"FROM read_parquet([{', '.join(duck.literal(path) for path in paths)}])"
@@ -324,8 +327,8 @@ def _check_accounts(connection: duckdb.DuckDBPyConnection, found: ShardSet, reco
     promised = sum(snapshot.rows_quarantined for snapshot in found.snapshots.values())
     if record_count != expected or quarantined != promised:
         raise AccountingError(
-            f"The merge holds {record_count} records, the shards {expected}; {quarantined} quarantined rows, the sources "
-            f"say {promised}. Nothing was published."
+            f"The merge holds {record_count} records, the shards {expected}; {quarantined} quarantined rows, the "
+            f"sources say {promised}. Nothing was published."
         )
     return promised
 

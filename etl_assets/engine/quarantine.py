@@ -22,7 +22,7 @@ _MALFORMED = "malformed_row"
 
 @dataclass(frozen=True)
 class Reading:
-    """One file as DuckDB reads it: `readable` is the file itself or its mended copy, `record_count` its data records."""
+    """One file as DuckDB reads it: `readable` is the file or its mended copy, `record_count` its data records."""
 
     export: Export
     number: int
@@ -43,7 +43,7 @@ class Reading:
 def write(
     connection: duckdb.DuckDBPyConnection, source: str, readings: Sequence[Reading], target: Path
 ) -> dict[str, int]:
-    """Write the quarantine of a source from the temp table `rejected` and DuckDB's own rejects; returns counts by reason.
+    """Write the quarantine of a source from the temp table `rejected` and DuckDB's rejects; returns counts by reason.
 
     `rejected` holds (file_index, source_row, customer_id, reason); source_row counts the rows DuckDB accepted from 1.
     """
@@ -108,7 +108,7 @@ def _numbers(connection: duckdb.DuckDBPyConnection, query: str) -> Offsets:
 
 
 def _line(block: Block, index: int) -> tuple[int, str]:
-    """Physical line and text of a record; bytes that are not UTF-8 are written as \\xNN."""
+    r"""Physical line and text of a record; bytes that are not UTF-8 are written as \xNN."""
     return int(block.lines[index]), block.raw(index).decode("utf-8", errors="backslashreplace")
 
 
@@ -127,7 +127,10 @@ def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> 
         f"""
         INSERT INTO located
         SELECT {reading.number}, file_row_number + 1, file_row_number + 1, to_json(row)::VARCHAR
-        FROM (SELECT file_row_number, COLUMNS(* EXCLUDE (file_row_number)) FROM read_parquet({path}, file_row_number = true)) row
+        FROM (
+            SELECT file_row_number, COLUMNS(* EXCLUDE (file_row_number))
+            FROM read_parquet({path}, file_row_number = true)
+        ) row
         SEMI JOIN (SELECT source_row FROM rejected WHERE file_index = {reading.number}) r
             ON row.file_row_number + 1 = r.source_row"""
     )

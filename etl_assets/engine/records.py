@@ -50,7 +50,7 @@ class Block:
     @property
     def blank(self) -> Mask:
         """Which records are empty lines."""
-        return self.starts == self.ends
+        return np.equal(self.starts, self.ends)
 
     def raw(self, index: int) -> bytes:
         """The bytes of one record without its terminator, at most MAX_RAW_BYTES of them."""
@@ -142,9 +142,7 @@ def _split(data: bytes, at_end: bool) -> _Split | None:
     return _Split(starts, stops, line_index, np.zeros(len(starts), np.bool_), line_count)
 
 
-def _quoting_is_sound(
-    buffer: npt.NDArray[np.uint8], quotes: Offsets, record_newlines: Offsets, at_end: bool
-) -> bool:
+def _quoting_is_sound(buffer: npt.NDArray[np.uint8], quotes: Offsets, record_newlines: Offsets, at_end: bool) -> bool:
     """Whether every quote up to the last complete record opens or closes a field, or is doubled inside one."""
     stop = len(buffer) if at_end else (int(record_newlines[-1]) + 1 if len(record_newlines) else 0)
     if stop == 0:

@@ -98,12 +98,10 @@ def input_from(snapshots: dict[str, Snapshot], shard_id: str, shard_count: int) 
     )
 
 
-def build_shard(
-    home: Home, given: ShardInput, limits: duck.Limits, *, run_id: str, attempt: int
-) -> Manifest:
+def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: str, attempt: int) -> Manifest:
     """Build, validate and publish one shard.
 
-    Raises SourceChangedError when its slices are no longer the current ones (a newer attempt may have published already),
+    Raises SourceChangedError when its slices are no longer the current ones (a newer attempt may have published),
     AccountingError when a customer would be lost or doubled, duckdb.Error and OSError from the machine.
     """
     started_at, started = datetime.now(UTC), time.perf_counter()
@@ -254,8 +252,8 @@ def _validate(connection: duckdb.DuckDBPyConnection, given: ShardInput) -> int:
         )
     if bad_scores:
         raise AccountingError(
-            f"{given.shard_id}: {bad_scores} profiles have a score out of range (0 to 100; LOW, MEDIUM, HIGH). Nothing was "
-            "published. Check the macros in etl_assets/engine/sql/."
+            f"{given.shard_id}: {bad_scores} profiles have a score out of range (0 to 100; LOW, MEDIUM, HIGH). Nothing "
+            "was published. Check the macros in etl_assets/engine/sql/."
         )
     return int(record_count)
 

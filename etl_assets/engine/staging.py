@@ -99,7 +99,7 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
     """Make the current snapshot of a source; returns it and whether an earlier one was reused.
 
     Raises InputError for files that break the contract as a whole, RejectRatioError for too many bad rows (the
-    snapshot stays on disk for inspection but does not become current), SourceChangedError when a file changed meanwhile.
+    snapshot stays on disk for inspection but does not become current), SourceChangedError when a file changed.
     """
     paths = exports.find_files(source, request.sources)
     looked_at_ns = time.time_ns()
@@ -361,9 +361,7 @@ def _finish_slice(
     return Slice(shard_id, record_count, content_hash)
 
 
-def _take_partition(
-    connection: duckdb.DuckDBPyConnection, nothing: str, target: Path, number: int, path: Path
-) -> None:
+def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target: Path, number: int, path: Path) -> None:
     """Move the one file COPY wrote for a partition to its name; a partition without rows becomes an empty file."""
     folder = target / f"shard={number}"
     files = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -376,9 +374,7 @@ def _take_partition(
     remove(folder)
 
 
-def _measure_slice(
-    connection: duckdb.DuckDBPyConnection, source: Source, path: Path
-) -> tuple[int, int, str]:
+def _measure_slice(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> tuple[int, int, str]:
     """Rows, distinct customers and content hash of a slice file."""
     row = connection.execute(
         f"SELECT count(*), count(DISTINCT customer_id), {content_hash_sql(source.required)} FROM read_parquet(?)",
@@ -433,9 +429,9 @@ def _check_reject_ratio(snapshot: Snapshot, request: StagingRequest) -> None:
     counts = ", ".join(f"{reason} {count}" for reason, count in sorted(snapshot.reasons.items()))
     path = request.home.snapshot(snapshot.source, snapshot.snapshot) / "quarantine.parquet"
     raise RejectRatioError(
-        f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at most "
-        f"{request.max_reject_ratio:.1%} are allowed ({counts}). The rejected rows with file, line and reason are in "
-        f"{path}. Mend the export, or raise ETL_MAX_REJECT_RATIO, then run: etl-assets run"
+        f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at "
+        f"most {request.max_reject_ratio:.1%} are allowed ({counts}). The rejected rows with file, line and "
+        f"reason are in {path}. Mend the export, or raise ETL_MAX_REJECT_RATIO, then run: etl-assets run"
     )
 
 
@@ -444,9 +440,9 @@ def _sweep_snapshots(source: Source, home: Home, keep: str) -> None:
     folder = home.staged / source.name
     sweep(folder)
     for path in folder.iterdir():
-        if path.is_dir() and path.name != keep and not path.name.startswith("."):
-            if time.time() - path.stat().st_mtime > _SNAPSHOT_GRACE_S:
-                remove(path)
+        is_old = path.is_dir() and path.name != keep and not path.name.startswith(".")
+        if is_old and time.time() - path.stat().st_mtime > _SNAPSHOT_GRACE_S:
+            remove(path)
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:

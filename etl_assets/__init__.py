@@ -1,0 +1,1 @@
+"""Customer records from several systems, merged into one enriched DuckDB profile each, shard by shard."""
