@@ -1,0 +1,1 @@
+"""Tests: they mirror the package; whole-process tests are in `whole/`."""
