@@ -83,7 +83,8 @@ def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Block]:
             return
         split = _split(data, at_end)
         if split is None and not at_end:
-            if len(data) > MAX_RECORD_BYTES and b"\n" not in data:
+            # One byte more than a record may have can still be the CR of its terminator.
+            if len(data) > MAX_RECORD_BYTES + 1 and b"\n" not in data:
                 yield _overlong(data, first_line)
                 carry, first_line = _skip_line(stream, chunk_bytes), first_line + 1
             else:
@@ -158,9 +159,10 @@ def _quoting_is_sound(buffer: npt.NDArray[np.uint8], quotes: Offsets, record_new
     doubled[1:-1] = opens[1:] == closes[:-1] + 1
     opens_field = (opens == 0) | (before == _COMMA) | (before == _LF) | doubled[:-1]
     closes_field = (closes + 1 == len(buffer)) | (after == _COMMA) | (after == _LF) | (after == _CR) | doubled[1:]
-    # An open tail longer than a record may be is damage too; the line-wise walk finds where it starts.
+    # An open tail or a record longer than one may be is damage too; the line-wise walk finds where it starts.
     tail_is_short = len(buffer) - stop <= MAX_RECORD_BYTES
-    return bool(opens_field.all() and closes_field.all() and tail_is_short)
+    records_are_short = not (np.diff(record_newlines, prepend=-1) > MAX_RECORD_BYTES).any()
+    return bool(opens_field.all() and closes_field.all() and tail_is_short and records_are_short)
 
 
 def _walk(data: bytes, newlines: Offsets, at_end: bool) -> _Split | None:
@@ -209,10 +211,10 @@ def _record_stop(data: bytes, start: int, at_end: bool) -> int | None:
     assert match is not None, "the pattern matches the empty record"
     stop = match.end()
     if match.group(1) or (stop == len(data) and at_end):
-        return stop
+        return stop if stop - len(match.group(1) or b"") - start <= MAX_RECORD_BYTES else -1
     ends_in_cr = stop + 1 == len(data) and data.endswith(b"\r")
     undecided = stop == len(data) or ends_in_cr or _OPEN_FIELD.match(data, stop) is not None
-    if undecided and not at_end and len(data) - start <= MAX_RECORD_BYTES:
+    if undecided and not at_end and len(data) - start <= MAX_RECORD_BYTES + 1:
         return None
     return -1
 
