@@ -1,0 +1,76 @@
+"""What every subcommand's command line has in common: the parser, exit codes, and types of arguments.
+
+Imported for `--help`, so nothing slow is imported here.
+"""
+
+import argparse
+import re
+import textwrap
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+# What a shell reports for a command ended by SIGINT and by SIGPIPE.
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+EXIT_CODES = """\
+exit codes:
+  0    done (run: the warehouse is published)
+  1    it ran and something failed; what, and how to recover, is printed
+  2    bad usage, configuration or input files; nothing was changed
+  130  interrupted by Ctrl-C"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse with errors in this program's form, and help that keeps the line breaks of its examples."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        options.setdefault("formatter_class", _formatter)
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is; the usage of every option would bury it."""
+        self.exit(EXIT_USAGE, f"error: {message}\nSee: {self.prog} --help\n")
+
+
+# What `Parser.add_subparsers` returns has no public name.
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def add_subcommand(subparsers: Subparsers, name: str, description: str, examples: str) -> Parser:
+    """A subcommand's parser with its description, examples and the exit codes."""
+    return subparsers.add_parser(
+        name,
+        description=textwrap.dedent(description).strip(),
+        epilog=f"examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), '  ')}\n\n{EXIT_CODES}",
+    )
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from `low` to `high`; `1_000_000` may be written for 1000000."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]+(_[0-9]+)*", text.strip()) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found '{text}'")
+        return int(text)
+
+    return parse
+
+
+def share(high: float) -> Callable[[str], float]:
+    """An argparse type: a number from 0 to `high`."""
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]*\.?[0-9]+", text.strip()) or float(text) > high:
+            raise argparse.ArgumentTypeError(f"expected a share from 0 to {high}, found '{text}'")
+        return float(text)
+
+    return parse
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
