@@ -10,6 +10,7 @@ import contextlib
 import csv
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from etl_assets.engine.errors import InputError
 from etl_assets.engine.records import Block, scan
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
+# What DuckDB's reader calls the number of a row; a file with such a column of its own cannot be read with it.
+_ROW_NUMBER = "file_row_number"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -134,7 +137,7 @@ def _csv_columns(path: Path, name: str) -> list[str]:
             raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
         with export.open() as stream:
             block = next(scan(stream), None)
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{name} is not a readable gzip file ({error}). Export it again.") from error
     if block is None or block.blank[0]:
         raise InputError(f"{name} starts with an empty line; expected a header with column names on line 1.")
@@ -152,8 +155,12 @@ def _parquet_columns(path: Path, name: str) -> list[str]:
         try:
             rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})").fetchall()
         except duckdb.Error as error:
-            raise InputError(f"{name} is not a readable Parquet file ({error}). Export it again.") from error
-    return [row[0] for row in rows]
+            finding = str(error).splitlines()[0]
+            raise InputError(f"{name} is not a readable Parquet file ({finding}). Export it again.") from error
+    columns = [row[0] for row in rows]
+    if _ROW_NUMBER in map(str.lower, columns):
+        raise InputError(f"{name} has a column {_ROW_NUMBER}, which DuckDB keeps for itself. Export it without.")
+    return columns
 
 
 def parquet_row_count(export: Export) -> int:

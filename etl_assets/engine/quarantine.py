@@ -123,14 +123,12 @@ def _insert(connection: duckdb.DuckDBPyConnection, number: int, batch: list[tupl
 def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
     """A Parquet row's line is its number, its raw text the row as JSON."""
     path = duck.literal(str(reading.readable))
+    cells = ", ".join(f"{name} := {name}" for name in map(duck.identifier, reading.export.columns))
     connection.execute(
         f"""
         INSERT INTO located
-        SELECT {reading.number}, file_row_number + 1, file_row_number + 1, to_json(row)::VARCHAR
-        FROM (
-            SELECT file_row_number, COLUMNS(* EXCLUDE (file_row_number))
-            FROM read_parquet({path}, file_row_number = true)
-        ) row
+        SELECT {reading.number}, file_row_number + 1, file_row_number + 1, to_json(struct_pack({cells}))::VARCHAR
+        FROM read_parquet({path}, file_row_number = true) row
         SEMI JOIN (SELECT source_row FROM rejected WHERE file_index = {reading.number}) r
             ON row.file_row_number + 1 = r.source_row"""
     )
