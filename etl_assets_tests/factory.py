@@ -1,9 +1,13 @@
 """Small exports and whole engine runs, for tests of every room."""
 
+import contextlib
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import duckdb
 
 from etl_assets.engine import duck, merge, shard, staging
 from etl_assets.engine.contract import SOURCES, Source
@@ -84,3 +88,19 @@ def run_engine(sources: Path, home: Home, shard_count: int = 3, *, run_id: str =
         given = shard.shard_input(home, shard_id, shard_count)
         shard.build_shard(home, given, LIMITS, run_id=run_id, attempt=1)
     return merge.merge_shards(home, shard_count, LIMITS, run_id=run_id)
+
+
+def query(path: Path, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query over a published file, which is opened read-only and let go again."""
+    with contextlib.closing(shard.open_read_only(path)) as connection:
+        return connection.execute(statement, list(parameters)).fetchall()
+
+
+def alter(path: Path, *statements: str) -> None:
+    """Change a published file in place, as no part of the pipeline does."""
+    with contextlib.closing(duckdb.connect()) as connection:
+        connection.execute(f"ATTACH {duck.literal(str(path))} AS altered")
+        connection.execute("USE altered")
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("CHECKPOINT altered")
