@@ -15,13 +15,17 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from etl_assets.engine import attempts
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.storage import Home
-from etl_assets.retry import is_transient, permanent_failure
+from etl_assets.retry import explained_failures
+
+# How often the daemon has repeated the run of a killed process; absent on a first run.
+_RUN_RETRY_TAG = "dagster/retry_number"
 
 
 @dataclass
 class Outcome:
     """What the work of an attempt reports; the attempt has failed when it never does."""
 
+    attempt: int
     status: Status = Status.FAILED
     record_count: int | None = None
 
@@ -37,21 +41,28 @@ class Outcome:
 @contextlib.contextmanager
 def recorded_attempt(context: dg.AssetExecutionContext, home: Home, shard_id: str) -> Iterator[Outcome]:
     """Record an attempt around its work; a permanent error leaves as a Failure that is not retried."""
-    begun = attempts.start(home, shard_id, context.run_id, context.retry_number + 1)
+    with explained_failures():
+        begun = attempts.start(home, shard_id, context.run_id, attempt_number(context))
     _log(context, "shard_start", begun)
-    outcome = Outcome()
+    outcome = Outcome(begun.attempt)
     try:
-        yield outcome
+        with explained_failures():
+            yield outcome
     except (DagsterExecutionInterruptedError, KeyboardInterrupt):
         _log(context, "shard_failed", attempts.finish(home, begun, Status.CANCELLED, error="cancelled"))
         raise
     except Exception as error:
-        failed = attempts.finish(home, begun, Status.FAILED, error=f"{type(error).__name__}: {error}")
+        cause = error.__cause__ if isinstance(error, dg.Failure) and error.__cause__ else error
+        failed = attempts.finish(home, begun, Status.FAILED, error=f"{type(cause).__name__}: {cause}")
         _log(context, "shard_failed", failed)
-        if is_transient(error):
-            raise
-        raise permanent_failure(error) from error
+        raise
     _log(context, "shard_end", attempts.finish(home, begun, outcome.status, record_count=outcome.record_count))
+
+
+def attempt_number(context: dg.AssetExecutionContext) -> int:
+    """Which attempt this is, from 1: retries of the step, and of the run when its process was killed, both count."""
+    step_retries: int = context.retry_number
+    return 1 + step_retries + int(context.run.tags.get(_RUN_RETRY_TAG, "0"))
 
 
 def _log(context: dg.AssetExecutionContext, event: str, attempt: Attempt) -> None:

@@ -6,6 +6,9 @@ to do: repeating them would only delay that message. A killed worker raises noth
 cover it. The merge has no policy: it reads what is published, and a sensor asks for it again when that changes.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import dagster as dg
 import duckdb
 
@@ -64,3 +67,14 @@ def shard_retry_policy(delay_s: float = FIRST_DELAY_S) -> dg.RetryPolicy:
     return dg.RetryPolicy(
         max_retries=MAX_RETRIES, delay=delay_s, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
     )
+
+
+@contextlib.contextmanager
+def explained_failures() -> Iterator[None]:
+    """Let transient errors out as they are, to be retried; turn permanent ones into a Failure that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if is_transient(error):
+            raise
+        raise permanent_failure(error) from error

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from etl_assets.engine.duck import Limits
 from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.routing import MAX_SHARDS
+from etl_assets.engine.staging import StagingRequest
 from etl_assets.engine.storage import Home
 
 DEFAULT_SHARDS = 10
@@ -30,9 +32,19 @@ class Settings:
     memory_mb: int
 
     @property
-    def worker_memory_mb(self) -> int:
-        """DuckDB's share of memory for each of the `workers`."""
-        return max(64, self.memory_mb // self.workers)
+    def worker_limits(self) -> Limits:
+        """What each of the `workers` may use: one thread, and its share of the memory."""
+        return Limits(memory_mb=max(64, self.memory_mb // self.workers), threads=1)
+
+    @property
+    def merge_limits(self) -> Limits:
+        """What the merge may use, which runs alone."""
+        return Limits(memory_mb=self.memory_mb, threads=self.workers)
+
+    @property
+    def staging_request(self) -> StagingRequest:
+        """What staging needs of these settings."""
+        return StagingRequest(self.sources, self.home, self.shard_count, self.max_reject_ratio, self.worker_limits)
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -78,11 +78,12 @@ def size(size_bytes: int) -> str:
 
 
 def moment(at: datetime | str | None) -> str:
-    """Local date and time to the second; `-` when there is none."""
+    """Local time of today, else the day; `-` when there is none."""
     if at is None:
         return "-"
     when = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = when.astimezone()
+    return local.strftime("%H:%M:%S" if local.date() == datetime.now().astimezone().date() else "%Y-%m-%d")
 
 
 def count(amount: int, noun: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from etl_assets.engine import storage
 from etl_assets.engine.storage import Home
@@ -55,7 +56,8 @@ def start(home: Home, shard_id: str, run_id: str, attempt: int) -> Attempt:
         run_id,
         attempt,
         Status.RUNNING,
-        datetime.now(UTC).isoformat(),
+        # Always with microseconds: files in name order are attempts in time order.
+        datetime.now(UTC).isoformat(timespec="microseconds"),
         None,
         None,
         None,
@@ -88,6 +90,17 @@ def finish(
     return ended
 
 
+def latest_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
+    """The last known attempt at each of these shards that has one; reads one small file a shard."""
+    found = []
+    for shard_id in shard_ids:
+        paths = storage.list_files(home.attempts / shard_id, ".json")
+        document = storage.read_json(paths[-1]) if paths else None
+        if document is not None:
+            found.append(_judged(_from_json(document), is_last=True))
+    return found
+
+
 def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
     """Every known attempt at these shards, oldest first; those whose process died without a word are `killed`."""
     by_shard: dict[str, list[Attempt]] = defaultdict(list)
@@ -95,12 +108,16 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
         for path in storage.list_files(home.attempts / shard_id, ".json"):
             document = storage.read_json(path)
             if document is not None:
-                by_shard[shard_id].append(Attempt(**{**document, "status": Status(document["status"])}))
+                by_shard[shard_id].append(_from_json(document))
     return [
         _judged(attempt, is_last=number == len(attempts) - 1)
         for attempts in by_shard.values()
         for number, attempt in enumerate(attempts)
     ]
+
+
+def _from_json(document: dict[str, Any]) -> Attempt:
+    return Attempt(**{**document, "status": Status(document["status"])})
 
 
 def _judged(attempt: Attempt, *, is_last: bool) -> Attempt:

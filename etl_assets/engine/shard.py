@@ -180,6 +180,14 @@ def why_stale(state: ShardState, given: ShardInput) -> str | None:
     return None
 
 
+def reusable(home: Home, given: ShardInput) -> Manifest | None:
+    """The manifest of the published shard if it is what building it now would give and its file is undamaged."""
+    state = read_shard(home, given.shard_id)
+    if state.manifest is None or why_stale(state, given) or verify_shard(home, state.manifest):
+        return None
+    return state.manifest
+
+
 def verify_shard(home: Home, manifest: Manifest) -> str | None:
     """Read the whole file and compare it with what its manifest says; returns what is wrong, or None."""
     try:

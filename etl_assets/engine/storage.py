@@ -132,6 +132,15 @@ def scratch_directory(home: Home) -> Iterator[Path]:
         remove(path)
 
 
+def stamp(path: Path) -> str:
+    """Changes when the file is published anew; `-` when there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return "-"
+    return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
+
+
 def publish_json(target: Path, value: Any) -> None:
     """Publish a small JSON document."""
     with publish_file(target) as temporary:
@@ -142,7 +151,7 @@ def read_json(path: Path) -> Any | None:
     """The document, or None when there is none (or it is not one: a reader then treats it as not there)."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -186,8 +195,10 @@ def remove(path: Path) -> None:
 def process_start(pid: int) -> str:
     """An id of the process that a later process with the same pid does not share; `0` when there is none to see."""
     try:
-        # Field 22, after the command name, which may itself hold spaces and brackets.
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        # From field 3 on, after the command name, which may itself hold spaces and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        # A killed process that its parent (a container's first process, say) never waits for keeps its pid for ever.
+        return "ended" if fields[0] == "Z" else fields[19]
     except (OSError, IndexError):
         return "0"
 

@@ -86,7 +86,7 @@ def test_profiles_of_clean_parquet_equal_those_of_clean_csv(tmp_path: Path) -> N
     published = {}
     for file_format in ("csv", "parquet"):
         sources, home = tmp_path / file_format, Home(tmp_path / f"home_{file_format}")
-        sample_data.generate(sources, rows=3_000, seed=5, file_format=file_format)  # type: ignore[arg-type]
+        sample_data.generate(sources, rows=3_000, seed=5, file_format=file_format)
         publication = factory.run_engine(sources, home, _SHARDS)
         published[file_format] = (_published_profiles(home), publication.digest)
         assert publication.quarantined_count == 0
