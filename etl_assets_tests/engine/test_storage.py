@@ -62,10 +62,15 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> N
     """Fails: an error while the warehouse is built costs the warehouse that was there."""
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), storage.publish_file(target) as temporary:
-        temporary.write_text("half")
-        temporary.with_name(temporary.name + ".wal").write_text("half")
-        raise ZeroDivisionError
+
+    def write_and_fail() -> None:
+        with storage.publish_file(target) as temporary:
+            temporary.write_text("half")
+            temporary.with_name(temporary.name + ".wal").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert target.read_text() == "old"
     assert names_in(tmp_path) == ["file.txt"]
 
@@ -166,9 +171,13 @@ def test_a_folder_is_not_published_over_a_file(tmp_path: Path) -> None:
 
 
 def test_a_failure_publishes_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), storage.publish_directory(tmp_path / "abc") as temporary:
-        (temporary / "file").write_text("half")
-        raise ZeroDivisionError
+    def write_and_fail() -> None:
+        with storage.publish_directory(tmp_path / "abc") as temporary:
+            (temporary / "file").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert names_in(tmp_path) == []
 
 
