@@ -104,3 +104,28 @@ def alter(path: Path, *statements: str) -> None:
         for statement in statements:
             connection.execute(statement)
         connection.execute("CHECKPOINT altered")
+
+
+def csv_line(source: Source, customer_id: str, **changes: str) -> str:
+    """A sound row of this source as a line of CSV, without its line end; cells are written as they are given."""
+    cells = row(customer_id, **changes)
+    return ",".join(cells[column] for column in source.required)
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, in file order."""
+    with contextlib.closing(duckdb.connect()) as connection:
+        cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+def read_quarantine(home: Home, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The rejected rows of a snapshot."""
+    return read_parquet(home.snapshot(snapshot.source, snapshot.snapshot) / "quarantine.parquet")
+
+
+def read_slices(home: Home, snapshot: Snapshot) -> list[list[dict[str, Any]]]:
+    """The accepted rows of a snapshot, one list a shard, in shard order."""
+    folder = home.snapshot(snapshot.source, snapshot.snapshot)
+    return [read_parquet(folder / f"{part.shard_id}.parquet") for part in snapshot.slices]

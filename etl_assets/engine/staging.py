@@ -116,9 +116,8 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
     snapshot = load_snapshot(folder)
     reused = snapshot is not None
     if snapshot is None:
-        snapshot = _build(source, request, opened, data_hash, folder)
-    if exports.stat_files(exports.find_files(source, request.sources), request.sources) != stats:
-        raise SourceChangedError(f"A file of source '{source.name}' changed while it was read. It will be read again.")
+        snapshot = _build(source, request, opened, data_hash, folder, stats)
+    _check_unchanged(source, request, stats)
     _check_reject_ratio(snapshot, request)
     publish_json(
         request.home.source_pointer(source.name),
@@ -197,7 +196,12 @@ def _snapshot_id(data_hash: str, shard_count: int) -> str:
 
 
 def _build(
-    source: Source, request: StagingRequest, opened: list[exports.Export], data_hash: str, folder: Path
+    source: Source,
+    request: StagingRequest,
+    opened: list[exports.Export],
+    data_hash: str,
+    folder: Path,
+    stats: list[exports.FileStat],
 ) -> Snapshot:
     """Read the files, write slices and quarantine, close the books, publish the folder."""
     sweep(folder.parent)
@@ -230,7 +234,14 @@ def _build(
         )
         _close_books(snapshot)
         publish_json(target / "snapshot.json", asdict(snapshot))
+        # Before it is published: a folder named after the hash of other bytes than it holds would be reused later.
+        _check_unchanged(source, request, stats)
     return snapshot
+
+
+def _check_unchanged(source: Source, request: StagingRequest, stats: list[exports.FileStat]) -> None:
+    if exports.stat_files(exports.find_files(source, request.sources), request.sources) != stats:
+        raise SourceChangedError(f"A file of source '{source.name}' changed while it was read. It will be read again.")
 
 
 def _prepare(export: exports.Export, number: int, scratch: Path) -> quarantine.Reading:
