@@ -202,7 +202,7 @@ def _shard_state(problem: str | None, last: AttemptFacts | None) -> ShardState:
 
 
 def _shard_reason(problem: str | None, last: AttemptFacts | None) -> str | None:
-    parts = [problem] if problem and problem != "missing" else []
+    parts = [problem.removeprefix("damaged (").removesuffix(")")] if problem and problem != "missing" else []
     if last and last.status in _ENDED_BADLY:
         parts.append(f"attempt {last.attempt} {last.status}" + (f": {last.error}" if last.error else ""))
     return "; ".join(parts) or None

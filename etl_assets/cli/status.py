@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -21,6 +23,7 @@ _EXAMPLES = """
     etl-assets status
     etl-assets status --json | jq '.shards[] | select(.state != "published")'
 """
+_NAMES_SHOWN = 4
 _STYLES = {
     "current": "green",
     "published": "green",
@@ -77,13 +80,10 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
         )
     _heading(console, "Sources", found.sources_folder)
     console.print(shown)
-    for reason in dict.fromkeys(source.reason for source in found.sources if source.reason):
-        names = ", ".join(source.source for source in found.sources if source.reason == reason)
-        console.print(Text(f"{names}: ", style="bold").append_text(terminal.plain(reason)))
+    _show_reasons(console, [(source.source, source.reason) for source in found.sources])
 
 
 def _show_shards(console: Console, found: facts.Facts) -> None:
-    has_reasons = any(part.reason for part in found.shards)
     shown = terminal.table(
         ("shard", "left"),
         ("state", "left"),
@@ -91,7 +91,6 @@ def _show_shards(console: Console, found: facts.Facts) -> None:
         ("built in", "right"),
         ("attempts", "right"),
         ("published", "right"),
-        *([("reason", "left")] if has_reasons else []),
     )
     for part in found.shards:
         shown.add_row(
@@ -101,7 +100,6 @@ def _show_shards(console: Console, found: facts.Facts) -> None:
             terminal.duration(part.elapsed_ms),
             terminal.number(part.attempt_count),
             terminal.moment(part.published_at),
-            *([terminal.plain(part.reason or "")] if has_reasons else []),
         )
     published = [part for part in found.shards if part.state == "published"]
     records = sum(part.record_count or 0 for part in published)
@@ -112,6 +110,19 @@ def _show_shards(console: Console, found: facts.Facts) -> None:
         f"{len(published)} of {found.shard_count} published and current, {terminal.count(records, 'record')}",
     )
     console.print(shown)
+    _show_reasons(console, [(part.shard_id, part.reason) for part in found.shards])
+
+
+def _show_reasons(console: Console, reasons: Sequence[tuple[str, str | None]]) -> None:
+    """Each reason once, with those it holds for: a hundred stale shards share one."""
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for name, reason in reasons:
+        if reason:
+            grouped[reason].append(name)
+    for reason, names in grouped.items():
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        who = ", ".join(names[:_NAMES_SHOWN]) + more
+        console.print(Text.assemble((f"{who}: ", "bold"), terminal.plain(reason)), overflow="fold")
 
 
 def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
@@ -131,7 +142,7 @@ def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
 def _show_next(console: Console, found: facts.Facts) -> None:
     console.print()
     if found.next_command:
-        console.print(Text("Next: ").append(found.next_command, style="bold"))
+        console.print(Text.assemble("Next: ", (found.next_command, "bold")))
     elif any(part.state == "running" for part in found.shards):
         console.print("A run is in progress.")
     elif found.warehouse.state == "current" and all(source.state == "current" for source in found.sources):
@@ -139,7 +150,7 @@ def _show_next(console: Console, found: facts.Facts) -> None:
 
 
 def _heading(console: Console, title: str, what: str) -> None:
-    console.print(Text(f"{title}  ", style="bold").append_text(Text(what, style="not bold")), soft_wrap=True)
+    console.print(Text.assemble((f"{title}  ", "bold"), what), soft_wrap=True)
 
 
 def _state(state: str) -> Text:

@@ -37,7 +37,9 @@ def table(*columns: tuple[str, str], title: str | None = None) -> Table:
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left")
     for heading, justify in columns:
         # A folded number or name is no longer one; texts, the last column by custom, fold.
-        made.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=justify == "right")
+        made.add_column(
+            heading, justify="right" if justify == "right" else "left", no_wrap=justify == "right", overflow="fold"
+        )
     return made
 
 

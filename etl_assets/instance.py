@@ -1,0 +1,45 @@
+"""The folder of the Dagster instance: where it is, and that it has this project's settings. No Dagster import."""
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from etl_assets.engine.errors import ConfigError
+
+DEFAULT_HOME = Path(".dagster")
+_SETTINGS = "dagster.yaml"
+
+
+def dagster_home(environment: Mapping[str, str]) -> Path:
+    """The instance's folder, made if need be: `DAGSTER_HOME`, else `.dagster` in the current folder; absolute.
+
+    A folder made here, and the default one, gets a link to the shipped dagster.yaml; it is pointed anew when the
+    environment it pointed into is gone. Settings of the user's own stay, and a folder that the user made and left
+    without settings is taken to mean Dagster's defaults. ConfigError when the folder cannot be written.
+    """
+    named = environment.get("DAGSTER_HOME", "").strip()
+    home = Path(named or DEFAULT_HOME).expanduser().absolute()
+    is_ours = not named or not home.exists()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if is_ours or (home / _SETTINGS).is_symlink():
+            _link_settings(home / _SETTINGS)
+    except OSError as error:
+        raise _unusable(home, error.strerror or str(error)) from error
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise _unusable(home, "it is not writable")
+    return home
+
+
+def _link_settings(link: Path) -> None:
+    if link.exists():
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(str(resources.files("etl_assets") / _SETTINGS))
+
+
+def _unusable(home: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"The Dagster home {home} cannot be used: {reason}. Set DAGSTER_HOME to a folder that can be written."
+    )
