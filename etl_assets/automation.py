@@ -154,7 +154,7 @@ def exports_sensor(settings: Settings, refresh: UnresolvedAssetJobDefinition) ->
     def refresh_when_exports_change(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         """Runs `refresh_sources` once changed export files have been left alone from one look to the next."""
         try:
-            changed = [source.name for source in SOURCES if not staging.is_current(source, settings.staging_request)]
+            changed = [source.name for source in SOURCES if not staging.is_current(source, settings.staging_request())]
             seen = _exports_stamp(settings)
         except InputError as error:
             return dg.SkipReason(str(error))

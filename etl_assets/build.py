@@ -4,7 +4,7 @@ import dagster as dg
 
 from etl_assets.assets.merged_profiles import merged_profiles_asset, warehouse_checks
 from etl_assets.assets.shard_profiles import shard_profiles_asset
-from etl_assets.assets.sources import source_asset
+from etl_assets.assets.sources import source_assets
 from etl_assets.automation import (
     daily_schedule,
     exports_sensor,
@@ -13,24 +13,27 @@ from etl_assets.automation import (
     rebuild_sensor,
     refresh_job,
 )
-from etl_assets.engine.contract import SOURCES
+from etl_assets.events import Observer, nobody
 from etl_assets.retry import shard_retry_policy
 from etl_assets.settings import Settings, load_settings
 
 
-def build_defs(*, settings: Settings | None = None, retry_policy: dg.RetryPolicy | None = None) -> dg.Definitions:
+def build_defs(
+    *, settings: Settings | None = None, retry_policy: dg.RetryPolicy | None = None, observe: Observer = nobody
+) -> dg.Definitions:
     """The code location; `settings` (default: the environment) and `retry_policy` can be replaced, for tests.
 
-    Raises ConfigError for a bad environment; Dagster shows its text as the code location's error.
+    `observe` is told of every source, shard and merge in runs of this process. Raises ConfigError for a bad
+    environment; Dagster shows its text as the code location's error.
     """
     settings = settings or load_settings()
     policy = retry_policy or shard_retry_policy()
     refresh, rebuild = refresh_job(), rebuild_job()
     return dg.Definitions(
         assets=[
-            *(source_asset(source, settings, policy) for source in SOURCES),
-            shard_profiles_asset(settings, policy),
-            merged_profiles_asset(settings),
+            source_assets(settings, policy, observe),
+            shard_profiles_asset(settings, policy, observe),
+            merged_profiles_asset(settings, observe),
         ],
         asset_checks=[warehouse_checks(settings)],
         jobs=[refresh, rebuild],

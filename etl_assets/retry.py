@@ -19,6 +19,7 @@ from etl_assets.engine.errors import (
     RejectRatioError,
     ShardSetError,
     SourceChangedError,
+    StoppedError,
 )
 
 MAX_RETRIES = 3
@@ -29,6 +30,7 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (SourceChangedError, True),
     (InputError, False),
     (ConfigError, False),
+    (StoppedError, False),
     (RejectRatioError, False),
     (ShardSetError, False),
     (AccountingError, False),

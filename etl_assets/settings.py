@@ -31,20 +31,17 @@ class Settings:
     workers: int
     memory_mb: int
 
-    @property
     def worker_limits(self) -> Limits:
-        """What each of the `workers` may use: one thread, and its share of the memory."""
+        """What each of the `workers` may use: one thread, and its share of the memory; one stop for all of them."""
         return Limits(memory_mb=max(64, self.memory_mb // self.workers), threads=1)
 
-    @property
     def merge_limits(self) -> Limits:
         """What the merge may use, which runs alone."""
         return Limits(memory_mb=self.memory_mb, threads=self.workers)
 
-    @property
     def staging_request(self) -> StagingRequest:
         """What staging needs of these settings."""
-        return StagingRequest(self.sources, self.home, self.shard_count, self.max_reject_ratio, self.worker_limits)
+        return StagingRequest(self.sources, self.home, self.shard_count, self.max_reject_ratio, self.worker_limits())
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:

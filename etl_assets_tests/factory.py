@@ -115,9 +115,13 @@ def csv_line(source: Source, customer_id: str, **changes: str) -> str:
 def read_parquet(path: Path) -> list[dict[str, Any]]:
     """The rows of a Parquet file, in file order."""
     with contextlib.closing(duckdb.connect()) as connection:
-        cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+        return _rows_of(connection, path)
+
+
+def _rows_of(connection: duckdb.DuckDBPyConnection, path: Path) -> list[dict[str, Any]]:
+    cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
 
 def read_quarantine(home: Home, snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -128,4 +132,6 @@ def read_quarantine(home: Home, snapshot: Snapshot) -> list[dict[str, Any]]:
 def read_slices(home: Home, snapshot: Snapshot) -> list[list[dict[str, Any]]]:
     """The accepted rows of a snapshot, one list a shard, in shard order."""
     folder = home.snapshot(snapshot.source, snapshot.snapshot)
-    return [read_parquet(folder / f"{part.shard_id}.parquet") for part in snapshot.slices]
+    # One connection for all of them: making one takes longer than reading a small file.
+    with contextlib.closing(duckdb.connect()) as connection:
+        return [_rows_of(connection, folder / f"{part.shard_id}.parquet") for part in snapshot.slices]

@@ -10,6 +10,7 @@ from etl_assets.assets.shard_profiles import GROUP
 from etl_assets.assets.sources import OWNERS
 from etl_assets.engine import checks, merge, published, shard
 from etl_assets.engine.merge import Publication
+from etl_assets.events import Observer, StepEvent
 from etl_assets.retry import explained_failures
 from etl_assets.settings import Settings
 
@@ -27,7 +28,7 @@ class MergeConfig(dg.Config):
     )
 
 
-def merged_profiles_asset(settings: Settings) -> dg.AssetsDefinition:
+def merged_profiles_asset(settings: Settings, observe: Observer) -> dg.AssetsDefinition:
     """The merge asset. Deliberately without a RetryPolicy: it depends on what is published, and a sensor asks again."""
 
     @dg.asset(
@@ -44,14 +45,16 @@ def merged_profiles_asset(settings: Settings) -> dg.AssetsDefinition:
         otherwise, naming the shards and the repair; the last good `warehouse.duckdb` then stays. Readers never block it
         and never see it half-written. The sensor `publish_when_complete` materializes it after the shards changed.
         """
+        observe(StepEvent("started", NAME))
         with explained_failures():
             publication = merge.merge_shards(
                 settings.home,
                 settings.shard_count,
-                settings.merge_limits,
+                settings.merge_limits(),
                 run_id=context.run_id,
                 allow_partial=config.allow_partial,
             )
+        observe(StepEvent("finished", NAME, record_count=publication.record_count, elapsed_ms=publication.elapsed_ms))
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")
         return dg.MaterializeResult(

@@ -1,21 +1,29 @@
 """The partitioned asset: one shard's slices in, its published DuckDB file out."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from etl_assets.assets.metadata import table_facts
 from etl_assets.assets.sources import OWNERS
-from etl_assets.attempts import recorded_attempt
-from etl_assets.engine import shard
+from etl_assets.attempts import attempt_number, log_attempt
+from etl_assets.engine import attempts, shard, shards
+from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
-from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.shard import Manifest
+from etl_assets.engine.shards import ShardResult, ShardsRequest
+from etl_assets.events import Observer, StepEvent
 from etl_assets.partitions import shard_partitions
-from etl_assets.retry import permanent_failure
+from etl_assets.retry import MAX_RETRIES, is_transient
 from etl_assets.settings import Settings
 
+NAME = "shard_profiles"
 GROUP = "profiles"
+# Errors of this many shards are told in a failure's text; the log has all of them.
+_ERRORS_SHOWN = 5
 
 
 class ShardConfig(dg.Config):
@@ -27,10 +35,11 @@ class ShardConfig(dg.Config):
     )
 
 
-def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy) -> dg.AssetsDefinition:
+def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, observe: Observer) -> dg.AssetsDefinition:
     """The asset of all shards, a partition each."""
 
     @dg.asset(
+        name=NAME,
         group_name=GROUP,
         kinds={"duckdb"},
         owners=OWNERS,
@@ -38,46 +47,141 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy) -> dg
         partitions_def=shard_partitions(settings.shard_count),
         code_version=shard.code_version(),
         retry_policy=retry_policy,
+        # A run of many shards reports each by an event of its own (see _materialization), and has no output.
+        output_required=False,
     )
-    def shard_profiles(context: dg.AssetExecutionContext, config: ShardConfig) -> dg.MaterializeResult:
+    def shard_profiles(context: dg.AssetExecutionContext, config: ShardConfig) -> Iterator[dg.MaterializeResult]:
         """Enriched profiles of one shard: a row per customer, key `customer_id`, scored and with an `idempotency_key`.
 
         A partition is a shard. Each is built aside, validated and swapped in as `shards/<shard>.duckdb`; it can fail,
         be retried, killed or run twice on its own and gives the same rows. A shard that is published from the same data
         and code is reused unless `force` is set. Transient faults are retried three times: 1.5, 4.5 and 10.5 s apart.
         """
-        shard_id = _one_partition(context)
-        with recorded_attempt(context, settings.home, shard_id) as outcome:
-            given = shard.shard_input(settings.home, shard_id, settings.shard_count)
-            manifest = None if config.force else shard.reusable(settings.home, given)
-            if manifest is not None:
-                outcome.reused(manifest.record_count)
-            else:
-                manifest = shard.build_shard(
-                    settings.home, given, settings.worker_limits, run_id=context.run_id, attempt=outcome.attempt
-                )
-                outcome.succeeded(manifest.record_count)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(manifest.content_hash),
-            metadata={
-                **shard.describe(manifest),
-                "source_data_hash": manifest.source_data_hash,
-                "status": outcome.status.value,
-                **table_facts(settings.home.shard_file(shard_id), "profiles", manifest.record_count),
-            },
+        shard_ids: Sequence[str] = context.partition_keys
+        request = ShardsRequest(
+            settings.home,
+            settings.shard_count,
+            settings.worker_limits(),
+            settings.workers,
+            context.run_id,
+            attempt_number(context),
+            config.force,
         )
+        manifests, failed = _build(context, request, shard_ids, observe)
+        if len(shard_ids) == 1:
+            for manifest in manifests:
+                yield dg.MaterializeResult(
+                    data_version=dg.DataVersion(manifest.content_hash), metadata=_facts(settings, manifest)
+                )
+        else:
+            for manifest in manifests:
+                context.log_event(_materialization(context, settings, manifest))
+        if failed:
+            raise _failure(failed, len(shard_ids))
 
     return shard_profiles
 
 
-def _one_partition(context: dg.AssetExecutionContext) -> str:
-    """The shard of this run. A run over a range would publish many shards under one attempt and one data version."""
-    keys: Sequence[str] = context.partition_keys
-    if len(keys) != 1:
-        raise permanent_failure(
-            ConfigError(
-                f"shard_profiles was asked for {len(keys)} shards in one run, expected one. Launch a backfill with "
-                "a run a partition (the UI's default), or run: etl-assets run --shards " + ",".join(keys)
-            )
+def _build(
+    context: dg.AssetExecutionContext, request: ShardsRequest, shard_ids: Sequence[str], observe: Observer
+) -> tuple[list[Manifest], list[ShardResult]]:
+    """Build the shards that this run has not built yet; returns the good ones' manifests and the bad ones' results."""
+    todo = shards.unfinished(request.home, request.run_id, shard_ids)
+    results: list[ShardResult] = []
+    try:
+        with contextlib.closing(shards.build_shards(request, todo)) as news:
+            for entry in news:
+                if isinstance(entry, ShardResult):
+                    results.append(entry)
+                log_attempt(context, entry.attempt if isinstance(entry, ShardResult) else entry)
+                observe(_step_event(entry))
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        for attempt in attempts.latest_attempts(request.home, todo):
+            if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
+                log_attempt(context, attempt)
+        raise
+    good = [result.manifest for result in results if result.manifest is not None]
+    return good, [result for result in results if result.error is not None]
+
+
+def _step_event(entry: Attempt | ShardResult) -> StepEvent:
+    if isinstance(entry, Attempt):
+        return StepEvent("started", NAME, entry.shard_id, attempt=entry.attempt)
+    attempt = entry.attempt
+    if entry.error is not None:
+        will_retry = is_transient(entry.error) and attempt.attempt <= MAX_RETRIES
+        return StepEvent(
+            "retrying" if will_retry else "failed",
+            NAME,
+            attempt.shard_id,
+            message=attempt.error or "",
+            elapsed_ms=attempt.elapsed_ms,
+            attempt=attempt.attempt,
         )
-    return keys[0]
+    return StepEvent(
+        "finished",
+        NAME,
+        attempt.shard_id,
+        record_count=attempt.record_count,
+        elapsed_ms=attempt.elapsed_ms,
+        attempt=attempt.attempt,
+        reused=attempt.status is Status.REUSED,
+    )
+
+
+def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
+    path = settings.home.shard_file(manifest.shard_id)
+    return {
+        **shard.describe(manifest),
+        "source_data_hash": manifest.source_data_hash,
+        "content_hash": manifest.content_hash,
+        **table_facts(path, "profiles", manifest.record_count),
+    }
+
+
+def _materialization(
+    context: dg.AssetExecutionContext, settings: Settings, manifest: Manifest
+) -> dg.AssetMaterialization:
+    """One shard's event in a run of many.
+
+    Deliberately not the step's own output: Dagster would give every partition the same data version, and none at all
+    when one shard failed. The tags are those that it sets itself for a run of one partition.
+    """
+    return dg.AssetMaterialization(
+        NAME,
+        partition=manifest.shard_id,
+        metadata=_facts(settings, manifest),
+        tags={
+            "dagster/code_version": manifest.code_version,
+            "dagster/data_version": manifest.content_hash,
+            "dagster/data_version_is_user_provided": "true",
+            **_provenance(context),
+        },
+    )
+
+
+def _provenance(context: dg.AssetExecutionContext) -> Mapping[str, str]:
+    """Which materialization of each source the shards were made from."""
+    tags = {}
+    for source in SOURCES:
+        record = context.instance.get_latest_data_version_record(dg.AssetKey(source.name))
+        materialization = record.event_log_entry.asset_materialization if record else None
+        if record is None or materialization is None:
+            continue
+        version = (materialization.tags or {}).get("dagster/data_version", "")
+        tags[f"dagster/input_data_version/{source.name}"] = version
+        tags[f"dagster/input_event_pointer/{source.name}"] = str(record.storage_id)
+    return tags
+
+
+def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
+    """What the run says; it is retried when that can help at least one shard."""
+    shown = "; ".join(f"{result.attempt.shard_id}: {result.attempt.error}" for result in failed[:_ERRORS_SHOWN])
+    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
+    names = ",".join(result.attempt.shard_id for result in failed)
+    errors = [result.error for result in failed if result.error is not None]
+    return dg.Failure(
+        description=f"{len(failed)} of {asked} shards failed. {shown}{more}. The others are published. Repair: "
+        f'"Re-execute from failure" in the UI, or etl-assets run --shards {names}',
+        allow_retries=any(is_transient(error) for error in errors),
+    )

@@ -142,7 +142,7 @@ def _source_state(source: Source, settings: Settings, snapshot: Snapshot | None)
             return "not_staged", None
         if snapshot.shard_count != settings.shard_count:
             return "stale", f"staged for {snapshot.shard_count} shards, not {settings.shard_count}"
-        if staging.is_current(source, settings.staging_request):
+        if staging.is_current(source, settings.staging_request()):
             return "current", None
         # Time stamps alone do not prove a change: a copy of the same bytes is none, and neither is a file so young
         # when it was staged that its stamps prove nothing. Reading is spared where the sizes tell.

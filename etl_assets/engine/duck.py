@@ -6,7 +6,7 @@ memory and every core, and spill beside whatever it has open.
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine import keys, routing
+from etl_assets.engine.workers import Stop
 
 # Files that DuckDB 1.5 tools (DBeaver, older drivers) can still read; the 2.0 default cannot be read by them.
 STORAGE_VERSION = "v1.5.0"
@@ -21,10 +22,11 @@ STORAGE_VERSION = "v1.5.0"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection may use."""
+    """What one connection may use, and by whom it can be stopped."""
 
     memory_mb: int
     threads: int = 1
+    stop: Stop = field(default_factory=Stop, compare=False)
 
 
 @contextlib.contextmanager
@@ -38,7 +40,8 @@ def workbench(limits: Limits, scratch: Path, *, folders: Sequence[Path] = ()) ->
         # Order within a file is kept by row numbers, never by luck.
         connection.execute("SET preserve_insertion_order = true")
         lock_down(connection, [scratch, *folders])
-        yield connection
+        with limits.stop.watching(connection):
+            yield connection
     finally:
         connection.close()
 

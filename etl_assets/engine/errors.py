@@ -30,3 +30,7 @@ class AccountingError(EtlError):
 
 class ShardSetError(EtlError):
     """The set of published shards is incomplete, stale or damaged, so no merge may be published from it."""
+
+
+class StoppedError(EtlError):
+    """The work was told to stop before it was published: its run was cancelled, or its neighbour failed for good."""

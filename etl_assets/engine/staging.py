@@ -110,7 +110,8 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
         return known, True
     opened = exports.open_exports(source, request.sources)
     data_hash = exports.hash_files(paths)
-    folder = request.home.snapshot(source.name, _snapshot_id(data_hash, request.shard_count))
+    names = tuple(export.name for export in opened)
+    folder = request.home.snapshot(source.name, _snapshot_id(data_hash, names, request.shard_count))
     if force:
         remove(folder)
     snapshot = load_snapshot(folder)
@@ -186,13 +187,14 @@ def _known_snapshot(source: Source, request: StagingRequest, stats: list[exports
     if any(max(stat.changed_ns, stat.modified_ns) > settled_ns for stat in stats):
         return None
     snapshot = load_snapshot(request.home.snapshot(source.name, pointer["snapshot"]))
-    if snapshot is None or snapshot.snapshot != _snapshot_id(snapshot.data_hash, request.shard_count):
+    if snapshot is None or snapshot.snapshot != _snapshot_id(snapshot.data_hash, snapshot.files, request.shard_count):
         return None
     return snapshot
 
 
-def _snapshot_id(data_hash: str, shard_count: int) -> str:
-    return keys.stable_hash(f"{data_hash}:{shard_count}:{staging_version()}")[:16]
+def _snapshot_id(data_hash: str, names: Sequence[str], shard_count: int) -> str:
+    # The names as well: quarantine points to files, and a renamed file's old name is no help.
+    return keys.stable_hash("\0".join([data_hash, str(shard_count), staging_version(), *names]))[:16]
 
 
 def _build(

@@ -12,12 +12,15 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from etl_assets.engine.errors import ConfigError
 
 TEMPORARY_PREFIX = ".tmp-"
 # A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
@@ -74,6 +77,19 @@ def ensure_directory(path: Path) -> Path:
     """Make the folder and its parents; OSError names the path when it cannot be made."""
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def require_writable(home: Home) -> None:
+    """Make sure that files can be made in `home`, making it if need be; ConfigError says why not."""
+    try:
+        ensure_directory(home.root)
+        with tempfile.TemporaryFile(dir=home.root):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"ETL_HOME {home.root} cannot be written to ({error.strerror or error}). Expected a folder that this user "
+            "may write in. Try: export ETL_HOME=data"
+        ) from error
 
 
 @contextlib.contextmanager

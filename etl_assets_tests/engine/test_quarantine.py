@@ -274,7 +274,7 @@ def _is_whole(text: str, low: int, high: int) -> bool:
 
 _CELLS: dict[str, Any] = {
     "customer_id": st.sampled_from(["c1", "c2", " c2 ", "c,3", 'c"4', "c\n5", "", " ", "'--", "Ünal", "x" * 129]),
-    "email": st.sampled_from(["a@b", "", "two\nlines", "two\r\nlines", 'q"q', "a,b", "\n", '"']),
+    "email": st.sampled_from(["a@b", "", "two\nlines", "two\r\nlines", 'q"q', "a,b", '"']),
     "signup_date": st.sampled_from(["2025-01-01", "", "2025-02-29", "x"]),
     "total_sessions": st.sampled_from(["5", "", " 7 ", "12.0", "+3", "1.5"]),
     "usage_pct": st.sampled_from(["0", "100", "101", "", "-1"]),

@@ -1,0 +1,71 @@
+"""Many shards in one process: each attempt recorded, a failed shard no reason to stop the others."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from etl_assets.engine import attempts, shard, workers
+from etl_assets.engine.attempts import Attempt, Status
+from etl_assets.engine.duck import Limits
+from etl_assets.engine.shard import Manifest
+from etl_assets.engine.storage import Home
+
+DONE = (Status.SUCCEEDED, Status.REUSED)
+
+
+@dataclass(frozen=True)
+class ShardsRequest:
+    """What is to be built; `limits` are those of each of the `worker_count` shards that are built at once."""
+
+    home: Home
+    shard_count: int
+    limits: Limits
+    worker_count: int
+    run_id: str
+    attempt: int
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """How an attempt ended: with a manifest, or with an error."""
+
+    attempt: Attempt
+    manifest: Manifest | None
+    error: Exception | None
+
+
+def build_shards(request: ShardsRequest, shard_ids: Sequence[str]) -> Generator[Attempt | ShardResult, None, None]:
+    """Build these shards or reuse what is published; yields each attempt when it starts and its result when it ends."""
+
+    def work(shard_id: str, tell: Callable[[Attempt | ShardResult], None]) -> None:
+        begun = attempts.start(request.home, shard_id, request.run_id, request.attempt)
+        tell(begun)
+        tell(_attempted(request, begun))
+
+    return workers.run(work, shard_ids, request.worker_count, request.limits.stop)
+
+
+def unfinished(home: Home, run_id: str, shard_ids: Sequence[str]) -> list[str]:
+    """Those of the shards that this run has not finished yet: all of them, unless it is being retried."""
+    latest = attempts.latest_attempts(home, shard_ids)
+    done = {attempt.shard_id for attempt in latest if attempt.run_id == run_id and attempt.status in DONE}
+    return [shard_id for shard_id in shard_ids if shard_id not in done]
+
+
+def _attempted(request: ShardsRequest, begun: Attempt) -> ShardResult:
+    try:
+        manifest, status = _built_or_reused(request, begun)
+    except Exception as error:  # noqa: BLE001  reported with its shard; the caller decides what becomes of the run
+        status = Status.CANCELLED if request.limits.stop.requested else Status.FAILED
+        ended = attempts.finish(request.home, begun, status, error=f"{type(error).__name__}: {error}")
+        return ShardResult(ended, None, error)
+    return ShardResult(attempts.finish(request.home, begun, status, record_count=manifest.record_count), manifest, None)
+
+
+def _built_or_reused(request: ShardsRequest, begun: Attempt) -> tuple[Manifest, Status]:
+    given = shard.shard_input(request.home, begun.shard_id, request.shard_count)
+    published = None if request.force else shard.reusable(request.home, given)
+    if published is not None:
+        return published, Status.REUSED
+    built = shard.build_shard(request.home, given, request.limits, run_id=request.run_id, attempt=request.attempt)
+    return built, Status.SUCCEEDED

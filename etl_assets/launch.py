@@ -1,0 +1,231 @@
+"""The whole pipeline in one process, as real Dagster runs on the instance that the UI shows.
+
+Three runs, one after another in the caller's thread: the sources, the shards, the merge. The parallel work is inside
+them, on the engine's threads; two Dagster runs at once in one process deadlock in its log handlers.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from etl_assets.assets import merged_profiles, shard_profiles, sources
+from etl_assets.build import build_defs
+from etl_assets.engine import attempts, exports, merge, published, staging, storage
+from etl_assets.engine.attempts import Attempt, Status
+from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.routing import shard_keys
+from etl_assets.events import Observer, StepEvent
+from etl_assets.settings import Settings
+
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# Shown on the runs' page of the UI, so that these runs are told from those the daemon launched.
+_TAGS = {"etl_assets/launched_by": "etl-assets run"}
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What became of one source; counts are None when it failed."""
+
+    source: str
+    rows_in: int | None
+    rows_accepted: int | None
+    rows_quarantined: int | None
+    reasons: dict[str, int]
+    reused: bool
+    elapsed_ms: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of one shard: `published`, `reused`, `failed`, or `skipped` when it was not its turn."""
+
+    shard_id: str
+    status: str
+    record_count: int | None = None
+    attempts: int = 0
+    elapsed_ms: int | None = None
+    error: str | None = None
+    run_id: str | None = None
+
+
+@dataclass
+class Report:
+    """What became of the whole."""
+
+    sources: list[SourceReport] = field(default_factory=list)
+    shards: list[ShardReport] = field(default_factory=list)
+    publication: dict[str, object] | None = None
+    merge_error: str | None = None
+    elapsed_ms: int = 0
+
+    @property
+    def failed_shards(self) -> list[str]:
+        """The shards that were to be built and were not."""
+        return [report.shard_id for report in self.shards if report.status == "failed"]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a complete result was published."""
+        return self.publication is not None and not self.failed_shards
+
+
+def preflight(settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False) -> None:
+    """Refuse what cannot work before anything is written.
+
+    ConfigError for unknown shard names, an ETL_HOME that cannot be written to or whose warehouse has another shard
+    count; InputError for exports that are missing or break the contract as a whole.
+    """
+    known = shard_keys(settings.shard_count)
+    unknown = [name for name in shards or () if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"No such shard: {', '.join(unknown)}. With ETL_NUM_SHARDS={settings.shard_count} the shards are "
+            f"{known[0]} to {known[-1]}."
+        )
+    for source in SOURCES:
+        exports.open_exports(source, settings.sources)
+    storage.require_writable(settings.home)
+    published.refuse_other_shard_count(settings.home, settings.shard_count, force=force)
+
+
+def run_pipeline(
+    settings: Settings,
+    *,
+    instance: dg.DagsterInstance,
+    shards: Sequence[str] | None = None,
+    force: bool = False,
+    allow_partial: bool = False,
+    on_event: Observer,
+) -> Report:
+    """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them."""
+    started = time.perf_counter()
+    pipeline = _Pipeline(settings, instance, on_event)
+    report = Report()
+    wanted = sorted(set(shards)) if shards is not None else shard_keys(settings.shard_count)
+    report.sources = pipeline.stage(force)
+    if all(source.error is None for source in report.sources):
+        report.shards = pipeline.build(wanted, force)
+        if not report.failed_shards or allow_partial:
+            report.publication, report.merge_error = pipeline.merge(allow_partial)
+        else:
+            report.merge_error = f"Not merged: {', '.join(report.failed_shards)} failed."
+    report.elapsed_ms = round((time.perf_counter() - started) * 1000)
+    return report
+
+
+class _Pipeline:
+    """The three runs and what is read back from them."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, observe: Observer) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._errors: dict[str, str] = {}
+        self._elapsed_ms: dict[str, int | None] = {}
+        self._reused: set[str] = set()
+        self._observe = observe
+        self._job = build_defs(settings=settings, observe=self._note).resolve_implicit_global_asset_job_def()
+
+    def stage(self, force: bool) -> list[SourceReport]:
+        """Run the source assets."""
+        names = [source.name for source in SOURCES]
+        result = self._run(names, {sources.OP_NAME: {"force": force}})
+        if not result.success and not self._errors:
+            self._errors = dict.fromkeys(names, _why(result))
+        return [self._source_report(name) for name in names]
+
+    def build(self, wanted: Sequence[str], force: bool) -> list[ShardReport]:
+        """Run the shards, a run for each unbroken range of them."""
+        runs: dict[str, str] = {}
+        for part in _ranges(wanted, shard_keys(self._settings.shard_count)):
+            tags = {_RANGE_START: part[0], _RANGE_END: part[-1]}
+            result = self._run([shard_profiles.NAME], {shard_profiles.NAME: {"force": force}}, tags)
+            runs |= dict.fromkeys(part, result.run_id)
+        known = attempts.read_attempts(self._settings.home, wanted)
+        return [_shard_report(name, runs[name], known) for name in wanted]
+
+    def merge(self, allow_partial: bool) -> tuple[dict[str, object] | None, str | None]:
+        """Run the merge and its checks."""
+        result = self._run([merged_profiles.NAME], {merged_profiles.NAME: {"allow_partial": allow_partial}})
+        if not result.success:
+            return None, _why(result)
+        failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
+        if failed:
+            return None, f"Checks failed on the published warehouse: {', '.join(failed)}."
+        return merge.read_publication(self._settings.home), None
+
+    def _run(
+        self, names: Sequence[str], config: dict[str, dict[str, bool]], tags: dict[str, str] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        return self._job.execute_in_process(
+            instance=self._instance,
+            asset_selection=[dg.AssetKey(name) for name in names],
+            run_config={"ops": {op: {"config": values} for op, values in config.items()}},
+            tags=_TAGS | (tags or {}),
+            raise_on_error=False,
+        )
+
+    def _note(self, event: StepEvent) -> None:
+        if event.shard_id is None and event.step != merged_profiles.NAME:
+            self._elapsed_ms[event.step] = event.elapsed_ms
+            if event.kind == "finished":
+                self._errors.pop(event.step, None)
+            elif event.kind != "started":
+                self._errors[event.step] = event.message
+            if event.reused:
+                self._reused.add(event.step)
+        self._observe(event)
+
+    def _source_report(self, name: str) -> SourceReport:
+        elapsed_ms, error = self._elapsed_ms.get(name), self._errors.get(name)
+        source = next(source for source in SOURCES if source.name == name)
+        snapshot = None if error else staging.current_snapshot(source, self._settings.home)
+        if snapshot is None:
+            return SourceReport(name, None, None, None, {}, False, elapsed_ms, error or "not staged")
+        return SourceReport(
+            name,
+            snapshot.rows_in,
+            snapshot.rows_accepted,
+            snapshot.rows_quarantined,
+            snapshot.reasons,
+            name in self._reused,
+            elapsed_ms,
+            None,
+        )
+
+
+def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:
+    """The wanted shards as unbroken ranges of the known ones: a run can be asked for a range only."""
+    part: list[str] = []
+    for name in known:
+        if name in wanted:
+            part.append(name)
+        elif part:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _shard_report(shard_id: str, run_id: str, known: Sequence[Attempt]) -> ShardReport:
+    mine = [attempt for attempt in known if attempt.shard_id == shard_id and attempt.run_id == run_id]
+    if not mine:
+        return ShardReport(shard_id, "failed", error="the run failed before this shard was begun", run_id=run_id)
+    last = mine[-1]
+    status = {Status.SUCCEEDED: "published", Status.REUSED: "reused"}.get(last.status, "failed")
+    return ShardReport(shard_id, status, last.record_count, len(mine), last.elapsed_ms, last.error, run_id)
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    """The text of a failed run's first error."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                return data.user_failure_data.description
+            if data.error:
+                return (data.error.cause or data.error).message.strip()
+    return f"Run {result.run_id} failed; see it in the UI: etl-assets ui"
