@@ -24,6 +24,9 @@ _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset
 # Shown on the runs' page of the UI, so that these runs are told from those the daemon launched.
 _TAGS = {"etl_assets/launched_by": "etl-assets run"}
 
+# The run's log goes to the instance; on the terminal the observer tells what there is to tell.
+_QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
+
 
 @dataclass(frozen=True)
 class SourceReport:
@@ -163,7 +166,7 @@ class _Pipeline:
         return self._job.execute_in_process(
             instance=self._instance,
             asset_selection=[dg.AssetKey(name) for name in names],
-            run_config={"ops": {op: {"config": values} for op, values in config.items()}},
+            run_config={"ops": {op: {"config": values} for op, values in config.items()}, "loggers": _QUIET},
             tags=_TAGS | (tags or {}),
             raise_on_error=False,
         )

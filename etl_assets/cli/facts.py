@@ -6,9 +6,9 @@ Times are ISO 8601 in UTC, durations milliseconds, what is not known is null.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from etl_assets.engine import attempts, exports, merge, shard, staging
 from etl_assets.engine.attempts import Attempt, Status
@@ -98,6 +98,24 @@ class Facts:
     shards: Sequence[ShardFacts]
     warehouse: WarehouseFacts
     next_command: str | None
+
+
+@dataclass(frozen=True)
+class PublicationFacts:
+    """The `publication` row of a warehouse, typed."""
+
+    published_at: datetime
+    record_count: int
+    digest: str
+    shard_count: int
+    set_hash: str
+    is_partial: bool
+    missing_shards: Sequence[str]
+
+
+def publication_facts(row: dict[str, Any]) -> PublicationFacts:
+    """What `merge.read_publication` returns, as far as it is shown."""
+    return PublicationFacts(**{one.name: row[one.name] for one in fields(PublicationFacts)})
 
 
 def collect(settings: Settings) -> Facts:
@@ -228,36 +246,30 @@ def _warehouse_facts(settings: Settings, found: ShardSet) -> WarehouseFacts:
         state: WarehouseState = "damaged" if path.exists() else "missing"
         reason = "it cannot be read" if path.exists() else None
         return WarehouseFacts(str(path), state, reason, None, None, None, None, None, ())
-    published_at, missing_shards = publication["published_at"], publication["missing_shards"]
-    record_count, shard_count = publication["record_count"], publication["shard_count"]
-    assert isinstance(published_at, datetime)
-    assert isinstance(missing_shards, list)
-    assert isinstance(record_count, int)
-    assert isinstance(shard_count, int)
-    is_partial = bool(publication["is_partial"])
-    reason = _why_outdated(settings, found, str(publication["set_hash"]), shard_count)
+    published = publication_facts(publication)
+    reason = _why_outdated(settings, found, published)
     return WarehouseFacts(
         str(path),
         # A partial one says so even when the shards it has are current: customers are missing from it.
-        "partial" if is_partial else "outdated" if reason else "current",
-        f"without {', '.join(missing_shards)}" if is_partial else reason,
-        _utc(published_at),
-        record_count,
-        str(publication["digest"]),
-        shard_count,
-        is_partial,
-        missing_shards,
+        "partial" if published.is_partial else "outdated" if reason else "current",
+        f"without {', '.join(published.missing_shards)}" if published.is_partial else reason,
+        _utc(published.published_at),
+        published.record_count,
+        published.digest,
+        published.shard_count,
+        published.is_partial,
+        published.missing_shards,
     )
 
 
-def _why_outdated(settings: Settings, found: ShardSet, set_hash: str, shard_count: int) -> str | None:
-    if shard_count != settings.shard_count:
-        return f"published from {shard_count} shards, ETL_NUM_SHARDS is {settings.shard_count}"
+def _why_outdated(settings: Settings, found: ShardSet, published: PublicationFacts) -> str | None:
+    if published.shard_count != settings.shard_count:
+        return f"published from {published.shard_count} shards, ETL_NUM_SHARDS is {settings.shard_count}"
     if not found.snapshots:
         return f"the sources are not staged for {settings.shard_count} shards"
     if found.problems:
-        return f"{len(found.problems)} of {shard_count} shards are not current"
-    return None if set_hash == found.set_hash else "shards or sources were published since"
+        return f"{len(found.problems)} of {published.shard_count} shards are not current"
+    return None if published.set_hash == found.set_hash else "shards or sources were published since"
 
 
 def _next_command(

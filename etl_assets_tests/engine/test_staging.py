@@ -643,5 +643,6 @@ def test_whatever_the_bytes_no_row_is_lost(
     lines = content.split(b"\n")
     assert len({bad["line_number"] for bad in found}) == len(found)
     for bad in found:
-        text = lines[bad["line_number"] - 1].removesuffix(b"\r").decode(errors="backslashreplace")
-        assert bad["raw_text"].split("\n")[0].removesuffix("\r") == text
+        first_line = bad["raw_text"].split("\n")[0]
+        line = lines[bad["line_number"] - 1].decode(errors="backslashreplace")
+        assert line in (first_line, first_line + "\r")
