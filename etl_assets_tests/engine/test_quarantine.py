@@ -306,7 +306,7 @@ line_ends = st.sampled_from(["\n", "\r\n", "\n\n", "\r\n\r\n"])
 files = st.lists(st.lists(st.tuples(rows_of_product(), line_ends), max_size=8), min_size=1, max_size=2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(files, st.sampled_from([".csv", ".csv.gz"]), st.sampled_from(["\n", "\r\n"]), st.integers(0, 3))
 def test_every_row_is_accepted_or_quarantined_as_the_contract_says(
     tmp_path_factory: pytest.TempPathFactory,

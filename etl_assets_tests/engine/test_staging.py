@@ -621,7 +621,7 @@ dirty_bytes = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(dirty_bytes, st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_whatever_the_bytes_no_row_is_lost(
     tmp_path_factory: pytest.TempPathFactory, dirty: bytes, header_end: str, is_packed: bool
