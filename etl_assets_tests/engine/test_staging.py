@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from etl_assets.engine import exports, routing, staging
 from etl_assets.engine.contract import SOURCES, source_named
-from etl_assets.engine.errors import ConfigError, InputError, RejectRatioError, SourceChangedError
+from etl_assets.engine.errors import AccountingError, ConfigError, InputError, RejectRatioError, SourceChangedError
 from etl_assets.engine.staging import Snapshot
 from etl_assets.engine.storage import Home
 from etl_assets_tests.factory import (
@@ -562,6 +562,25 @@ class TestFailures:
         assert list((home.staged / "product").iterdir()) == []
         assert list(home.scratch.iterdir()) == []
         assert stage(sources, home).rows_accepted == 1
+
+    @pytest.mark.parametrize("off_by", [-1, 1])
+    def test_a_row_that_is_nowhere_stops_everything(
+        self, sources: Path, home: Home, monkeypatch: pytest.MonkeyPatch, off_by: int
+    ) -> None:
+        """Fails: a defect of this package loses rows, and the result looks complete."""
+        survey = exports.survey
+
+        def miscount(export: exports.Export) -> exports.Survey:
+            found = survey(export)
+            return replace(found, record_count=found.record_count + off_by)
+
+        write(sources, row("a"), row("b"), row(""))
+        with monkeypatch.context() as patch:
+            patch.setattr(exports, "survey", miscount)
+            with pytest.raises(AccountingError, match=f"{3 + off_by} rows in the files, but 2 accepted and 1 quarant"):
+                stage(sources, home)
+        assert staging.current_snapshot(PRODUCT, home) is None
+        assert list((home.staged / "product").iterdir()) == []
 
     @pytest.mark.parametrize("keep", [0.4, 0.9])
     def test_a_packed_file_damaged_far_inside_is_named(self, sources: Path, home: Home, keep: float) -> None:
