@@ -105,17 +105,17 @@ def test_the_bounds_of_the_reject_ratio_are_allowed(value: str, ratio: float) ->
 @pytest.mark.parametrize(("workers", "memory_mb"), [("1", 1024), ("4", 256), ("64", 64)])
 def test_the_workers_share_the_memory(workers: str, memory_mb: int) -> None:
     """Fails: as many workers as there are cores take as many times the memory that was allowed."""
-    found = load_settings({"ETL_WORKERS": workers})
-    assert (found.worker_limits.memory_mb, found.worker_limits.threads) == (memory_mb, 1)
+    limits = load_settings({"ETL_WORKERS": workers}).worker_limits()
+    assert (limits.memory_mb, limits.threads) == (memory_mb, 1)
 
 
 def test_the_merge_runs_alone_and_may_use_all_of_it() -> None:
-    found = load_settings({"ETL_WORKERS": "4", "ETL_MEMORY_LIMIT": "2GB"})
-    assert (found.merge_limits.memory_mb, found.merge_limits.threads) == (2048, 4)
+    limits = load_settings({"ETL_WORKERS": "4", "ETL_MEMORY_LIMIT": "2GB"}).merge_limits()
+    assert (limits.memory_mb, limits.threads) == (2048, 4)
 
 
 def test_staging_is_asked_for_what_the_settings_say() -> None:
     found = load_settings({"ETL_NUM_SHARDS": "5", "ETL_MAX_REJECT_RATIO": "0.5"})
-    request = found.staging_request
+    request = found.staging_request()
     assert (request.sources, request.home) == (found.sources, found.home)
     assert (request.shard_count, request.max_reject_ratio) == (5, 0.5)
