@@ -59,9 +59,11 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
         | dg.AssetSelection.checks_for_assets(merged_profiles.NAME),
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        # Dagster takes no description of such a sensor from its docstring.
+        description="Merges when every shard is published from the current sources, none is being built or has failed, "
+        "and the set differs from the one in the warehouse.",
     )
     def publish_when_complete(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        """Merges when every shard is published from the current sources, none is being built, and the set is new."""
         stamp = published_stamp(settings)
         if context.cursor == stamp:
             return dg.SkipReason("Nothing has been published since the last look.")
@@ -150,9 +152,13 @@ def rebuild_sensor(
 def exports_sensor(settings: Settings, refresh: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     """The sensor that notices changed exports."""
 
-    @dg.sensor(job=refresh, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
+    @dg.sensor(
+        job=refresh,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Runs `refresh_sources` once changed export files have been left alone from one look to the next.",
+    )
     def refresh_when_exports_change(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        """Runs `refresh_sources` once changed export files have been left alone from one look to the next."""
         try:
             changed = [source.name for source in SOURCES if not staging.is_current(source, settings.staging_request())]
             seen = _exports_stamp(settings)
