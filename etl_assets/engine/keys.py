@@ -1,4 +1,4 @@
-"""The idempotency key: a stable hash over an unambiguous encoding of a customer's source records.
+r"""The idempotency key: a stable hash over an unambiguous encoding of a customer's source records.
 
 Encoding version 1 is a JSON array of strings and nulls without spaces, in contract order:
 
@@ -6,8 +6,10 @@ Encoding version 1 is a JSON array of strings and nulls without spaces, in contr
 
 A source in which the customer does not stand contributes null for its name and for each of its columns, so absence
 differs from a record of nulls; a JSON string is quoted and escaped, so null differs from the text `null` and no two
-records run together. Values are DuckDB's text forms (integers in decimal, floats shortest-round-trip, ISO dates). The
-encoding is pinned by golden vectors: changing it changes every key, so it gets a new version.
+records run together. Escaped are quote, backslash and the control characters below U+0020, by their short form (\b \t
+\n \f \r) or else as \u00XX in upper case; nothing else is. Values are DuckDB's text forms (integers in decimal, floats
+shortest-round-trip, ISO dates). The encoding is pinned by golden vectors: changing it changes every key, so it gets a
+new version.
 """
 
 from collections.abc import Iterable, Sequence

@@ -116,11 +116,12 @@ def test_the_change_of_any_column_and_the_lack_of_any_source_gives_another_key(s
 
 def _encoded(source_name: str | None, value: str | None) -> str:
     source = Source("one", "One", (Column("remark", "What somebody said"),))
+    one = "(SELECT ?::VARCHAR AS source_name, ?::VARCHAR AS remark) one"
     with contextlib.closing(duckdb.connect()) as connection:
         return str(
             duck.scalar(
                 connection,
-                f"SELECT {keys.encoding_sql([source])} FROM (SELECT ?::VARCHAR AS source_name, ?::VARCHAR AS remark) one",
+                f"SELECT {keys.encoding_sql([source])} FROM {one}",
                 [source_name, value],
             )
         )
