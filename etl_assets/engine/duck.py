@@ -37,6 +37,8 @@ def workbench(limits: Limits, scratch: Path, *, folders: Sequence[Path] = ()) ->
         connection.execute(f"SET memory_limit = '{limits.memory_mb}MB'")
         connection.execute(f"SET threads = {limits.threads}")
         connection.execute(f"SET temp_directory = {literal(str(scratch))}")
+        # A Parquet time stamp with a zone is written out in this one, whatever machine this is.
+        connection.execute("SET TimeZone = 'UTC'")
         # Order within a file is kept by row numbers, never by luck.
         connection.execute("SET preserve_insertion_order = true")
         lock_down(connection, [scratch, *folders])

@@ -90,10 +90,15 @@ def find_files(source: Source, root: Path) -> list[Path]:
 
 
 def _files_in(folder: Path, source: Source) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file())
+    files = sorted(path for path in folder.iterdir() if _is_export(path))
     if not files:
         raise InputError(f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.")
     return files
+
+
+def _is_export(path: Path) -> bool:
+    # Hidden files are other programs' business: unfinished copies, macOS's ._crm.csv.
+    return path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
 
 
 def open_exports(source: Source, root: Path) -> list[Export]:
@@ -227,7 +232,7 @@ def survey(export: Export) -> Survey:
 def mend(export: Export, target: Path) -> None:
     """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
     with export.open() as stream, target.open("wb") as out:
-        for block in scan(stream):
+        for block in scan(stream, column_count=len(export.columns)):
             sound = ~(block.damaged | block.blank)
             if block.uniform_lf and sound.all():
                 out.write(block.data[: int(block.ends[-1])] + b"\n")
@@ -241,7 +246,7 @@ def mend(export: Export, target: Path) -> None:
 def data_blocks(export: Export) -> Iterator[Block]:
     """Every data record of a CSV file, blank and damaged ones too, by block; line-end flags include the header."""
     with export.open() as stream:
-        for number, block in enumerate(scan(stream)):
+        for number, block in enumerate(scan(stream, column_count=len(export.columns))):
             if number:
                 yield block
             else:

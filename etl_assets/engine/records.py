@@ -25,6 +25,7 @@ _LF, _CR, _QUOTE, _COMMA, _NUL = 10, 13, 34, 44, 0
 _BOM = b"\xef\xbb\xbf"
 _FIELD = rb'(?:"(?:[^"\0]++|"")*+"|[^",\r\n\0][^,\r\n\0]*+|)'
 _RECORD = re.compile(_FIELD + rb"(?:," + _FIELD + rb")*+(\r?\n)?")
+_QUOTED = re.compile(rb'"(?:[^"]++|"")*+"')
 _OPEN_FIELD = re.compile(rb'"(?:[^"\0]++|"")*+\Z')
 
 Offsets = npt.NDArray[np.int64]
@@ -67,8 +68,12 @@ class _Split:
     line_count: int
 
 
-def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Block]:
-    """Yield every record of the stream, header and blank lines included, in file order."""
+def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES, *, column_count: int | None = None) -> Iterator[Block]:
+    """Yield every record of the stream, header and blank lines included, in file order.
+
+    With `column_count`, a record with empty cells beyond that many is damaged: DuckDB drops them without a word, and
+    the usual cause is an unquoted comma in a value, which shifted every cell behind it.
+    """
     carry, first_line, at_start = b"", 1, True
     while True:
         chunk = stream.read(chunk_bytes)
@@ -92,14 +97,14 @@ def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Block]:
             continue
         assert split is not None
         stop = int(split.stops[-1])
-        yield _block(data, split, first_line)
+        yield _block(data, split, first_line, column_count)
         first_line += split.line_count
         carry = data[stop:]
         if at_end:
             return
 
 
-def _block(data: bytes, split: _Split, first_line: int) -> Block:
+def _block(data: bytes, split: _Split, first_line: int, column_count: int | None) -> Block:
     """Give a split its file coordinates and take the terminators off."""
     buffer = np.frombuffer(data, np.uint8)
     last = split.stops - 1
@@ -108,6 +113,8 @@ def _block(data: bytes, split: _Split, first_line: int) -> Block:
     has_crlf = has_lf & (ends > split.starts) & (buffer[np.maximum(ends - 1, 0)] == _CR)
     ends = np.where(has_crlf, ends - 1, ends)
     damaged = split.damaged | (ends - split.starts > MAX_RECORD_BYTES)
+    if column_count is not None:
+        damaged[_with_surplus(data, split.starts, ends, column_count)] = True
     return Block(
         data,
         split.starts,
@@ -117,6 +124,24 @@ def _block(data: bytes, split: _Split, first_line: int) -> Block:
         uniform_lf=not has_crlf.any(),
         uniform_crlf=bool(has_crlf[has_lf].all()),
     )
+
+
+def _with_surplus(data: bytes, starts: Offsets, ends: Offsets, column_count: int) -> list[int]:
+    """Which records end in an empty cell beyond `column_count`; only such as may end in one are counted."""
+    buffer = np.frombuffer(data, np.uint8)
+    last = buffer[np.maximum(ends - 1, 0)]
+    (candidates,) = np.nonzero((ends > starts) & ((last == _COMMA) | (last == _QUOTE)))
+    found = []
+    for index, start, end in zip(
+        candidates.tolist(), starts[candidates].tolist(), ends[candidates].tolist(), strict=True
+    ):
+        if data.count(b",", start, end) < column_count:
+            continue
+        record = data[start:end]
+        # Commas inside quotes are no separators: take the quoted fields out before counting.
+        if b'"' not in record or _QUOTED.sub(b"", record).count(b",") >= column_count:
+            found.append(index)
+    return found
 
 
 def _split(data: bytes, at_end: bool) -> _Split | None:

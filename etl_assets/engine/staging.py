@@ -112,12 +112,10 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
     data_hash = exports.hash_files(paths)
     names = tuple(export.name for export in opened)
     folder = request.home.snapshot(source.name, _snapshot_id(data_hash, names, request.shard_count))
-    if force:
-        remove(folder)
-    snapshot = load_snapshot(folder)
+    snapshot = None if force else load_snapshot(folder)
     reused = snapshot is not None
     if snapshot is None:
-        snapshot = _build(source, request, opened, data_hash, folder, stats)
+        snapshot = _build(source, request, opened, data_hash, folder, stats, force=force)
     _check_unchanged(source, request, stats)
     _check_reject_ratio(snapshot, request)
     publish_json(
@@ -204,6 +202,8 @@ def _build(
     data_hash: str,
     folder: Path,
     stats: list[exports.FileStat],
+    *,
+    force: bool,
 ) -> Snapshot:
     """Read the files, write slices and quarantine, close the books, publish the folder."""
     sweep(folder.parent)
@@ -211,13 +211,17 @@ def _build(
     folders = [request.sources, request.home.staged]
     with (
         scratch_directory(request.home) as scratch,
-        publish_directory(folder) as target,
+        publish_directory(folder, replace=force) as target,
         duck.workbench(request.limits, scratch, folders=folders) as connection,
     ):
         duck.add_macros(connection, _MACROS)
         duck.add_routing(connection, request.shard_count)
         readings = [_prepare(export, number, scratch) for number, export in enumerate(opened)]
-        _copy_partitioned(connection, source, readings, target)
+        try:
+            _copy_partitioned(connection, source, readings, target)
+        except duckdb.Error:
+            _blame_unreadable(connection, readings)
+            raise
         slices = _finish_slices(connection, source, request.shard_count, target)
         reasons = quarantine.write(connection, source.name, readings, target / "quarantine.parquet")
         snapshot = Snapshot(
@@ -253,12 +257,27 @@ def _prepare(export: exports.Export, number: int, scratch: Path) -> quarantine.R
     try:
         survey = exports.survey(export)
         readable = export.path
-        if not survey.is_regular:
+        # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
+        if not survey.is_regular or export.name.endswith(".gz"):
             readable = scratch / f"mended_{number}.csv"
             exports.mend(export, readable)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{export.name} is a damaged gzip file ({error}). Export it again.") from error
     return quarantine.Reading(export, number, readable, record_count=survey.record_count)
+
+
+def _blame_unreadable(connection: duckdb.DuckDBPyConnection, readings: Sequence[quarantine.Reading]) -> None:
+    """Raise InputError for the Parquet file that cannot be read to its end, if any: DuckDB does not name it."""
+    for reading in readings:
+        if not reading.export.is_parquet:
+            continue
+        try:
+            connection.execute(
+                f"SELECT max(hash(row)) FROM read_parquet({duck.literal(str(reading.readable))}) row"
+            ).fetchone()
+        except duckdb.Error as error:
+            detail = str(error).strip().splitlines()[0]
+            raise InputError(f"{reading.export.name} is a damaged Parquet file ({detail}). Export it again.") from error
 
 
 def _copy_partitioned(
@@ -298,12 +317,11 @@ def _rows_sql(source: Source, reading: quarantine.Reading) -> str:
             f"FROM read_parquet({path}, file_row_number = true)"
         )
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(export.columns)))
-    compression = "gzip" if str(reading.readable).endswith(".gz") else "none"
     # Explicit columns, no sniffing: a type guessed from the first rows is wrong for the last ones.
     return f"""
         SELECT {reading.number}::SMALLINT AS file_index, row_number() OVER () AS source_row, {cells}
         FROM read_csv({path}, columns = {{{columns}}}, auto_detect = false, header = true, delim = ',', quote = '"',
-            escape = '"', strict_mode = true, compression = '{compression}', buffer_size = {_READ_BUFFER_BYTES},
+            escape = '"', strict_mode = true, compression = 'none', buffer_size = {_READ_BUFFER_BYTES},
             store_rejects = true, rejects_limit = 0, rejects_table = '{reading.rejects_table}',
             rejects_scan = '{reading.rejects_table}_scan')"""
 

@@ -113,19 +113,23 @@ def publish_file(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def publish_directory(target: Path) -> Iterator[Path]:
+def publish_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; when the block succeeds, sync and rename it.
 
-    For immutable, content-addressed folders: when another process published the same name first, its copy stays.
+    For immutable, content-addressed folders: when the name is published already, that copy stays, unless it is to be
+    replaced. No system call swaps two folders everywhere, so a replaced one is missing for the instant between two
+    renames; who opens it just then gets an OSError and tries again.
     """
     ensure_directory(target.parent)
-    temporary = temporary_path(target)
+    temporary, replaced = temporary_path(target), temporary_path(target)
     temporary.mkdir()
     try:
         yield temporary
         for path in sorted(temporary.rglob("*"), reverse=True):
             _sync(path)
         _sync(temporary)
+        if replace and target.is_dir():
+            os.rename(target, replaced)
         try:
             os.rename(temporary, target)
         except OSError:
@@ -134,6 +138,7 @@ def publish_directory(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         remove(temporary)
+        remove(replaced)
 
 
 @contextlib.contextmanager

@@ -265,5 +265,5 @@ def test_mending_keeps_sound_records_as_they_are_and_nothing_else(sources: Path,
     """Fails: a damaged row takes its sound neighbours with it, or a value changes on the way."""
     text = b'\xef\xbb\xbfh,i\r\n\r\n1,"a\r\nb"\n2,"open\n3,\0\n4,d\r\n\n5,""""'
     path = write_bytes(sources / "crm.csv", text)
-    exports.mend(exports.Export(path, "crm.csv", (), {}), tmp_path / "mended.csv")
+    exports.mend(exports.Export(path, "crm.csv", ("h", "i"), {}), tmp_path / "mended.csv")
     assert (tmp_path / "mended.csv").read_bytes() == b'h,i\n1,"a\r\nb"\n4,d\n5,""""\n'

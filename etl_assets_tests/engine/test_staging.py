@@ -665,3 +665,79 @@ def test_whatever_the_bytes_no_row_is_lost(
         first_line = bad["raw_text"].split("\n")[0]
         line = lines[bad["line_number"] - 1].decode(errors="backslashreplace")
         assert line in (first_line, first_line + "\r")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        "c1,e@x,Acme, Inc,,,,,,",
+        'c1,e@x,"Acme",Inc,,,,,,""',
+        "c1,e@x,Acme,Inc,1,a,1,b,2026-01-01,,",
+        'c1,"a,b",,,,,,,,""',
+    ],
+)
+def test_an_unquoted_comma_that_leaves_empty_cells_behind_the_last_column_is_damage(
+    sources: Path, home: Home, cells: str
+) -> None:
+    """Fails: every cell behind the comma is silently taken for its neighbour's value."""
+    crm = source_named("crm")
+    sound = 'c2,e@x,"Acme, Inc",,,,,,'
+    (sources / "crm.csv").write_text("\n".join([",".join(crm.required), cells, sound, ""]))
+    snapshot = staging.stage(crm, staging_request(sources, home))[0]
+    assert [found["raw_text"] for found in read_quarantine(home, snapshot)] == [cells]
+    assert snapshot.reasons == {"malformed_row": 1}
+    assert accepted(home, snapshot)["c2"]["company_name"] == "Acme, Inc"
+
+
+def test_a_parquet_file_with_damaged_pages_is_named(sources: Path, home: Home) -> None:
+    """Fails: the person reads an error of the engine and does not know which of many files to export again."""
+    path = sources / "product" / "part.parquet"
+    columns = ", ".join(f"NULL::VARCHAR AS {column.name}" for column in PRODUCT.columns)
+    write_parquet(path, f"SELECT 'c' || range AS customer_id, {columns} FROM range(300)")
+    content = bytearray(path.read_bytes())
+    content[40:200] = bytes(160)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"product/part\.parquet is a damaged Parquet file"):
+        stage(sources, home)
+
+
+def test_a_gzip_file_padded_with_zeros_is_read_to_its_end(sources: Path, home: Home) -> None:
+    path = write(sources, row("a"), row("b"))
+    (sources / "product.csv.gz").write_bytes(gzip.compress(path.read_bytes()) + bytes(100))
+    path.unlink()
+    assert sorted(accepted(home, stage(sources, home))) == ["a", "b"]
+
+
+def test_a_parquet_time_stamp_with_a_zone_is_a_date_at_midnight_utc(sources: Path, home: Home) -> None:
+    """Fails: the same file gives other dates, or none, on a machine in another time zone."""
+    columns = ", ".join(
+        "TIMESTAMPTZ '2026-05-01 00:00:00+00' AS signup_date"
+        if column.name == "signup_date"
+        else f"NULL::VARCHAR AS {column.name}"
+        for column in PRODUCT.columns
+    )
+    write_parquet(sources / "product.parquet", f"SELECT 'a' AS customer_id, {columns}")
+    assert accepted(home, stage(sources, home))["a"]["signup_date"] == date(2026, 5, 1)
+
+
+def test_hidden_files_in_a_source_folder_are_not_exports(sources: Path, home: Home) -> None:
+    write(sources, row("a"), name="product/part.csv")
+    (sources / "product" / "._part.csv").write_bytes(b"\0\1")
+    assert stage(sources, home).files == ("product/part.csv",)
+
+
+def test_a_forced_staging_that_fails_leaves_the_current_snapshot_in_place(
+    sources: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: shards that are being built lose their slices, and the source counts as never staged."""
+    write(sources, row("a"))
+    before = stage(sources, home)
+    with monkeypatch.context() as patch:
+        patch.setattr("etl_assets.engine.quarantine.write", no_reading)
+        with pytest.raises(pytest.fail.Exception):
+            staging.stage(PRODUCT, staging_request(sources, home), force=True)
+    assert staging.current_snapshot(PRODUCT, home) == before
+    assert sorted(accepted(home, before)) == ["a"]
+    again, reused = staging.stage(PRODUCT, staging_request(sources, home), force=True)
+    assert (again, reused) == (before, False)
+    assert [path.name for path in home.snapshot("product", before.snapshot).parent.glob(".tmp-*")] == []
