@@ -101,15 +101,20 @@ class Clock:
     def run(self, call: Callable[[], _T]) -> _T:
         """The result of `call`; TimeoutError when there was not enough time left."""
         started = time.perf_counter()
-        future = self._worker.submit(call)
         try:
-            return future.result(max(0.0, self._limit_s - self.used_s))
+            return self._worker.submit(call).result(max(0.0, self._limit_s - self.used_s))
         except (TimeoutError, KeyboardInterrupt):
-            self._connection.interrupt()
-            wait([future])
+            self._stop()
             raise
         finally:
             self.used_s += time.perf_counter() - started
+
+    def _stop(self) -> None:
+        """Interrupt until the worker is idle: an interrupt that comes before the statement has begun is lost."""
+        idle = self._worker.submit(lambda: None)
+        while not idle.done():
+            self._connection.interrupt()
+            wait([idle], timeout=0.1)
 
 
 @dataclass

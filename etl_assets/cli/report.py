@@ -32,7 +32,7 @@ def show_failure(console: Console, report: Report, settings: Settings) -> None:
     """What failed, why, what is still there, and the command that goes on from here."""
     for source in report.sources:
         if source.error:
-            _print_error(console, source.source, source.error)
+            _print_error(console, "" if source.source in source.error else source.source, source.error)
     for shard in report.shards:
         if shard.status != "failed":
             continue
@@ -43,7 +43,8 @@ def show_failure(console: Console, report: Report, settings: Settings) -> None:
     if not report.publication:
         kept = "The last published warehouse is unchanged." if settings.home.warehouse.exists() else ""
         console.print(f"{kept or 'Nothing is published yet.'} What is finished is kept and will be reused.")
-    console.print(Text.assemble("Recover: mend the cause, then ", (recovery(report), "bold")), soft_wrap=True)
+    first = "mend the cause, then " if report.failed_shards or any(source.error for source in report.sources) else ""
+    console.print(Text.assemble(f"Recover: {first}", (recovery(report), "bold")), soft_wrap=True)
 
 
 def recovery(report: Report) -> str:
@@ -129,4 +130,5 @@ def _took(elapsed_ms: int | None, *, reused: bool) -> str:
 
 
 def _print_error(console: Console, what: str, error: str) -> None:
-    console.print(Text.assemble((f"error: {what}: ", "red"), terminal.plain(error.strip())), soft_wrap=True)
+    prefix = f"error: {what}: " if what else "error: "
+    console.print(Text.assemble((prefix, "red"), terminal.plain(error.strip())), soft_wrap=True)

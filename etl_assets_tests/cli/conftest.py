@@ -1,0 +1,64 @@
+"""The command as users meet it: a process of its own, with an environment and a current folder of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from etl_assets.engine.storage import Home
+from etl_assets_tests import factory
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+_OURS = ("ETL_", "DAGSTER_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without what would decide how the command behaves."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | changes
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line that starts `etl-assets` with these arguments."""
+    return [sys.executable, "-m", "etl_assets.cli.main", *arguments]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run `etl-assets` in an empty folder; `env` adds variables, `stdin` is what it reads."""
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment(**(env or {})),
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The environment of a small published warehouse (three shards, five customers, one rejected row)."""
+    folder = tmp_path_factory.mktemp("published")
+    customers = [factory.row(f"cust_{number}") for number in range(5)]
+    customers[1]["company_name"] = 'Says "hi", twice\nand \x1b[31mred'
+    customers[2]["deal_value"] = ""
+    factory.write_exports(
+        folder / "sources", crm=[*customers, factory.row("")], billing=customers, product=customers, support=customers
+    )
+    factory.run_engine(folder / "sources", Home(folder / "home"), 3)
+    return {
+        "ETL_SOURCES": str(folder / "sources"),
+        "ETL_HOME": str(folder / "home"),
+        "ETL_NUM_SHARDS": "3",
+        "ETL_MAX_REJECT_RATIO": "1",
+    }

@@ -1,0 +1,73 @@
+"""`etl-assets generate` as a process."""
+
+from pathlib import Path
+
+import pytest
+
+from etl_assets_tests.cli.conftest import Cli
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_files_are_written_and_summed_up_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    done = cli("generate", "--rows", "1_000", "--dirty", "0.1")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("1,000 customers in data/sources: crm.csv ")
+    assert done.stdout.count("\n") == 1
+    assert _names(tmp_path / "data/sources") == ["billing.csv", "crm.csv", "product.csv", "support.csv"]
+
+
+def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(cli: Cli, tmp_path: Path) -> None:
+    for out, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        assert cli("generate", "--rows", "100", "--seed", seed, "--out", out).returncode == 0
+    texts = [(tmp_path / out / "crm.csv").read_bytes() for out in "abc"]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("file_format", ["csv.gz", "parquet"])
+def test_other_formats_are_written_on_request(cli: Cli, tmp_path: Path, file_format: str) -> None:
+    assert cli("generate", "--rows", "100", "--format", file_format, "--out", "x").returncode == 0
+    assert _names(tmp_path / "x") == [f"{name}.{file_format}" for name in ("billing", "crm", "product", "support")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--rows", "0"), "argument --rows: expected a whole number from 1 to 100000000, found '0'"),
+        (("--rows", "-1"), "argument --rows: expected a whole number"),
+        (("--rows", "1e6"), "argument --rows: expected a whole number"),
+        (("--rows", "1_000_"), "argument --rows: expected a whole number"),
+        (("--rows", "99999999999"), "argument --rows: expected a whole number"),
+        (("--seed", "x"), "argument --seed: expected a whole number"),
+        (("--dirty", "0.7"), "argument --dirty: expected a share from 0 to 0.5, found '0.7'"),
+        (("--dirty", "nan"), "argument --dirty: expected a share"),
+        (("--format", "xlsx"), "argument --format: invalid choice: 'xlsx'"),
+    ],
+)
+def test_a_bad_argument_exits_with_2_and_nothing_is_written(
+    cli: Cli, tmp_path: Path, arguments: tuple[str, str], message: str
+) -> None:
+    done = cli("generate", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_the_sources_in_another_format_is_refused_and_left_alone(cli: Cli, tmp_path: Path) -> None:
+    assert cli("generate", "--rows", "10", "--out", "x").returncode == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "x").iterdir()}
+    done = cli("generate", "--rows", "20", "--out", "x", "--format", "parquet")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: x already holds crm.csv, billing.csv, product.csv, support.csv")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "x").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written_exits_with_2(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = cli("generate", "--rows", "10", "--out", "file/sub")
+    assert done.returncode == 2
+    assert done.stderr == "error: Cannot write to file/sub: Not a directory. Choose another folder with --out.\n"
+    assert (tmp_path / "file").read_text() == "mine"
