@@ -19,6 +19,7 @@ from etl_assets.engine.storage import Home
 from etl_assets_tests import factory
 
 _SHARDS = 3
+_NAMES = [source.name for source in SOURCES]
 
 
 def _ids_in(number: int, how_many: int) -> list[str]:
@@ -63,7 +64,7 @@ def built(template: Path, tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def _restage(home: Home, folder: Path, names: Sequence[str] = tuple(source.name for source in SOURCES)) -> None:
+def _restage(home: Home, folder: Path, names: Sequence[str] = _NAMES) -> None:
     request = factory.staging_request(folder, home, _SHARDS)
     for name in names:
         staging.stage(source_named(name), request)
@@ -338,7 +339,7 @@ def test_verification_sees_a_flipped_byte(built: Home) -> None:
     path = built.shard_file("shard_00")
     manifest = _manifest(built, "shard_00")
     sound = path.read_bytes()
-    places = [place for place in _places_of(b"ada@alpine.example", sound)]
+    places = _places_of(b"ada@alpine.example", sound)
     assert places, "the data lies in the file as it is"
     for place in places:
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
