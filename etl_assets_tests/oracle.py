@@ -69,7 +69,7 @@ _WHITE_SPACE = " \t\n\v\f\r"
 _MAX_ID_CHARS = 128
 _INT_TEXT = re.compile(r"([+-]?[0-9]+)(\.0*)?")
 _FLOAT_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_DATE_TEXT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})([ T]00:00(:00(\.0+)?)?Z?)?")
+_DATE_TEXT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})([ T]00:00(:00(\.0+)?)?(Z|\+00(:00)?)?)?")
 # Half-way between the largest double and the next power of two.
 _NO_FLOAT_FROM = Decimal(2**1024 - 2**970)
 # JSON escapes no more than it must, and control characters without a short form in upper case.
@@ -233,7 +233,7 @@ def _read_source(source: str, root: Path) -> tuple[dict[str, Record], list[Rejec
 def _files(source: str, root: Path) -> list[Path]:
     folder = root / source
     if folder.is_dir():
-        return sorted(folder.iterdir(), key=lambda path: path.name)
+        return sorted((path for path in folder.iterdir() if path.name[0] != "."), key=lambda path: path.name)
     return [path for path in (root / f"{source}.csv", root / f"{source}.csv.gz") if path.exists()]
 
 
