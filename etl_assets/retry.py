@@ -14,6 +14,7 @@ import duckdb
 
 from etl_assets.engine.errors import (
     AccountingError,
+    AttemptTimeoutError,
     ConfigError,
     InputError,
     RejectRatioError,
@@ -31,6 +32,7 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (InputError, False),
     (ConfigError, False),
     (StoppedError, False),
+    (AttemptTimeoutError, True),
     (RejectRatioError, False),
     (ShardSetError, False),
     (AccountingError, False),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from etl_assets.engine import faults
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.routing import MAX_SHARDS
@@ -18,6 +19,8 @@ from etl_assets.engine.storage import Home
 DEFAULT_SHARDS = 10
 DEFAULT_MAX_REJECT_RATIO = 0.05
 DEFAULT_MEMORY_MB = 1024
+# Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
+DEFAULT_SHARD_TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Settings:
     max_reject_ratio: float
     workers: int
     memory_mb: int
+    shard_timeout_s: int = DEFAULT_SHARD_TIMEOUT_S
 
     def worker_limits(self) -> Limits:
         """What each of the `workers` may use: one thread, and its share of the memory; one stop for all of them."""
@@ -47,6 +51,7 @@ class Settings:
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read `ETL_*`; ConfigError names the variable, what was expected and what was found."""
     env = os.environ if environment is None else environment
+    faults.arm(env)
     return Settings(
         sources=Path(env.get("ETL_SOURCES") or "data/sources").absolute(),
         home=Home(Path(env.get("ETL_HOME") or "data").absolute()),
@@ -54,6 +59,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         max_reject_ratio=_ratio(env, "ETL_MAX_REJECT_RATIO", DEFAULT_MAX_REJECT_RATIO),
         workers=_integer(env, "ETL_WORKERS", min(os.cpu_count() or 1, 8), 1, 64),
         memory_mb=_memory_mb(env, "ETL_MEMORY_LIMIT", DEFAULT_MEMORY_MB),
+        shard_timeout_s=_integer(env, "ETL_SHARD_TIMEOUT_S", DEFAULT_SHARD_TIMEOUT_S, 0, 7 * 24 * 3600),
     )
 
 

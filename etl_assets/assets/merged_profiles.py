@@ -8,7 +8,8 @@ from pydantic import Field
 from etl_assets.assets.metadata import markdown_table, table_facts
 from etl_assets.assets.shard_profiles import GROUP
 from etl_assets.assets.sources import OWNERS
-from etl_assets.engine import checks, merge, published, shard
+from etl_assets.attempts import attempt_number
+from etl_assets.engine import checks, faults, merge, published, shard
 from etl_assets.engine.merge import Publication
 from etl_assets.events import Observer, StepEvent
 from etl_assets.retry import explained_failures
@@ -46,14 +47,17 @@ def merged_profiles_asset(settings: Settings, observe: Observer) -> dg.AssetsDef
         and never see it half-written. The sensor `publish_when_complete` materializes it after the shards changed.
         """
         observe(StepEvent("started", NAME))
-        with explained_failures():
+        attempt, limits = attempt_number(context), settings.merge_limits()
+        with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
             publication = merge.merge_shards(
                 settings.home,
                 settings.shard_count,
-                settings.merge_limits(),
+                limits,
                 run_id=context.run_id,
                 allow_partial=config.allow_partial,
             )
+        with faults.scope(attempt=attempt):
+            faults.point("event.merge")
         observe(StepEvent("finished", NAME, record_count=publication.record_count, elapsed_ms=publication.elapsed_ms))
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")

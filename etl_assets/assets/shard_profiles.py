@@ -10,7 +10,7 @@ from pydantic import Field
 from etl_assets.assets.metadata import table_facts
 from etl_assets.assets.sources import OWNERS
 from etl_assets.attempts import attempt_number, log_attempt
-from etl_assets.engine import attempts, shard, shards
+from etl_assets.engine import attempts, faults, shard, shards
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.shard import Manifest
@@ -66,8 +66,11 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
             context.run_id,
             attempt_number(context),
             config.force,
+            settings.shard_timeout_s,
         )
         manifests, failed = _build(context, request, shard_ids, observe)
+        with faults.scope(attempt=request.attempt):
+            faults.point("event.shards")
         if len(shard_ids) == 1:
             for manifest in manifests:
                 yield dg.MaterializeResult(
@@ -93,7 +96,10 @@ def _build(
             for entry in news:
                 if isinstance(entry, ShardResult):
                     results.append(entry)
-                log_attempt(context, entry.attempt if isinstance(entry, ShardResult) else entry)
+                attempt = entry.attempt if isinstance(entry, ShardResult) else entry
+                with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
+                    faults.point("event.attempt")
+                log_attempt(context, attempt)
                 observe(_step_event(entry))
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         for attempt in attempts.latest_attempts(request.home, todo):

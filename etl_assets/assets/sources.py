@@ -10,7 +10,8 @@ import dagster as dg
 from pydantic import Field
 
 from etl_assets.assets.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
-from etl_assets.engine import checks, published, staging, workers
+from etl_assets.attempts import attempt_number
+from etl_assets.engine import checks, faults, published, staging, workers
 from etl_assets.engine.checks import Finding
 from etl_assets.engine.contract import SOURCES, Source
 from etl_assets.engine.staging import Snapshot, StagingRequest
@@ -64,7 +65,10 @@ def source_assets(settings: Settings, retry_policy: dg.RetryPolicy, observe: Obs
         with explained_failures():
             published.refuse_other_shard_count(settings.home, settings.shard_count, force=config.force)
         selected = [source for source in SOURCES if dg.AssetKey(source.name) in context.selected_asset_keys]
-        results = _stage(settings, selected, config.force, observe)
+        attempt = attempt_number(context)
+        results = _stage(settings, selected, config.force, attempt, observe)
+        with faults.scope(attempt=attempt):
+            faults.point("event.sources")
         # Only now, when no thread is at work any more: Dagster may abandon a generator at any yield.
         for result in results:
             if result.error is None:
@@ -95,12 +99,13 @@ def _spec(source: Source) -> dg.AssetSpec:
     )
 
 
-def _stage(settings: Settings, selected: list[Source], force: bool, observe: Observer) -> list[_Staged]:
+def _stage(settings: Settings, selected: list[Source], force: bool, attempt: int, observe: Observer) -> list[_Staged]:
     """Stage the sources side by side; one that fails does not stop the others."""
     request = settings.staging_request()
 
     def work(source: Source, tell: Callable[[_Staged], None]) -> None:
-        tell(_staged(source, request, force))
+        with faults.scope(attempt=attempt, stop=request.limits.stop):
+            tell(_staged(source, request, force))
 
     results = []
     with contextlib.closing(workers.run(work, selected, settings.workers, request.limits.stop)) as news:

@@ -34,3 +34,7 @@ class ShardSetError(EtlError):
 
 class StoppedError(EtlError):
     """The work was told to stop before it was published: its run was cancelled, or its neighbour failed for good."""
+
+
+class AttemptTimeoutError(EtlError):
+    """An attempt at a shard took longer than `ETL_SHARD_TIMEOUT_S`; its query was interrupted."""

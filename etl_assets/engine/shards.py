@@ -1,11 +1,12 @@
 """Many shards in one process: each attempt recorded, a failed shard no reason to stop the others."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from etl_assets.engine import attempts, shard, workers
+from etl_assets.engine import attempts, faults, shard, workers
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.duck import Limits
+from etl_assets.engine.errors import AttemptTimeoutError
 from etl_assets.engine.shard import Manifest
 from etl_assets.engine.storage import Home
 
@@ -23,6 +24,7 @@ class ShardsRequest:
     run_id: str
     attempt: int
     force: bool = False
+    timeout_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ def build_shards(request: ShardsRequest, shard_ids: Sequence[str]) -> Generator[
     """Build these shards or reuse what is published; yields each attempt when it starts and its result when it ends."""
 
     def work(shard_id: str, tell: Callable[[Attempt | ShardResult], None]) -> None:
-        begun = attempts.start(request.home, shard_id, request.run_id, request.attempt)
-        tell(begun)
-        tell(_attempted(request, begun))
+        with faults.scope(shard_id=shard_id, attempt=request.attempt, stop=request.limits.stop):
+            begun = attempts.start(request.home, shard_id, request.run_id, request.attempt)
+            tell(begun)
+            tell(_attempted(request, begun))
 
     return workers.run(work, shard_ids, request.worker_count, request.limits.stop)
 
@@ -63,9 +66,17 @@ def _attempted(request: ShardsRequest, begun: Attempt) -> ShardResult:
 
 
 def _built_or_reused(request: ShardsRequest, begun: Attempt) -> tuple[Manifest, Status]:
-    given = shard.shard_input(request.home, begun.shard_id, request.shard_count)
-    published = None if request.force else shard.reusable(request.home, given)
-    if published is not None:
-        return published, Status.REUSED
-    built = shard.build_shard(request.home, given, request.limits, run_id=request.run_id, attempt=request.attempt)
-    return built, Status.SUCCEEDED
+    error = AttemptTimeoutError(
+        f"{begun.shard_id} took longer than ETL_SHARD_TIMEOUT_S={request.timeout_s:g} seconds and was interrupted"
+    )
+    with (
+        request.limits.stop.within(request.timeout_s, error) as stop,
+        faults.scope(shard_id=begun.shard_id, attempt=request.attempt, stop=stop),
+    ):
+        given = shard.shard_input(request.home, begun.shard_id, request.shard_count)
+        published = None if request.force else shard.reusable(request.home, given)
+        if published is not None:
+            return published, Status.REUSED
+        limits = replace(request.limits, stop=stop)
+        built = shard.build_shard(request.home, given, limits, run_id=request.run_id, attempt=request.attempt)
+        return built, Status.SUCCEEDED

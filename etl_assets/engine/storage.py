@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etl_assets.engine import faults
 from etl_assets.engine.errors import ConfigError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -100,16 +101,31 @@ def publish_file(target: Path) -> Iterator[Path]:
     """
     ensure_directory(target.parent)
     temporary = temporary_path(target)
+    what = _kind(target)
     try:
+        faults.point(f"{what}.begin")
         yield temporary
+        faults.point(f"{what}.before_sync", temporary)
         _sync(temporary)
+        faults.point(f"{what}.before_swap", temporary)
         # A leftover write-ahead log of the old file would make every later open of the new one fail.
         target.with_name(target.name + _WAL_SUFFIX).unlink(missing_ok=True)
         os.replace(temporary, target)
+        faults.point(f"{what}.after_swap", target)
         _sync(target.parent)
+        faults.point(f"{what}.end", target)
     finally:
         remove(temporary)
         remove(temporary.with_name(temporary.name + _WAL_SUFFIX))
+
+
+def _kind(target: Path) -> str:
+    """What a publication is called at its fault points; files that are not published one by one have none."""
+    if target.name == "warehouse.duckdb":
+        return "warehouse"
+    if target.name == "current.json":
+        return "pointer"
+    return {"shards": "shard", "attempts": "attempt"}.get(target.parent.name, target.parent.parent.name.rstrip("s"))
 
 
 @contextlib.contextmanager
@@ -124,10 +140,14 @@ def publish_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     temporary, replaced = temporary_path(target), temporary_path(target)
     temporary.mkdir()
     try:
+        faults.point("snapshot.begin")
         yield temporary
+        some_file = next(iter(sorted(temporary.glob("*.parquet"))), None)
+        faults.point("snapshot.before_sync", some_file)
         for path in sorted(temporary.rglob("*"), reverse=True):
             _sync(path)
         _sync(temporary)
+        faults.point("snapshot.before_swap", some_file)
         if replace and target.is_dir():
             os.rename(target, replaced)
         try:
@@ -135,7 +155,9 @@ def publish_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
         except OSError:
             if not target.is_dir():
                 raise
+        faults.point("snapshot.after_swap")
         _sync(target.parent)
+        faults.point("snapshot.end")
     finally:
         remove(temporary)
         remove(replaced)
@@ -197,6 +219,7 @@ def temporary_path(target: Path) -> Path:
 
 def sweep(folder: Path) -> list[Path]:
     """Remove what killed processes left in `folder`; what a living process is writing stays. Returns what went."""
+    faults.point("sweep")
     swept = []
     for path in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")):
         if not _writer_is_alive(path):

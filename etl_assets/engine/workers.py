@@ -25,30 +25,58 @@ class Stop:
     """Requested once, it interrupts every query under way and lets nothing that uses it be published any more."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._connections: set[duckdb.DuckDBPyConnection] = set()
-        self._requested = False
+        self._children: list[Stop] = []
+        self._error: Exception | None = None
 
     @property
     def requested(self) -> bool:
         """Whether somebody asked for the stop."""
-        return self._requested
+        return self._error is not None
 
-    def request(self) -> None:
-        """Ask for it, from any thread."""
+    def request(self, error: Exception | None = None) -> None:
+        """Ask for it, from any thread; the first one's `error` is what the stopped work raises."""
         with self._lock:
-            self._requested = True
+            self._error = self._error or error or StoppedError("Stopped on request; nothing was published.")
             for connection in self._connections:
                 connection.interrupt()
+            for child in self._children:
+                child.request(self._error)
+
+    def child(self) -> "Stop":
+        """A stop for a part of the work: it can be requested alone, and is whenever this one is."""
+        child = Stop()
+        with self._lock:
+            self._children.append(child)
+            if self._error is not None:
+                child.request(self._error)
+        return child
 
     def check(self) -> None:
-        """Raise StoppedError when it was requested."""
-        if self._requested:
-            raise StoppedError("Stopped on request; nothing was published.")
+        """Raise the stop's error when it was requested."""
+        if self._error is not None:
+            raise self._error
+
+    @contextlib.contextmanager
+    def within(self, limit_s: float, error: Exception) -> Iterator["Stop"]:
+        """A child that requests itself with `error` after `limit_s` seconds; 0 means no limit."""
+        child = self.child()
+        timer = threading.Timer(limit_s, child.request, [error]) if limit_s else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield child
+        finally:
+            if timer is not None:
+                timer.cancel()
+            with self._lock:
+                self._children.remove(child)
 
     @contextlib.contextmanager
     def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        """Interrupt this connection's queries too, and end in StoppedError if that, or the request alone, happened."""
+        """Interrupt this connection's queries too, and end in the stop's error once it was requested."""
         with self._lock:
             self._connections.add(connection)
         try:

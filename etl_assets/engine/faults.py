@@ -1,0 +1,197 @@
+"""Fault points: named moments at which a test or a drill can break the pipeline, to see that nothing is lost.
+
+Every step that leaves a trace on disk or in Dagster passes such a point. Nothing happens there unless `ETL_FAULT` names
+it, and a process with `ETL_ENV=production` refuses to start armed. Each fault is `POINT ACTION [shard=…] [attempts=…]`,
+several are separated by semicolons:
+
+    ETL_FAULT="shard.before_swap kill shard=shard_03 attempts=1" etl-assets run
+
+`CHAOS_FAIL_SHARD=3` is short for `shard.begin raise shard=3 attempts=1`: shard_03 fails its first attempt.
+"""
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.workers import Stop
+
+FAULT_VARIABLE = "ETL_FAULT"
+CHAOS_VARIABLE = "CHAOS_FAIL_SHARD"
+SLOW_S = 0.3
+HANG_LIMIT_S = 3600.0
+
+# What is published, each through the same moments of storage.publish_*.
+PUBLICATIONS = ("snapshot", "pointer", "attempt", "shard", "warehouse")
+MOMENTS = ("begin", "before_sync", "before_swap", "after_swap", "end")
+# Moments of the work itself.
+STEPS = (
+    "staging.read",
+    "staging.slices",
+    "staging.quarantine",
+    "shard.joined",
+    "shard.manifest",
+    "merge.copied",
+    "merge.tables",
+    "event.attempt",
+    "event.sources",
+    "event.shards",
+    "event.merge",
+    "sweep",
+)
+POINTS: tuple[str, ...] = (*(f"{what}.{moment}" for what in PUBLICATIONS for moment in MOMENTS), *STEPS)
+
+
+class Action(StrEnum):
+    """What happens at an armed point."""
+
+    RAISE = "raise"  # a transient error: the disk said no
+    RAISE_PERMANENT = "raise-permanent"
+    KILL = "kill"  # SIGKILL to this process
+    HANG = "hang"  # until the work is stopped
+    TORN_WRITE = "torn-write"  # half of the file is on disk, and the process is gone
+    DISK_FULL = "disk-full"  # this process may write no larger file any more; the error is the system's own
+    CORRUPT = "corrupt"  # bytes of the file change behind the pipeline's back
+    SLOW = "slow"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One armed fault; `shard_id` None means any, `attempts` empty means every one."""
+
+    point: str
+    action: Action
+    shard_id: str | None = None
+    attempts: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose work passes the points, and how it can be stopped."""
+
+    shard_id: str | None = None
+    attempt: int = 1
+    stop: Stop | None = None
+
+
+class InjectedFaultError(OSError):
+    """The transient error of the action `raise`."""
+
+
+_armed: tuple[Fault, ...] = ()
+_NOBODY = Scope()
+_scope: ContextVar[Scope] = ContextVar("fault_scope", default=_NOBODY)
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Read the faults out of the environment; ConfigError for one that is misspelt, and in production."""
+    global _armed
+    texts = [text for text in environment.get(FAULT_VARIABLE, "").split(";") if text.strip()]
+    chaos = environment.get(CHAOS_VARIABLE, "").strip()
+    if chaos:
+        texts.append(f"shard.begin raise shard={chaos} attempts=1")
+    if texts and environment.get("ETL_ENV", "").strip().lower() == "production":
+        raise ConfigError(
+            f"{FAULT_VARIABLE} or {CHAOS_VARIABLE} is set, and ETL_ENV is production: faults are for drills only. "
+            f"Try: unset {FAULT_VARIABLE} {CHAOS_VARIABLE}"
+        )
+    _armed = tuple(_parsed(text) for text in texts)
+
+
+@contextlib.contextmanager
+def scope(*, shard_id: str | None = None, attempt: int = 1, stop: Stop | None = None) -> Iterator[None]:
+    """Say whose work is done inside, so that a fault can be aimed at a shard and an attempt."""
+    token = _scope.set(Scope(shard_id, attempt, stop))
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def point(name: str, path: Path | None = None) -> None:
+    """Pass a point; `path` is the file being written there, if any. Costs one comparison when nothing is armed."""
+    if not _armed:
+        return
+    here = _scope.get()
+    for fault in _armed:
+        if fault.point == name and _is_aimed(fault, here):
+            _act(fault, here, path)
+
+
+def _is_aimed(fault: Fault, here: Scope) -> bool:
+    if fault.shard_id is not None and fault.shard_id != here.shard_id:
+        return False
+    return not fault.attempts or here.attempt in fault.attempts
+
+
+def _parsed(text: str) -> Fault:
+    words = text.split()
+    options = dict(word.split("=", 1) for word in words[2:] if "=" in word)
+    attempts = options.pop("attempts", "all")
+    shard_id = options.pop("shard", None)
+    numbers = [] if attempts == "all" else attempts.split(",")
+    known = len(words) >= 2 and words[0] in POINTS and words[1] in list(Action)
+    if not known or options or len(words) > 4 or not all(number.isdigit() for number in numbers):
+        raise ConfigError(
+            f"{FAULT_VARIABLE} holds {text.strip()!r}, expected POINT ACTION [shard=shard_03] [attempts=1,2]. Points: "
+            f"{', '.join(POINTS)}. Actions: {', '.join(Action)}. Try: unset {FAULT_VARIABLE}"
+        )
+    return Fault(words[0], Action(words[1]), _shard_id(shard_id), frozenset(int(number) for number in numbers))
+
+
+def _shard_id(text: str | None) -> str | None:
+    return f"shard_{int(text):02d}" if text is not None and text.isdigit() else text
+
+
+def _act(fault: Fault, here: Scope, path: Path | None) -> None:
+    match fault.action:
+        case Action.RAISE:
+            raise InjectedFaultError(errno.EIO, f"injected fault at {fault.point}, attempt {here.attempt}")
+        case Action.RAISE_PERMANENT:
+            raise ConfigError(f"Injected permanent fault at {fault.point}. Try: unset {FAULT_VARIABLE}")
+        case Action.KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case Action.HANG:
+            _hang(here)
+        case Action.TORN_WRITE:
+            if path is not None and path.is_file():
+                os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case Action.DISK_FULL:
+            _limit_file_size(path)
+        case Action.CORRUPT:
+            _corrupt(path)
+        case Action.SLOW:
+            time.sleep(SLOW_S)
+
+
+def _hang(here: Scope) -> None:
+    deadline = time.monotonic() + HANG_LIMIT_S
+    while time.monotonic() < deadline:
+        if here.stop is not None:
+            here.stop.check()
+        time.sleep(0.02)
+
+
+def _limit_file_size(path: Path | None) -> None:
+    """A quota on this process, so that the system itself refuses the next write (EFBIG)."""
+    size = path.stat().st_size if path is not None and path.is_file() else 0
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+
+def _corrupt(path: Path | None) -> None:
+    if path is None or not path.is_file():
+        return
+    with path.open("r+b") as stream:
+        stream.seek(path.stat().st_size // 2)
+        stream.write(b"\xde\xad\xbe\xef" * 64)
