@@ -7,6 +7,7 @@ new one.
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ _READING = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 # What goes wrong in the machine and not in the statement.
 _MACHINE = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)
 _BATCH_ROWS = 2_000
+# How often the clock is looked at; a call that ends is noticed at once.
+_LOOK_S = 0.1
 
 _T = TypeVar("_T")
 
@@ -99,22 +102,41 @@ class Clock:
         self._worker = ThreadPoolExecutor(max_workers=1)
 
     def run(self, call: Callable[[], _T]) -> _T:
-        """The result of `call`; TimeoutError when there was not enough time left."""
+        """The result of `call`; TimeoutError when there was not enough time left. For the main thread."""
         started = time.perf_counter()
-        try:
-            return self._worker.submit(call).result(max(0.0, self._limit_s - self.used_s))
-        except (TimeoutError, KeyboardInterrupt):
-            self._stop()
-            raise
-        finally:
-            self.used_s += time.perf_counter() - started
+        with _noted_interrupts() as noted:
+            future = self._worker.submit(call)
+            is_over = False
+            while not future.done():
+                # Again and again: an interrupt that comes before the statement has begun is lost.
+                if noted or is_over:
+                    self._connection.interrupt()
+                wait([future], timeout=_LOOK_S)
+                is_over = self.used_s + time.perf_counter() - started > self._limit_s
+        self.used_s += time.perf_counter() - started
+        if noted:
+            raise KeyboardInterrupt
+        if is_over and future.exception():
+            raise TimeoutError
+        return future.result()
 
-    def _stop(self) -> None:
-        """Interrupt until the worker is idle: an interrupt that comes before the statement has begun is lost."""
-        idle = self._worker.submit(lambda: None)
-        while not idle.done():
-            self._connection.interrupt()
-            wait([idle], timeout=0.1)
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Yields a list that Ctrl-C adds to, instead of raising KeyboardInterrupt at any line.
+
+    That would leave DuckDB working on a connection that is being closed.
+    """
+    noted: list[int] = []
+    # A shell's background job ignores Ctrl-C, and goes on doing so.
+    is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heeded:
+        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        if is_heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass

@@ -1,0 +1,118 @@
+"""What is seen while the pipeline runs, on a terminal and in a log."""
+
+import io
+
+from rich.console import Console
+
+from etl_assets.cli.progress import Board, plain_lines
+from etl_assets.engine.routing import shard_keys
+from etl_assets.events import StepEvent
+
+STEP = "shard_profiles"
+
+
+class _Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def _shown(board: Board, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
+    console.print(board)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def _line(lines: list[str], name: str) -> list[str]:
+    return next(line.split() for line in lines if line.startswith(name))
+
+
+def test_every_step_has_a_line_from_the_beginning() -> None:
+    lines = _shown(Board(shard_keys(3)))
+    names = ["crm", "billing", "product", "support", "shard_00", "shard_01", "shard_02", "merged_profiles"]
+    assert [line.split()[0] for line in lines] == ["shards", *names]
+    assert all(_line(lines, name) == [name, "waiting"] for name in names)
+
+
+def test_a_shard_is_followed_through_a_retry_to_its_end() -> None:
+    clock = _Clock()
+    board = Board(["shard_00", "shard_01"], clock)
+    board.observe(StepEvent("started", STEP, "shard_00", attempt=1))
+    clock.now_s = 0.25
+    assert _line(_shown(board), "shard_00") == ["shard_00", "running", "250", "ms"]
+    board.observe(StepEvent("retrying", STEP, "shard_00", "OSError: disk full\nstack", attempt=1))
+    lines = _shown(board)
+    assert _line(lines, "shard_00") == ["shard_00", "retrying", "OSError:", "disk", "full"]
+    assert "1 retrying" in lines[0]
+    board.observe(StepEvent("started", STEP, "shard_00", attempt=2))
+    board.observe(StepEvent("finished", STEP, "shard_00", record_count=12_345, elapsed_ms=1500, attempt=2))
+    lines = _shown(board)
+    assert _line(lines, "shard_00") == ["shard_00", "done", "12,345", "1.5", "s", "attempt", "2"]
+    assert "1/2  12,345 records" in lines[0]
+
+
+def test_failed_and_reused_steps_count_as_over() -> None:
+    board = Board(["shard_00", "shard_01"])
+    board.observe(StepEvent("failed", STEP, "shard_00", "ValueError: no", attempt=1))
+    board.observe(StepEvent("finished", STEP, "shard_01", record_count=5, elapsed_ms=1, attempt=1, reused=True))
+    lines = _shown(board)
+    assert "2/2  5 records" in lines[0]
+    assert "1 failed" in lines[0]
+    assert _line(lines, "shard_01")[:2] == ["shard_01", "reused"]
+
+
+def test_sources_and_the_merge_are_told_from_shards() -> None:
+    board = Board(["shard_00"])
+    board.observe(StepEvent("finished", "crm", record_count=7, elapsed_ms=3))
+    board.observe(StepEvent("finished", "merged_profiles", record_count=9, elapsed_ms=4))
+    lines = _shown(board)
+    assert _line(lines, "crm") == ["crm", "done", "7", "3", "ms"]
+    assert _line(lines, "merged_profiles") == ["merged_profiles", "done", "9", "4", "ms"]
+
+
+def test_a_hundred_shards_take_no_more_than_twenty_lines_and_trouble_comes_first() -> None:
+    keys = shard_keys(100)
+    board = Board(keys)
+    for key in keys[:30]:
+        board.observe(StepEvent("started", STEP, key, attempt=1))
+    board.observe(StepEvent("failed", STEP, keys[29], "ValueError: no", attempt=1))
+    board.observe(StepEvent("finished", STEP, keys[0], record_count=1, elapsed_ms=1, attempt=1))
+    lines = _shown(board)
+    assert len(lines) <= 20
+    shards = [line.split()[0] for line in lines if line.startswith("shard_")]
+    assert shards[0] == keys[29]
+    assert keys[0] not in shards
+
+
+def test_a_long_error_stays_on_its_line_and_squeezes_no_column() -> None:
+    board = Board(["shard_00"])
+    board.observe(StepEvent("finished", "crm", record_count=98_234, elapsed_ms=812))
+    board.observe(StepEvent("retrying", STEP, "shard_00", "OSError: " + "x" * 300, attempt=1))
+    lines = _shown(board)
+    assert len(lines) == 7
+    assert max(map(len, lines)) <= 80
+    assert _line(lines, "crm") == ["crm", "done", "98,234", "812", "ms"]
+    assert next(line for line in lines if line.startswith("shard_00")).endswith("…")
+
+
+def test_a_log_gets_a_line_for_each_step_that_ends_or_is_repeated() -> None:
+    stream = io.StringIO()
+    observe = plain_lines(Console(file=stream, width=10_000, highlight=False))
+    for event in (
+        StepEvent("started", STEP, "shard_00", attempt=1),
+        StepEvent("finished", "crm", record_count=1, elapsed_ms=812),
+        StepEvent("retrying", STEP, "shard_00", "OSError: [Errno 28] disk full\nstack", attempt=1),
+        StepEvent("failed", STEP, "shard_00", "ValueError: \x1b[31mred", attempt=2),
+        StepEvent("finished", STEP, "shard_01", record_count=1200, elapsed_ms=70, attempt=1, reused=True),
+        StepEvent("finished", "merged_profiles", record_count=2000, elapsed_ms=61_000),
+    ):
+        observe(event)
+    assert stream.getvalue().splitlines() == [
+        "crm: done, 1 record, 812 ms",
+        "shard_00: attempt 1 failed and is repeated: OSError: [Errno 28] disk full",
+        r"shard_00: attempt 2 failed: ValueError: \x1b[31mred",
+        "shard_01: unchanged, reused, 1,200 records, 70 ms",
+        "merged_profiles: done, 2,000 records, 1 min 01 s",
+    ]
