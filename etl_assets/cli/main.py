@@ -29,6 +29,7 @@ COMMANDS = {
     "query": "run read-only SQL against the published warehouse",
     "generate": "write sample exports of the four sources",
     "ui": "serve the Dagster UI on this machine",
+    "drill": "break a shard on purpose and prove that the result is the same",
 }
 
 _EPILOG = f"""\
