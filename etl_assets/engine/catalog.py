@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "source_data_hash": "Hash of the shard's slices of all sources",
             "code_version": "Hash of the code and SQL that decide the records",
             "record_count": "Profiles in the shard",
-            "content_hash": "Hash of the shard's rows, whatever their order",
+            "content_hash": "Hash of the shard's rows, whatever their order, shard_id left out",
             "run_id": "The Dagster run that built it",
             "attempt": "Which attempt of that run, from 1",
             "started_at": "Start of the attempt that built it (UTC)",
@@ -83,7 +83,8 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "published_at": "When it was made (UTC)",
             "run_id": "The Dagster run that made it",
             "record_count": "Profiles in merged_profiles",
-            "digest": "xxh3_128 over the rows in customer_id order, shard_id left out: equal for equal input",
+            "digest": "xxh3_128 over hashes of the rows in customer_id order, shard_id left out: equal for equal input "
+            "and code_version",
             "shard_count": "Number of shards",
             "code_version": "Code version of the shards",
             "set_hash": "Hash of the shard manifests it was made from",

@@ -1,29 +1,34 @@
 """Shard files to warehouse: admit only a complete, consistent, undamaged set, keep one record a key, publish.
 
 The merge never changes what is published until its own result is complete; a refused or failed merge leaves the last
-good warehouse in place. It opens one shard file at a time, so the number of shards costs neither memory nor handles.
+good warehouse in place. It opens a bounded number of shard files at a time, so the number of shards costs neither
+memory nor handles.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 from etl_assets.engine import attempts, duck, keys, shard
 from etl_assets.engine.catalog import TABLES
 from etl_assets.engine.errors import AccountingError, ShardSetError
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots
+from etl_assets.engine.staging import EMPTY_CONTENT_HASH, Snapshot, content_hash_sql, current_snapshots
 from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
 
-_DIGEST_BATCH_ROWS = 50_000
+# Hashes of rows read at a time: 8 MB.
+_PAGE_ROWS = 1_000_000
 # Files open at a time: far below any limit on open files.
 _SHARDS_A_STATEMENT = 64
-_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException, duckdb.InternalException)
+# Half of DuckDB's default: with it, a shard of 100 000 rows is less than one row group, and DuckDB puts shards together
+# on one thread. That took twice as long.
+_ROW_GROUP_ROWS = 61_440
 _LEVELS = ("LOW", "MEDIUM", "HIGH")
 
 
@@ -100,13 +105,16 @@ def merge_shards(
         duck.workbench(limits, scratch, folders=[home.root]) as connection,
     ):
         connection.execute(
-            f"ATTACH {duck.literal(str(target))} AS warehouse (STORAGE_VERSION '{duck.STORAGE_VERSION}')"
+            f"ATTACH {duck.literal(str(target))} AS warehouse "
+            f"(STORAGE_VERSION '{duck.STORAGE_VERSION}', ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
         )
         connection.execute("USE warehouse")
         _copy_shards(connection, home, found)
-        _check_shards(connection, found)
-        duplicates_dropped = _drop_duplicates(connection)
         digest, record_count = digest_profiles(connection)
+        _check_shards(connection, home, found)
+        duplicates_dropped = _drop_duplicates(connection)
+        if duplicates_dropped:
+            digest, record_count = digest_profiles(connection)
         _write_quarantine(connection, home, found)
         _write_snapshots(connection, found)
         _write_attempts(connection, home, shard_count)
@@ -180,74 +188,84 @@ def read_publication(home: Home) -> dict[str, object] | None:
 def digest_profiles(connection: duckdb.DuckDBPyConnection, table: str = "merged_profiles") -> tuple[str, int]:
     """xxh3_128 over the rows in customer_id order, and their number; what shard a customer is in does not matter.
 
-    The idempotency key stands for the source columns, of which it is a 128-bit hash; the derived columns stand for
-    themselves.
+    A row stands in it by DuckDB's 64-bit hash of all its columns but `shard_id`, so every published value counts.
+    Compare digests of one code version: another DuckDB may hash otherwise. Deliberately not over the rows' text, which
+    no version changes: that of all columns took five times as long, that of some would miss a change in the others.
+
+    Leaves the temp table `row_hashes` (shard_id, row_hash) in customer_id order; it spills when it is big.
     """
-    cursor = connection.execute(
-        f"SELECT to_json([idempotency_key, email, health_score::VARCHAR, churn_risk, expansion_potential, "
-        f"array_to_string(sources, ',')])::VARCHAR FROM {table} ORDER BY customer_id"
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE row_hashes AS "
+        f"SELECT shard_id, {shard.row_hash_sql(connection, table)} AS row_hash FROM {table} ORDER BY customer_id"
     )
     digest, record_count = keys.RowDigest(), 0
-    for rows in _batches(cursor):
-        record_count += len(rows)
-        digest.add(row[0] for row in rows)
+    while len(page := _page_of_hashes(connection, record_count)):
+        digest.add(page)
+        record_count += len(page)
     return digest.hexdigest(), record_count
 
 
-def _batches(cursor: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[str]]]:
-    while rows := cursor.fetchmany(_DIGEST_BATCH_ROWS):
-        yield rows
+def _page_of_hashes(connection: duckdb.DuckDBPyConnection, first: int) -> npt.NDArray[np.uint64]:
+    """The next hashes; by pages, because one result has no bound."""
+    page = connection.execute(
+        "SELECT row_hash FROM row_hashes WHERE rowid >= ? AND rowid < ? ORDER BY rowid", [first, first + _PAGE_ROWS]
+    ).fetchnumpy()
+    return np.asarray(page["row_hash"], np.uint64)
 
 
 def _copy_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
-    """Copy profiles and manifests, many shards a statement: an INSERT a shard took half as long again."""
+    """Copy profiles, then manifests, many shards a statement.
+
+    Deliberately not from attached files with UNION ALL: its branches run one after another, so that a shard of one row
+    group keeps all threads but one idle.
+    """
     manifests = found.manifests
     for first in range(0, len(manifests), _SHARDS_A_STATEMENT):
         batch = manifests[first : first + _SHARDS_A_STATEMENT]
-        for manifest in batch:
-            _attach_shard(connection, home, manifest)
+        paths = ", ".join(duck.literal(str(home.shard_file(manifest.shard_id))) for manifest in batch)
         for table, part in (("merged_profiles", "profiles"), ("shard_manifest", "manifest")):
             verb = f"INSERT INTO {table}" if first else f"CREATE TABLE {table} AS"
-            parts = " UNION ALL ".join(f"SELECT * FROM {manifest.shard_id}.{part}" for manifest in batch)
             try:
-                connection.execute(f"{verb} {parts}")
-            except _DAMAGE as error:
-                raise refusal(_damaged_among(home, batch) or {"one of the shards": str(error)}) from error
-        for manifest in batch:
-            connection.execute(f"DETACH {manifest.shard_id}")
-
-
-def _attach_shard(connection: duckdb.DuckDBPyConnection, home: Home, manifest: shard.Manifest) -> None:
-    """Open a shard's file and make sure that it still is the one that was inspected."""
-    path = duck.literal(str(home.shard_file(manifest.shard_id)))
-    try:
-        connection.execute(f"ATTACH {path} AS {manifest.shard_id} (READ_ONLY)")
-        run = connection.execute(f"SELECT run_id, attempt, content_hash FROM {manifest.shard_id}.manifest").fetchone()
-    except _DAMAGE as error:
-        raise refusal({manifest.shard_id: f"damaged ({str(error).splitlines()[0]})"}) from error
-    if run != (manifest.run_id, manifest.attempt, manifest.content_hash):
-        raise refusal({manifest.shard_id: "published anew during the merge"})
+                connection.execute(f"{verb} SELECT * FROM read_duckdb([{paths}], table_name = '{part}')")
+            except duckdb.InterruptException:
+                raise
+            except duckdb.Error as error:
+                # What DuckDB raises for a damaged file has no one type, and it does not name the file.
+                damaged = _damaged_among(home, batch)
+                if not damaged:
+                    raise
+                raise refusal(damaged) from error
 
 
 def _damaged_among(home: Home, manifests: list[shard.Manifest]) -> dict[str, str]:
+    """The shards whose files, each read by itself, are not what their manifests say."""
     problems = {manifest.shard_id: shard.verify_shard(home, manifest) for manifest in manifests}
     return {shard_id: problem for shard_id, problem in problems.items() if problem}
 
 
-def _check_shards(connection: duckdb.DuckDBPyConnection, found: ShardSet) -> None:
-    """What was copied must be what the manifests promise."""
-    columns = [row[0] for row in connection.execute("DESCRIBE merged_profiles").fetchall()]
+def _check_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
+    """What was copied must be the shards that were inspected, and hold what their manifests promise."""
+    rows = connection.execute("SELECT shard_id, run_id, attempt, content_hash FROM shard_manifest").fetchall()
+    copied = {shard_id: facts for shard_id, *facts in rows}
+    overtaken = {
+        manifest.shard_id: "published anew during the merge"
+        for manifest in found.manifests
+        if copied.get(manifest.shard_id) != [manifest.run_id, manifest.attempt, manifest.content_hash]
+    }
+    if overtaken:
+        raise refusal(overtaken)
     rows = connection.execute(
-        f"SELECT shard_id, {content_hash_sql(columns)} FROM merged_profiles GROUP BY shard_id"
+        f"SELECT shard_id, count(*), {content_hash_sql('row_hash')} FROM row_hashes GROUP BY shard_id"
     ).fetchall()
-    copied = dict(rows)
+    contents = {shard_id: tuple(facts) for shard_id, *facts in rows}
     damaged = {
         manifest.shard_id: "damaged (its content is not what its manifest says)"
         for manifest in found.manifests
-        if manifest.record_count and copied.get(manifest.shard_id) != manifest.content_hash
+        if contents.get(manifest.shard_id, (0, EMPTY_CONTENT_HASH)) != (manifest.record_count, manifest.content_hash)
     }
     if damaged:
-        raise refusal(damaged)
+        # A row may say that it belongs to another shard than the one whose file holds it: ask the files.
+        raise refusal(_damaged_among(home, found.manifests) or damaged)
 
 
 def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> int:

@@ -120,7 +120,8 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
         connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(given.shard_id)}")
         write_ms = _elapsed_ms(started) - read_ms
         record_count = _validate(connection, given)
-        content_hash = _content_hash(connection)
+        content = f"SELECT {_content_hash_sql(connection, 'shard.profiles')} FROM shard.profiles"
+        content_hash = str(duck.scalar(connection, content))
         manifest = Manifest(
             given.shard_id,
             given.shard_count,
@@ -192,10 +193,15 @@ def verify_shard(home: Home, manifest: Manifest) -> str | None:
     """Read the whole file and compare it with what its manifest says; returns what is wrong, or None."""
     try:
         with contextlib.closing(open_read_only(home.shard_file(manifest.shard_id))) as connection:
-            content_hash = duck.scalar(connection, f"SELECT {_profile_hash_sql(connection, 'profiles')} FROM profiles")
+            row = connection.execute(
+                f"SELECT count(*), count(*) FILTER (shard_id <> ?), {_content_hash_sql(connection, 'profiles')} "
+                "FROM profiles",
+                [manifest.shard_id],
+            ).fetchone()
     except (duckdb.Error, OSError) as error:
         return f"damaged ({_first_line(error)})"
-    return None if content_hash == manifest.content_hash else "damaged (its content is not what its manifest says)"
+    is_sound = row == (manifest.record_count, 0, manifest.content_hash)
+    return None if is_sound else "damaged (its content is not what its manifest says)"
 
 
 def open_read_only(path: Path) -> duckdb.DuckDBPyConnection:
@@ -266,13 +272,14 @@ def _validate(connection: duckdb.DuckDBPyConnection, given: ShardInput) -> int:
     return int(record_count)
 
 
-def _content_hash(connection: duckdb.DuckDBPyConnection) -> str:
-    return str(duck.scalar(connection, f"SELECT {_profile_hash_sql(connection, 'shard.profiles')} FROM shard.profiles"))
-
-
-def _profile_hash_sql(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+def row_hash_sql(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """The hash of a row of profiles as SQL: all columns, except in which shard it happens to be."""
     columns = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]
-    return content_hash_sql(columns)
+    return f"hash({', '.join(column for column in columns if column != 'shard_id')})"
+
+
+def _content_hash_sql(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    return content_hash_sql(row_hash_sql(connection, table))
 
 
 def _write_manifest(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:

@@ -36,6 +36,8 @@ from etl_assets.engine.storage import (
     sweep,
 )
 
+# What `content_hash_sql` gives for no rows.
+EMPTY_CONTENT_HASH = "0-0000000000000000-0"
 # Rows DuckDB rejected go to this partition of the one COPY that writes a source.
 _REJECTED = -1
 # A file changed less than this before it was looked at may change again without its time stamps showing it.
@@ -407,24 +409,24 @@ def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target:
 
 def _measure_slice(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> tuple[int, int, str]:
     """Rows, distinct customers and content hash of a slice file."""
+    row_hash = f"hash({', '.join(source.required)})"
     row = connection.execute(
-        f"SELECT count(*), count(DISTINCT customer_id), {content_hash_sql(source.required)} FROM read_parquet(?)",
+        f"SELECT count(*), count(DISTINCT customer_id), {content_hash_sql(row_hash)} FROM read_parquet(?)",
         [str(path)],
     ).fetchone()
     assert row is not None
     return row[0], row[1], row[2]
 
 
-def content_hash_sql(columns: Sequence[str]) -> str:
-    """A hash of a set of rows that does not depend on their order: count, sum and xor of DuckDB's row hashes.
+def content_hash_sql(row_hash: str) -> str:
+    """A hash of a set of rows that does not depend on their order: count, xor and sum of DuckDB's hashes of the rows.
 
     For comparing data within one DuckDB version (which is part of every code version): it is eight times cheaper than
     a keyed hash of the text of every row.
     """
-    row = f"hash({', '.join(columns)})"
     return (
-        f"printf('%d-%016x-%s', count(*), coalesce(bit_xor({row}), 0::UBIGINT), "
-        f"coalesce(sum(({row} >> 1)::BIGINT), 0)::VARCHAR)"
+        f"printf('%d-%016x-%s', count(*), coalesce(bit_xor({row_hash}), 0::UBIGINT), "
+        f"coalesce(sum(({row_hash} >> 1)::BIGINT), 0)::VARCHAR)"
     )
 
 

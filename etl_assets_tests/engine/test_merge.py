@@ -312,7 +312,6 @@ def test_a_shard_whose_rows_are_not_what_its_manifest_says_is_refused(published:
     _assert_refused(published, ("shard_01", "damaged ("))
 
 
-@pytest.mark.xfail(reason="DuckDB reports a bad checksum as a plain duckdb.Error, which the merge lets through")
 def test_a_shard_with_a_damaged_block_is_refused(published: Home) -> None:
     path = published.shard_file("shard_01")
     data = path.read_bytes()
@@ -321,7 +320,6 @@ def test_a_shard_with_a_damaged_block_is_refused(published: Home) -> None:
     _assert_refused(published, ("shard_01", "damaged ("))
 
 
-@pytest.mark.xfail(reason="the merge blames the shard whose rows they are, and the repair it names mends nothing")
 def test_rows_of_another_shard_in_a_shard_file_are_refused(published: Home) -> None:
     """The customer would stand in the result twice, or hide the loss of another."""
     donor = published.shard_file("shard_00")
@@ -333,7 +331,6 @@ def test_rows_of_another_shard_in_a_shard_file_are_refused(published: Home) -> N
     _assert_refused(published, ("shard_01", "damaged ("))
 
 
-@pytest.mark.xfail(reason="the merge does not compare the rows of a shard that says it has none")
 def test_rows_in_a_shard_that_says_it_has_none_are_refused(published: Home) -> None:
     factory.alter(published.shard_file("shard_01"), "UPDATE manifest SET record_count = 0")
     _assert_refused(published, ("shard_01", "damaged ("))
@@ -343,7 +340,7 @@ def test_a_customer_of_two_shards_whose_manifests_agree_is_kept_once(published: 
     """Should two shard files ever hold the same customer by their own books, the result still holds it once."""
     path = published.shard_file("shard_01")
     columns = [row[0] for row in factory.query(path, "DESCRIBE profiles")]
-    content_hash = staging.content_hash_sql(columns)
+    content_hash = staging.content_hash_sql(f"hash({', '.join(name for name in columns if name != 'shard_id')})")
     two_of_the_other = "SELECT * REPLACE ('shard_01' AS shard_id) FROM donor.profiles ORDER BY customer_id LIMIT 2"
     factory.alter(
         path,
