@@ -184,7 +184,7 @@ def _hang(here: Scope) -> None:
 def _limit_file_size(path: Path | None) -> None:
     """A quota on this process, so that the system itself refuses the next write (EFBIG)."""
     size = path.stat().st_size if path is not None and path.is_file() else 0
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # Python ignores the signal that comes with it (SIGXFSZ), so that the write fails instead.
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
@@ -192,6 +192,8 @@ def _limit_file_size(path: Path | None) -> None:
 def _corrupt(path: Path | None) -> None:
     if path is None or not path.is_file():
         return
+    size = path.stat().st_size
+    # The middle half: a few bytes might hit a block that the file does not use.
     with path.open("r+b") as stream:
-        stream.seek(path.stat().st_size // 2)
-        stream.write(b"\xde\xad\xbe\xef" * 64)
+        stream.seek(size // 4)
+        stream.write(b"\xde\xad\xbe\xef" * (size // 8))
