@@ -177,7 +177,7 @@ def _shard_set(settings: Settings) -> ShardSet:
     try:
         return merge.inspect_shards(settings.home, settings.shard_count)
     except ConfigError:
-        states = tuple(shard.read_shard(settings.home, shard_id) for shard_id in shard_keys(settings.shard_count))
+        states = tuple(shard.read_shards(settings.home, shard_keys(settings.shard_count)))
         reason = f"the sources are not staged for {settings.shard_count} shards"
         return ShardSet({}, states, {state.shard_id: state.problem or reason for state in states})
 

@@ -76,7 +76,7 @@ class Publication:
 def inspect_shards(home: Home, shard_count: int) -> ShardSet:
     """Hold every shard's manifest against the current sources; ConfigError when a source is not staged."""
     snapshots = current_snapshots(home, shard_count)
-    states = tuple(shard.read_shard(home, shard_id) for shard_id in shard_keys(shard_count))
+    states = tuple(shard.read_shards(home, shard_keys(shard_count)))
     problems = {}
     for state in states:
         problem = shard.why_stale(state, shard.input_from(snapshots, state.shard_id, shard_count))

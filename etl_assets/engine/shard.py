@@ -7,6 +7,7 @@ source_data_hash, same code version: same records; so such a shard, if its file 
 import contextlib
 import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
@@ -151,18 +152,37 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
 
 def read_shard(home: Home, shard_id: str) -> ShardState:
     """Read a published shard's manifest; a file that cannot be read is a problem to report, not an error."""
+    return read_shards(home, [shard_id])[0]
+
+
+def read_shards(home: Home, shard_ids: Sequence[str]) -> list[ShardState]:
+    """Read many manifests over one connection: opening one takes ten times as long as reading a manifest."""
+    with contextlib.closing(duckdb.connect()) as connection:
+        return [_read_state(connection, home, shard_id) for shard_id in shard_ids]
+
+
+def _read_state(connection: duckdb.DuckDBPyConnection, home: Home, shard_id: str) -> ShardState:
     path = home.shard_file(shard_id)
     if not path.exists():
         return ShardState(shard_id, None, "missing")
     try:
-        with contextlib.closing(open_read_only(path)) as connection:
+        with _attached(connection, path):
             names = ", ".join(field.name for field in fields(Manifest))
-            row = connection.execute(f"SELECT {names} FROM manifest").fetchone()
+            row = connection.execute(f"SELECT {names} FROM opened.manifest").fetchone()
     except (duckdb.Error, OSError) as error:
         return ShardState(shard_id, None, f"damaged ({_first_line(error)})")
     if row is None:
         return ShardState(shard_id, None, "damaged (no manifest)")
     return ShardState(shard_id, Manifest(*row), None)
+
+
+@contextlib.contextmanager
+def _attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+    connection.execute(f"ATTACH {duck.literal(str(path))} AS opened (READ_ONLY)")
+    try:
+        yield
+    finally:
+        connection.execute("DETACH opened")
 
 
 def why_stale(state: ShardState, given: ShardInput) -> str | None:
