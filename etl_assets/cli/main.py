@@ -46,6 +46,8 @@ environment:
 
 {EXIT_CODES}"""
 
+_GO_ON = "What is finished is kept. Mend the cause, for example a full disk, and run the same command again."
+
 
 class Subcommand(Protocol):
     """What each module of this package offers to `main`."""
@@ -72,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has enough. Without this the interpreter complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _complain(f"the system refused: {error.strerror or error}{where}. {_GO_ON}", EXIT_FAILED)
     except Exception:
         print("error: this is a defect of etl-assets; please report it with the lines below.", file=sys.stderr)
         raise

@@ -79,6 +79,7 @@ def _run(
     # Dagster takes a second to import, which nobody who asks for help, or has a setting wrong, should wait for.
     import dagster as dg
     from dagster._core.instance.ref import InstanceRef
+    from sqlalchemy.exc import OperationalError
 
     from etl_assets import launch
 
@@ -88,16 +89,20 @@ def _run(
             raise dg.Failure("interrupted by Ctrl-C", allow_retries=False)
 
     launch.preflight(settings, shards=args.shards, force=args.force)
-    reference = InstanceRef.from_dir(str(dagster_home(os.environ)), overrides=_NO_CAPTURE)
-    with dg.DagsterInstance.from_ref(reference) as instance:
-        return launch.run_pipeline(
-            settings,
-            instance=instance,
-            shards=args.shards,
-            force=args.force,
-            allow_partial=args.allow_partial,
-            on_event=observe,
-        )
+    home = dagster_home(os.environ)
+    reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
+    try:
+        with dg.DagsterInstance.from_ref(reference) as instance:
+            return launch.run_pipeline(
+                settings,
+                instance=instance,
+                shards=args.shards,
+                force=args.force,
+                allow_partial=args.allow_partial,
+                on_event=observe,
+            )
+    except OperationalError as error:
+        raise OSError(None, f"the run history cannot be written: {error.orig}", str(home)) from error
 
 
 def _names(text: str) -> list[str]:
