@@ -13,7 +13,7 @@ from etl_assets_tests import factory
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-_OURS = ("ETL_", "DAGSTER_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS")
+_OURS = ("ETL_", "DAGSTER_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS", "PYTHONUNBUFFERED")
 
 
 def environment(**changes: str) -> dict[str, str]:

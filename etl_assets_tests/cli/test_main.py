@@ -94,9 +94,13 @@ def test_a_bad_number_of_shards_exits_with_2_and_names_the_variable(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_error(published: Mapping[str, str], tmp_path: Path) -> None:
+# Nobody reads what is still in a buffer at the end; nobody reads on in the middle.
+@pytest.mark.parametrize("row_count", [1, 100_000])
+def test_output_that_nobody_reads_to_its_end_is_no_error(
+    published: Mapping[str, str], tmp_path: Path, row_count: int
+) -> None:
     """`etl-assets query … | head` must not end in a traceback."""
-    sql = "SELECT range, repeat('x', 100) FROM range(100000)"
+    sql = f"SELECT range, repeat('x', 100) FROM range({row_count})"
     with subprocess.Popen(
         command("query", sql, "--format", "csv"),
         env=environment(**published),
@@ -106,7 +110,6 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(published: Mapping[str,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b"range")
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141

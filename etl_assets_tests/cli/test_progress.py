@@ -97,6 +97,15 @@ def test_a_long_error_stays_on_its_line_and_squeezes_no_column() -> None:
     assert next(line for line in lines if line.startswith("shard_00")).endswith("…")
 
 
+def test_growing_numbers_do_not_move_the_columns() -> None:
+    board = Board(["shard_00"])
+    places = set()
+    for record_count in (5, 98_234_567):
+        board.observe(StepEvent("finished", "crm", record_count=record_count, elapsed_ms=812))
+        places.add(next(line.index("812 ms") for line in _shown(board) if line.startswith("crm")))
+    assert len(places) == 1
+
+
 def test_a_log_gets_a_line_for_each_step_that_ends_or_is_repeated() -> None:
     stream = io.StringIO()
     observe = plain_lines(Console(file=stream, width=10_000, highlight=False))
