@@ -133,13 +133,13 @@ def rebuild_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
         monitored_jobs=[refresh],
         request_job=rebuild,
+        description="After the job refresh_sources: a run for every shard whose data changed, and for no other.",
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def rebuild_stale_shards(
         context: dg.RunStatusSensorContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        """After the job `refresh_sources`: a run for every shard whose data changed, and for no other."""
         found = merge.inspect_shards(settings.home, settings.shard_count)
         if not found.problems:
             yield dg.SkipReason("Every shard is current.")

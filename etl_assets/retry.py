@@ -82,3 +82,17 @@ def explained_failures() -> Iterator[None]:
         if is_transient(error):
             raise
         raise permanent_failure(error) from error
+
+
+@contextlib.contextmanager
+def cancelled_for_good() -> Iterator[None]:
+    """End a cancelled run: Dagster repeats even an interrupted step when it has a RetryPolicy, unless told not to.
+
+    The run still counts as cancelled, not as failed, when it was terminated in the UI.
+    """
+    try:
+        yield
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
+        raise dg.Failure(
+            "Cancelled. What was finished is kept, nothing else is published.", allow_retries=False
+        ) from error

@@ -53,7 +53,7 @@ def merged_profiles_asset(settings: Settings, observe: Observer) -> dg.AssetsDef
                 settings.home,
                 settings.shard_count,
                 limits,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 allow_partial=config.allow_partial,
             )
         with faults.scope(attempt=attempt):

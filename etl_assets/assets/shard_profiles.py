@@ -17,7 +17,7 @@ from etl_assets.engine.shard import Manifest
 from etl_assets.engine.shards import ShardResult, ShardsRequest
 from etl_assets.events import Observer, StepEvent
 from etl_assets.partitions import shard_partitions
-from etl_assets.retry import MAX_RETRIES, is_transient
+from etl_assets.retry import MAX_RETRIES, cancelled_for_good, is_transient
 from etl_assets.settings import Settings
 
 NAME = "shard_profiles"
@@ -63,14 +63,15 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
             settings.shard_count,
             settings.worker_limits(),
             settings.workers,
-            context.run_id,
+            context.run.run_id,
             attempt_number(context),
             config.force,
             settings.shard_timeout_s,
         )
-        manifests, failed = _build(context, request, shard_ids, observe)
-        with faults.scope(attempt=request.attempt):
-            faults.point("event.shards")
+        with cancelled_for_good():
+            manifests, failed = _build(context, request, shard_ids, observe)
+            with faults.scope(attempt=request.attempt):
+                faults.point("event.shards")
         if len(shard_ids) == 1:
             for manifest in manifests:
                 yield dg.MaterializeResult(

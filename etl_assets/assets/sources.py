@@ -16,7 +16,7 @@ from etl_assets.engine.checks import Finding
 from etl_assets.engine.contract import SOURCES, Source
 from etl_assets.engine.staging import Snapshot, StagingRequest
 from etl_assets.events import Kind, Observer, StepEvent
-from etl_assets.retry import explained_failures, is_transient, permanent_failure
+from etl_assets.retry import cancelled_for_good, explained_failures, is_transient, permanent_failure
 from etl_assets.settings import Settings
 
 OWNERS = ["team:data-engineering"]
@@ -66,8 +66,8 @@ def source_assets(settings: Settings, retry_policy: dg.RetryPolicy, observe: Obs
             published.refuse_other_shard_count(settings.home, settings.shard_count, force=config.force)
         selected = [source for source in SOURCES if dg.AssetKey(source.name) in context.selected_asset_keys]
         attempt = attempt_number(context)
-        results = _stage(settings, selected, config.force, attempt, observe)
-        with faults.scope(attempt=attempt):
+        with cancelled_for_good(), faults.scope(attempt=attempt):
+            results = _stage(settings, selected, config.force, attempt, observe)
             faults.point("event.sources")
         # Only now, when no thread is at work any more: Dagster may abandon a generator at any yield.
         for result in results:

@@ -1,0 +1,93 @@
+"""Real Dagster runs of the real definitions, for the tests of what Dagster shows and does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from etl_assets.build import build_defs
+from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.storage import Home
+from etl_assets.settings import Settings
+
+# As the shipped policy, without the waiting.
+IMMEDIATELY = dg.RetryPolicy(max_retries=3, delay=0)
+
+
+def settings_for(sources: Path, home: Home, shard_count: int = 3, **changes: Any) -> Settings:
+    """Settings that let any share of rejects pass."""
+    values = {"max_reject_ratio": 1.0, "workers": 2, "memory_mb": 512} | changes
+    return Settings(sources, home, shard_count, **values)
+
+
+class Project:
+    """The code location for some settings on an instance."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings = settings
+        self.instance = instance
+        self.defs = build_defs(settings=settings, retry_policy=IMMEDIATELY)
+
+    def run(
+        self,
+        *names: str,
+        partition: str | None = None,
+        config: dict[str, dict[str, Any]] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize these assets in one run; `config` is by op."""
+        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(name) for name in names],
+            partition_key=partition,
+            run_config={"ops": {op: {"config": values} for op, values in (config or {}).items()}},
+            tags=tags or {},
+            raise_on_error=False,
+        )
+
+    def stage(self) -> dg.ExecuteInProcessResult:
+        """Materialize every source."""
+        return self.run(*(source.name for source in SOURCES))
+
+    def build_all(self) -> dg.ExecuteInProcessResult:
+        """Materialize every shard in one run over their range."""
+        names = shard_keys(self.settings.shard_count)
+        return self.run("shard_profiles", tags=range_tags(names))
+
+    def publish(self) -> dg.ExecuteInProcessResult:
+        """The whole pipeline; every run must succeed."""
+        for result in (self.stage(), self.build_all(), self.run("merged_profiles")):
+            assert result.success, failure_text(result)
+        return result
+
+    def materialized(self, name: str) -> dg.AssetMaterialization:
+        """The latest materialization of an asset."""
+        event = self.instance.get_latest_materialization_event(dg.AssetKey(name))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return event.asset_materialization
+
+
+def range_tags(names: Sequence[str]) -> dict[str, str]:
+    """The tags of a run over an unbroken range of shards."""
+    return {"dagster/asset_partition_range_start": names[0], "dagster/asset_partition_range_end": names[-1]}
+
+
+def materializations(result: dg.ExecuteInProcessResult, name: str) -> list[dg.AssetMaterialization]:
+    """The materializations of an asset in a run, in order."""
+    events = [event for event in result.all_events if event.is_step_materialization]
+    found = [event.step_materialization_data.materialization for event in events]
+    return [materialization for materialization in found if materialization.asset_key == dg.AssetKey(name)]
+
+
+def failure_text(result: dg.ExecuteInProcessResult) -> str:
+    """What a failed run says: its first step failure's description, or the error."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            return data.error.to_string() if data.error else ""
+    return ""

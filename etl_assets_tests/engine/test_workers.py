@@ -1,0 +1,110 @@
+"""Work on several threads: news in order, errors not swallowed, and a stop that really stops."""
+
+import threading
+from collections.abc import Callable
+
+import duckdb
+import pytest
+
+from etl_assets.engine import duck, workers
+from etl_assets.engine.errors import AttemptTimeoutError, StoppedError
+from etl_assets.engine.storage import Home, scratch_directory
+from etl_assets.engine.workers import Stop
+
+ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE a.range % 7 = b.range % 11"
+
+
+def test_all_news_of_all_items_arrive() -> None:
+    def work(item: int, tell: Callable[[str], None]) -> None:
+        tell(f"{item} begun")
+        tell(f"{item} done")
+
+    news = list(workers.run(work, range(20), 3, Stop()))
+    assert sorted(news) == sorted(f"{item} {what}" for item in range(20) for what in ("begun", "done"))
+    for item in range(20):
+        assert news.index(f"{item} begun") < news.index(f"{item} done")
+
+
+def test_an_error_in_a_thread_is_the_callers_and_stops_the_rest() -> None:
+    """Fails: a defect in a worker is lost, and the run succeeds without its work."""
+    done = []
+
+    def work(item: int, tell: Callable[[int], None]) -> None:
+        if item == 0:
+            raise ValueError("broken")
+        done.append(item)
+        tell(item)
+
+    stop = Stop()
+    with pytest.raises(ValueError, match="broken"):
+        list(workers.run(work, range(1000), 1, stop))
+    assert stop.requested
+    assert len(done) < 999
+
+
+def test_leaving_the_loop_stops_the_rest() -> None:
+    stop, begun = Stop(), threading.Event()
+
+    def work(item: int, tell: Callable[[int], None]) -> None:
+        tell(item)
+        begun.wait(10)
+        stop.check()
+        pytest.fail("the work went on")
+
+    news = workers.run(work, range(3), 1, stop)
+    assert next(news) == 0
+    threading.Timer(0.1, begun.set).start()
+    news.close()
+    assert stop.requested
+
+
+def query(home: Home, stop: Stop, statement: str, on_open: Callable[[duckdb.DuckDBPyConnection], object]) -> None:
+    """Run a statement on a workbench, after `on_open` was given the connection."""
+    limits = duck.Limits(memory_mb=256, stop=stop)
+    with scratch_directory(home) as scratch, duck.workbench(limits, scratch) as connection:
+        on_open(connection)
+        connection.execute(statement).fetchall()
+
+
+def run_endless(home: Home, stop: Stop) -> None:
+    query(home, stop, ENDLESS, lambda _: None)
+
+
+def test_a_stop_interrupts_a_query_under_way(home: Home) -> None:
+    """Fails: Ctrl-C waits for the query, however long it takes."""
+    stop = Stop()
+    threading.Timer(0.2, stop.request).start()
+    with pytest.raises(StoppedError):
+        run_endless(home, stop)
+
+
+def test_a_time_limit_interrupts_only_its_own_part_of_the_work(home: Home) -> None:
+    whole = Stop()
+    error = AttemptTimeoutError("shard_03 took too long")
+    with pytest.raises(AttemptTimeoutError, match="shard_03"), whole.within(0.2, error) as part:
+        run_endless(home, part)
+    assert not whole.requested
+
+
+def test_stopping_the_whole_stops_its_parts_also_those_made_later() -> None:
+    whole = Stop()
+    early = whole.child()
+    whole.request()
+    for part in (early, whole.child()):
+        with pytest.raises(StoppedError):
+            part.check()
+
+
+def test_what_was_stopped_is_not_published(home: Home) -> None:
+    """Fails: a cancelled run, or an attempt that was given up, still replaces the shard."""
+    stop = Stop()
+    with pytest.raises(StoppedError):
+        query(home, stop, "SELECT 1", lambda _: stop.request())
+
+
+def test_an_interrupt_from_elsewhere_stays_what_it_is(home: Home) -> None:
+    def interrupt_later(connection: duckdb.DuckDBPyConnection) -> None:
+        threading.Timer(0.2, connection.interrupt).start()
+
+    with pytest.raises(duckdb.InterruptException):
+        query(home, Stop(), ENDLESS, interrupt_later)

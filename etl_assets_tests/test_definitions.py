@@ -1,0 +1,130 @@
+"""The code location: what it holds, and that it loads without a warning."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+import etl_assets
+from etl_assets.build import build_defs
+from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.storage import Home
+from etl_assets.settings import load_settings
+from etl_assets_tests.dagster_runs import settings_for
+
+CHECKOUT = Path(__file__).parent.parent
+ALL = {"crm", "billing", "product", "support", "shard_profiles", "merged_profiles"}
+
+
+@pytest.fixture
+def defs(sources: Path, home: Home) -> dg.Definitions:
+    return build_defs(settings=settings_for(sources, home, 10))
+
+
+def test_every_asset_has_a_group_an_owner_kinds_a_description_and_a_code_version(defs: dg.Definitions) -> None:
+    """Fails: a person in the UI cannot tell what an asset is or whom to ask."""
+    graph = defs.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == ALL
+    for name in ALL:
+        node = graph.get(dg.AssetKey(name))
+        assert node.group_name == ("profiles" if name.endswith("profiles") else "sources")
+        assert node.owners
+        assert node.kinds
+        assert node.code_version
+        assert len(node.description or "") > 100
+
+
+def test_the_merge_depends_on_the_shards_and_they_on_every_source(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    parents = {name: {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys} for name in ALL}
+    assert parents["merged_profiles"] == {"shard_profiles"}
+    assert parents["shard_profiles"] == {"crm", "billing", "product", "support"}
+
+
+@pytest.mark.parametrize(("count", "last"), [(1, "shard_00"), (10, "shard_09"), (100, "shard_99"), (101, "shard_100")])
+def test_partition_keys_follow_the_shard_count(sources: Path, home: Home, count: int, last: str) -> None:
+    graph = build_defs(settings=settings_for(sources, home, count)).resolve_asset_graph()
+    partitions = graph.get(dg.AssetKey("shard_profiles")).partitions_def
+    assert partitions is not None
+    keys = partitions.get_partition_keys()
+    assert (len(keys), keys[-1]) == (count, last)
+    assert keys == sorted(keys)
+
+
+def test_checks_are_the_ones_a_person_expects(defs: dg.Definitions) -> None:
+    keys = {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
+    assert keys == {(source, "accounting_closed") for source in ("crm", "billing", "product", "support")} | {
+        ("merged_profiles", name)
+        for name in (
+            "accounting_closed",
+            "count_equals_shards",
+            "customers_unique",
+            "keys_unique_and_not_null",
+            "scores_in_range",
+        )
+    }
+
+
+def test_only_the_sensors_that_follow_a_persons_own_action_are_on(defs: dg.Definitions) -> None:
+    """Fails: a fresh installation starts reading exports that nobody told it to."""
+    repository = defs.get_repository_def()
+    sensors = {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs}
+    assert sensors == {
+        "publish_when_complete": "RUNNING",
+        "rebuild_stale_shards": "RUNNING",
+        "refresh_when_exports_change": "STOPPED",
+    }
+    (schedule,) = repository.schedule_defs
+    assert (schedule.name, schedule.default_status.value) == ("daily_refresh", "STOPPED")
+    assert all(sensor.description for sensor in repository.sensor_defs)
+
+
+def test_it_loads_without_a_warning_of_any_kind(tmp_path: Path) -> None:
+    """Fails: the next release of a dependency breaks the pipeline, and it was said beforehand."""
+    code = "import dagster as dg; from etl_assets.definitions import defs; dg.Definitions.validate_loadable(defs)"
+    environment = os.environ | {"ETL_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning:dagster", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_bad_setting_is_the_load_error_and_says_how_to_mend_it() -> None:
+    with pytest.raises(ConfigError, match=r"ETL_NUM_SHARDS must be a whole number from 1 to 1000, found 'abc'"):
+        build_defs(settings=load_settings({"ETL_NUM_SHARDS": "abc"}))
+
+
+def test_the_checkout_starts_what_the_package_ships() -> None:
+    """Fails: a bare `dagster dev` in the checkout loads something else than `etl-assets ui`."""
+    shipped = Path(etl_assets.__file__).parent / "dagster.yaml"
+    assert (CHECKOUT / "dagster.yaml").samefile(shipped)
+    workspace = yaml.safe_load((CHECKOUT / "workspace.yaml").read_text())
+    assert workspace["load_from"] == [
+        {
+            "python_module": {
+                "module_name": "etl_assets.definitions",
+                "working_directory": ".",
+                "location_name": "etl_assets",
+            }
+        }
+    ]
+
+
+def test_the_shipped_instance_settings_are_accepted_and_hold_what_the_guarantees_need(tmp_path: Path) -> None:
+    shipped = Path(etl_assets.__file__).parent / "dagster.yaml"
+    (tmp_path / "dagster.yaml").write_text(shipped.read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.telemetry_enabled is False
+        assert instance.run_retries_enabled
+        assert instance.get_settings("run_retries")["retry_on_asset_or_op_failure"] is False
+        assert instance.run_monitoring_enabled
+        assert instance.run_monitoring_settings["max_runtime_seconds"] > 0
+        assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] > 0

@@ -1,0 +1,157 @@
+"""The whole pipeline in one process, as Dagster runs."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from etl_assets import launch
+from etl_assets.engine import merge, shard
+from etl_assets.engine.contract import source_named
+from etl_assets.engine.errors import AccountingError, ConfigError, InputError
+from etl_assets.engine.storage import Home
+from etl_assets.events import StepEvent
+from etl_assets.settings import Settings
+from etl_assets_tests.dagster_runs import settings_for
+from etl_assets_tests.factory import row, write_csv, write_exports
+
+
+@pytest.fixture
+def settings(sources: Path, home: Home) -> Settings:
+    write_exports(sources, crm=[row(f"c{number}") for number in range(40)], billing=[row("c1"), row("z")])
+    return settings_for(sources, home, 5)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+def run(settings: Settings, instance: dg.DagsterInstance, **options: Any) -> tuple[launch.Report, list[StepEvent]]:
+    events: list[StepEvent] = []
+    return launch.run_pipeline(settings, instance=instance, on_event=events.append, **options), events
+
+
+def break_shard(monkeypatch: pytest.MonkeyPatch, shard_id: str) -> None:
+    build = shard.build_shard
+
+    def breaking(home: Home, given: shard.ShardInput, *args: Any, **options: Any) -> shard.Manifest:
+        if given.shard_id == shard_id:
+            raise AccountingError("a customer too many")
+        return build(home, given, *args, **options)
+
+    monkeypatch.setattr(shard, "build_shard", breaking)
+
+
+def test_a_run_publishes_and_reports_every_source_and_shard(settings: Settings, instance: dg.DagsterInstance) -> None:
+    report, events = run(settings, instance)
+    assert report.ok
+    assert [(source.source, source.rows_in) for source in report.sources] == [
+        ("crm", 40),
+        ("billing", 2),
+        ("product", 0),
+        ("support", 0),
+    ]
+    assert [found.status for found in report.shards] == ["published"] * 5
+    assert sum(found.record_count or 0 for found in report.shards) == 41
+    assert report.publication is not None
+    assert report.publication["record_count"] == 41
+    finished = [event.shard_id for event in events if event.step == "shard_profiles" and event.kind == "finished"]
+    assert sorted(finished, key=str) == [found.shard_id for found in report.shards]
+    # Real runs: the UI shows them later.
+    assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
+    assert len(instance.get_materialized_partitions(dg.AssetKey("shard_profiles"))) == 5
+
+
+def test_a_failed_shard_stops_neither_the_others_nor_the_last_warehouse(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, sources: Path
+) -> None:
+    """Fails: one bad shard costs the day's work, or a result without its customers is published."""
+    run(settings, instance)
+    before = merge.read_publication(settings.home)
+    write_exports(sources, crm=[row(f"c{number}", email="new@x.example") for number in range(40)])
+    break_shard(monkeypatch, "shard_03")
+    report, _ = run(settings, instance)
+    assert not report.ok
+    assert report.failed_shards == ["shard_03"]
+    assert "a customer too many" in (report.shards[3].error or "")
+    assert [found.status for found in report.shards].count("published") == 4
+    assert report.merge_error == "Not merged: shard_03 failed."
+    assert merge.read_publication(settings.home) == before
+
+
+def test_some_shards_can_be_asked_for_and_need_not_be_neighbours(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    report, _ = run(settings, instance, shards=["shard_04", "shard_00", "shard_01"])
+    assert [found.shard_id for found in report.shards] == ["shard_00", "shard_01", "shard_04"]
+    assert "shard_02: missing" in (report.merge_error or "")
+    assert not report.ok
+    done, _ = run(settings, instance, shards=["shard_02", "shard_03"])
+    assert done.ok
+
+
+def test_a_second_run_reuses_everything_and_force_nothing(settings: Settings, instance: dg.DagsterInstance) -> None:
+    first, _ = run(settings, instance)
+    second, _ = run(settings, instance)
+    forced, _ = run(settings, instance, force=True)
+    assert {found.status for found in second.shards} == {"reused"}
+    assert {found.status for found in forced.shards} == {"published"}
+    digests = {(report.publication or {})["digest"] for report in (first, second, forced)}
+    assert len(digests) == 1
+
+
+def test_a_failed_source_ends_the_run_before_the_shards(
+    settings: Settings, instance: dg.DagsterInstance, sources: Path
+) -> None:
+    write_csv(sources / "billing.csv", source_named("billing"), [row("a", mrr="n/a"), row("b")])
+    report, _ = run(replace(settings, max_reject_ratio=0.1), instance)
+    assert not report.ok
+    assert [source.source for source in report.sources if source.error] == ["billing"]
+    assert "50.0% of 2 rows broke the contract" in (report.sources[1].error or "")
+    assert report.shards == []
+
+
+def test_a_partial_merge_is_published_when_it_is_asked_for(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_shard(monkeypatch, "shard_03")
+    report, _ = run(settings, instance, allow_partial=True)
+    assert report.publication is not None
+    assert report.publication["missing_shards"] == ["shard_03"]
+    assert not report.ok
+
+
+class TestPreflight:
+    def test_passes_what_can_work_and_writes_nothing_but_the_folder(self, settings: Settings) -> None:
+        launch.preflight(settings, shards=["shard_03"])
+        assert list(settings.home.root.iterdir()) == []
+
+    def test_refuses_an_unknown_shard_with_the_range_of_the_known(self, settings: Settings) -> None:
+        with pytest.raises(ConfigError, match=r"No such shard: shard_9. .* shard_00 to shard_04"):
+            launch.preflight(settings, shards=["shard_9"])
+
+    def test_refuses_missing_exports(self, settings: Settings, sources: Path) -> None:
+        (sources / "support.csv").unlink()
+        with pytest.raises(InputError, match="No export of source 'support'"):
+            launch.preflight(settings)
+
+    def test_refuses_a_home_that_cannot_be_made(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError, match="cannot be written to"):
+            launch.preflight(replace(settings, home=Home(tmp_path / "file" / "home")))
+
+    def test_refuses_a_warehouse_of_another_shard_count_unless_forced(
+        self, settings: Settings, instance: dg.DagsterInstance
+    ) -> None:
+        run(settings, instance)
+        other = replace(settings, shard_count=3)
+        with pytest.raises(ConfigError, match=r"published from 5 shards, but ETL_NUM_SHARDS is 3"):
+            launch.preflight(other)
+        launch.preflight(other, force=True)
+        report, _ = run(other, instance, force=True)
+        assert report.ok
