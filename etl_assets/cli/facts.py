@@ -160,6 +160,8 @@ def _source_state(source: Source, settings: Settings, snapshot: Snapshot | None)
             return "not_staged", None
         if snapshot.shard_count != settings.shard_count:
             return "stale", f"staged for {snapshot.shard_count} shards, not {settings.shard_count}"
+        if not staging.made_by_this_code(snapshot):
+            return "stale", "staged by another version of the code or the contract"
         if staging.is_current(source, settings.staging_request()):
             return "current", None
         # Time stamps alone do not prove a change: a copy of the same bytes is none, and neither is a file so young
