@@ -15,7 +15,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from etl_assets.engine import attempts, duck, keys, shard
+from etl_assets.engine import attempts, duck, faults, keys, shard
 from etl_assets.engine.catalog import TABLES
 from etl_assets.engine.errors import AccountingError, ShardSetError
 from etl_assets.engine.routing import shard_keys
@@ -110,6 +110,7 @@ def merge_shards(
         )
         connection.execute("USE warehouse")
         _copy_shards(connection, home, found)
+        faults.point("merge.copied", target)
         digest, record_count = digest_profiles(connection)
         _check_shards(connection, home, found)
         duplicates_dropped = _drop_duplicates(connection)
@@ -136,6 +137,7 @@ def merge_shards(
                 duplicates_dropped,
             ],
         )
+        faults.point("merge.tables", target)
         _comment(connection)
         scores, mean_health = _score_counts(connection)
         connection.execute("CHECKPOINT warehouse")

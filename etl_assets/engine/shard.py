@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from etl_assets.engine import duck, keys
+from etl_assets.engine import duck, faults, keys
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import AccountingError, SourceChangedError
 from etl_assets.engine.fingerprint import code_fingerprint
@@ -119,6 +119,7 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
         _open_slices(connection, home, given)
         read_ms = _elapsed_ms(started)
         connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(given.shard_id)}")
+        faults.point("shard.joined", target)
         write_ms = _elapsed_ms(started) - read_ms
         record_count = _validate(connection, given)
         content = f"SELECT {_content_hash_sql(connection, 'shard.profiles')} FROM shard.profiles"
@@ -140,6 +141,7 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
             write_ms,
         )
         _write_manifest(connection, manifest)
+        faults.point("shard.manifest", target)
         connection.execute("CHECKPOINT shard")
         connection.execute("DETACH shard")
         if shard_input(home, given.shard_id, given.shard_count) != given:

@@ -21,7 +21,7 @@ from typing import Any
 
 import duckdb
 
-from etl_assets.engine import duck, exports, keys, quarantine
+from etl_assets.engine import duck, exports, faults, keys, quarantine
 from etl_assets.engine.contract import CUSTOMER_ID, MAX_CUSTOMER_ID_CHARS, SOURCES, Column, ColumnType, Source
 from etl_assets.engine.errors import AccountingError, ConfigError, InputError, RejectRatioError, SourceChangedError
 from etl_assets.engine.fingerprint import code_fingerprint
@@ -234,8 +234,11 @@ def _build(
         except duckdb.Error:
             _blame_unreadable(connection, readings)
             raise
+        faults.point("staging.read")
         slices = _finish_slices(connection, source, request.shard_count, target)
+        faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
         reasons = quarantine.write(connection, source.name, readings, target / "quarantine.parquet")
+        faults.point("staging.quarantine", target / "quarantine.parquet")
         snapshot = Snapshot(
             source=source.name,
             snapshot=folder.name,
