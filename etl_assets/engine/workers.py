@@ -7,6 +7,7 @@ two of its runs in one process deadlock in its log handlers.
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from etl_assets.engine.errors import StoppedError
 
 T = TypeVar("T")
 N = TypeVar("N")
+_INTERRUPT_EVERY_S = 0.05
 
 
 class Stop:
@@ -38,11 +40,22 @@ class Stop:
     def request(self, error: Exception | None = None) -> None:
         """Ask for it, from any thread; the first one's `error` is what the stopped work raises."""
         with self._lock:
+            is_first = self._error is None
             self._error = self._error or error or StoppedError("Stopped on request; nothing was published.")
-            for connection in self._connections:
-                connection.interrupt()
+            if is_first and self._connections:
+                threading.Thread(target=self._interrupt_until_quiet, daemon=True).start()
             for child in self._children:
                 child.request(self._error)
+
+    def _interrupt_until_quiet(self) -> None:
+        """Interrupt again and again: DuckDB forgets an interrupt that comes between two statements."""
+        while True:
+            with self._lock:
+                for connection in self._connections:
+                    connection.interrupt()
+                if not self._connections:
+                    return
+            time.sleep(_INTERRUPT_EVERY_S)
 
     def child(self) -> "Stop":
         """A stop for a part of the work: it can be requested alone, and is whenever this one is."""
@@ -83,7 +96,8 @@ class Stop:
             self.check()
             yield
             self.check()
-        except duckdb.InterruptException:
+        except Exception:
+            # Whatever the interrupted statement was taken for on its way here.
             self.check()
             raise
         finally:

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from etl_assets.engine import duck, workers
-from etl_assets.engine.errors import AttemptTimeoutError, StoppedError
+from etl_assets.engine.errors import AttemptTimeoutError, InputError, StoppedError
 from etl_assets.engine.storage import Home, scratch_directory
 from etl_assets.engine.workers import Stop
 
@@ -100,6 +100,91 @@ def test_what_was_stopped_is_not_published(home: Home) -> None:
     stop = Stop()
     with pytest.raises(StoppedError):
         query(home, stop, "SELECT 1", lambda _: stop.request())
+
+
+def test_a_stop_between_two_statements_interrupts_the_next_one(home: Home) -> None:
+    """DuckDB forgets an interrupt that finds no query: Ctrl-C at that moment would wait for all that follows."""
+    stop = Stop()
+    with pytest.raises(StoppedError):
+        query(home, stop, ENDLESS, lambda _: stop.request())
+
+
+def test_whatever_an_interrupted_query_was_taken_for_the_stop_is_what_is_told(home: Home) -> None:
+    """A run that somebody cancelled says that an export is damaged."""
+    stop = Stop()
+
+    def mistake(_: object) -> None:
+        stop.request()
+        raise InputError("crm.parquet is damaged")
+
+    with pytest.raises(StoppedError):
+        query(home, stop, "SELECT 1", mistake)
+
+
+def test_an_error_without_a_stop_is_told_as_it_is(home: Home) -> None:
+    with pytest.raises(duckdb.BinderException, match="no_such_column"):
+        query(home, Stop(), "SELECT no_such_column", lambda _: None)
+
+
+def test_no_more_items_than_workers_are_under_way_and_as_many_as_that_are() -> None:
+    """Each has its share of the memory: one more than planned, and the machine swaps."""
+    together, lock, most, now = threading.Barrier(3), threading.Lock(), [0], [0]
+
+    def work(_: int, tell: Callable[[int], None]) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        together.wait(timeout=30)
+        with lock:
+            now[0] -= 1
+
+    assert list(workers.run(work, range(9), 3, Stop())) == []
+    assert most == [3]
+
+
+def test_news_are_heard_while_the_work_goes_on_and_in_the_callers_thread() -> None:
+    """Dagster may be spoken to from one thread only, and a board that fills at the end shows nothing."""
+    go_on = threading.Event()
+
+    def work(_: int, tell: Callable[[int], None]) -> None:
+        tell(threading.get_ident())
+        assert go_on.wait(30)
+
+    news = workers.run(work, [1], 1, Stop())
+    assert next(news) != threading.get_ident()
+    go_on.set()
+    assert list(news) == []
+
+
+def test_nothing_begins_after_the_stop() -> None:
+    stop, begun = Stop(), []
+
+    def work(item: int, tell: Callable[[int], None]) -> None:
+        begun.append(item)
+
+    stop.request()
+    with pytest.raises(StoppedError):
+        list(workers.run(work, range(3), 2, stop))
+    assert begun == []
+
+
+def _timers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_a_limit_that_was_kept_leaves_no_timer_behind() -> None:
+    """An hour later the timer would stop work that has long been done."""
+    stop = Stop()
+    with stop.within(3600, AttemptTimeoutError("late")) as part:
+        (timer,) = _timers()
+    timer.join(30)
+    assert not timer.is_alive()
+    assert not part.requested
+
+
+def test_no_limit_means_no_timer() -> None:
+    with Stop().within(0, AttemptTimeoutError("late")):
+        assert _timers() == []
 
 
 def test_an_interrupt_from_elsewhere_stays_what_it_is(home: Home) -> None:
