@@ -45,7 +45,6 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (duckdb.SerializationException, True),
     (duckdb.ConnectionException, True),
     (MemoryError, True),
-    (TimeoutError, True),
 )
 
 
@@ -64,9 +63,10 @@ def permanent_failure(error: BaseException) -> dg.Failure:
 
 
 def shard_retry_policy(delay_s: float = FIRST_DELAY_S) -> dg.RetryPolicy:
-    """Three retries after 1.5, 4.5 and 10.5 s, each ± up to half of it, so that shards do not come back in step.
+    """Three retries after 1.5, 4.5 and 10.5 s, each ± up to 1.5 s, so that shards do not come back in step.
 
-    Dagster's exponential backoff is (2^n − 1) × delay; `delay_s` is a parameter because it really sleeps.
+    Dagster's exponential backoff is (2^n − 1) × delay, its jitter ± delay; `delay_s` is a parameter because it really
+    sleeps.
     """
     return dg.RetryPolicy(
         max_retries=MAX_RETRIES, delay=delay_s, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS

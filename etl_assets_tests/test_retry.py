@@ -7,46 +7,53 @@ import pytest
 from etl_assets import retry
 from etl_assets.engine import errors
 
+EXAMPLES: list[tuple[BaseException, bool]] = [
+    (errors.SourceChangedError("changed"), True),
+    (errors.AttemptTimeoutError("slow"), True),
+    (errors.InputError("no file"), False),
+    (errors.ConfigError("bad setting"), False),
+    (errors.StoppedError("stopped"), False),
+    (errors.RejectRatioError("too many"), False),
+    (errors.ShardSetError("stale"), False),
+    (errors.AccountingError("lost a row"), False),
+    (PermissionError(13, "denied"), False),
+    (OSError(28, "No space left on device"), True),
+    (ConnectionResetError(), True),
+    (TimeoutError(), True),
+    (MemoryError(), True),
+    (duckdb.IOException("lock"), True),
+    (duckdb.OutOfMemoryException("memory"), True),
+    (duckdb.InterruptException("interrupted"), True),
+    (duckdb.TransactionException("conflict"), True),
+    (duckdb.SerializationException("damaged"), True),
+    (duckdb.ConnectionException("gone"), True),
+    (duckdb.BinderException("no such column"), False),
+    (duckdb.InternalException("defect"), False),
+    (ValueError("defect"), False),
+    (AssertionError("defect"), False),
+    (KeyError("defect"), False),
+]
+
 
 @pytest.mark.parametrize(
     ("error", "transient"),
-    [
-        (errors.SourceChangedError("changed"), True),
-        (errors.AttemptTimeoutError("slow"), True),
-        (errors.InputError("no file"), False),
-        (errors.ConfigError("bad setting"), False),
-        (errors.StoppedError("stopped"), False),
-        (errors.RejectRatioError("too many"), False),
-        (errors.ShardSetError("stale"), False),
-        (errors.AccountingError("lost a row"), False),
-        (PermissionError(13, "denied"), False),
-        (OSError(28, "No space left on device"), True),
-        (ConnectionResetError(), True),
-        (TimeoutError(), True),
-        (MemoryError(), True),
-        (duckdb.IOException("lock"), True),
-        (duckdb.OutOfMemoryException("memory"), True),
-        (duckdb.InterruptException("interrupted"), True),
-        (duckdb.TransactionException("conflict"), True),
-        (duckdb.SerializationException("damaged"), True),
-        (duckdb.ConnectionException("gone"), True),
-        (duckdb.BinderException("no such column"), False),
-        (duckdb.InternalException("defect"), False),
-        (ValueError("defect"), False),
-        (AssertionError("defect"), False),
-        (KeyError("defect"), False),
-    ],
+    EXAMPLES,
     ids=lambda value: type(value).__name__,
 )
-def test_an_error_is_repeated_when_that_can_help_and_only_then(error: Exception, transient: bool) -> None:
+def test_an_error_is_repeated_when_that_can_help_and_only_then(error: BaseException, transient: bool) -> None:
     """Fails: a hopeless error is told ten seconds late, or a passing one costs a shard."""
     assert retry.is_transient(error) is transient
 
 
-def test_every_class_of_the_table_has_a_row_above() -> None:
+def test_every_row_of_the_table_decides_one_of_the_errors_above() -> None:
+    """A row that an earlier one shadows reads like a decision and is none."""
+    decided = {next((kind for kind, _ in retry._TRANSIENT if isinstance(error, kind)), None) for error, _ in EXAMPLES}
+    assert decided == {kind for kind, _ in retry._TRANSIENT} | {None}
+
+
+def test_every_error_of_the_engine_has_a_row() -> None:
     own = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EtlError)}
-    listed = {kind for kind, _ in retry._TRANSIENT}
-    assert own - listed == {errors.EtlError}
+    assert own - {kind for kind, _ in retry._TRANSIENT} == {errors.EtlError}
 
 
 def test_the_waits_are_exponential_with_jitter() -> None:
@@ -58,7 +65,14 @@ def test_the_waits_are_exponential_with_jitter() -> None:
         dg.Jitter.PLUS_MINUS,
     )
     for number, wait in ((1, 1.5), (2, 4.5), (3, 10.5)):
-        assert wait * 0.0 <= policy.calculate_delay(number) <= wait * 2
+        drawn = [policy.calculate_delay(number) for _ in range(200)]
+        assert wait - 1.5 <= min(drawn) < wait - 0.5
+        assert wait + 0.5 < max(drawn) <= wait + 1.5
+        assert abs(sum(drawn) / len(drawn) - wait) < 0.5
+
+
+def test_the_wait_can_be_left_out_for_tests() -> None:
+    assert [retry.shard_retry_policy(0).calculate_delay(number) for number in (1, 2, 3)] == [0, 0, 0]
 
 
 def test_a_permanent_error_becomes_a_failure_that_says_what_to_do() -> None:
@@ -66,7 +80,13 @@ def test_a_permanent_error_becomes_a_failure_that_says_what_to_do() -> None:
         raise errors.InputError("crm.csv is empty. Export it again.")
     assert raised.value.description == "crm.csv is empty. Export it again."
     assert raised.value.allow_retries is False
+    assert raised.value.metadata["error_class"].value == "InputError"
     assert isinstance(raised.value.__cause__, errors.InputError)
+
+
+def test_a_permanent_error_without_words_is_told_by_its_class() -> None:
+    """An empty red box in the UI."""
+    assert retry.permanent_failure(AssertionError()).description == "AssertionError"
 
 
 def test_a_transient_error_passes_as_it_is() -> None:
