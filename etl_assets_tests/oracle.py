@@ -5,7 +5,6 @@ validation, quarantine, scores and keys are written down again. It reads whole f
 are Parquet and records above the size that any record may have.
 """
 
-import csv
 import gzip
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -243,21 +242,28 @@ def _read_file(path: Path) -> Iterator[tuple[int, bytes, dict[str, str] | None]]
     if path.name.endswith(".gz"):
         data = gzip.decompress(data)
     records = physical_records(data)
-    header = _fields(next(records)[1])
+    header = _cells(next(records)[1])
     assert header is not None, "the header of a test file is sound"
     names = [name.strip().lower() for name in header]
     for line_number, raw, is_sound in records:
         if raw:
-            fields = _fields(raw) if is_sound else None
-            is_whole = fields is not None and len(fields) == len(names)
-            yield line_number, raw, dict(zip(names, fields or (), strict=True)) if is_whole else None
+            cells = _cells(raw) if is_sound else None
+            is_whole = cells is not None and len(cells) == len(names)
+            yield line_number, raw, dict(zip(names, cells or (), strict=True)) if is_whole else None
 
 
-def _fields(raw: bytes) -> list[str] | None:
+def _cells(raw: bytes) -> list[str] | None:
+    """The cells of a sound record; None when it is not UTF-8."""
+    _, fields = _record(raw, 0) or (0, [])
     try:
-        return next(csv.reader([raw.decode("utf-8")], strict=True))
+        texts = [field.decode("utf-8") for field in fields]
     except UnicodeDecodeError:
         return None
+    quoted = [text.removeprefix(" ") for text in texts]
+    return [
+        bare[1:-1].replace('""', '"') if bare.startswith('"') else text
+        for bare, text in zip(quoted, texts, strict=True)
+    ]
 
 
 def physical_records(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
@@ -265,10 +271,9 @@ def physical_records(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
     data = data.removeprefix(_BOM)
     start, line_number = 0, 1
     while start < len(data):
-        stop = _record_stop(data, start)
-        is_sound = stop is not None
-        if stop is None:
-            stop = _line_stop(data, start)
+        record = _record(data, start)
+        is_sound = record is not None
+        stop = record[0] if record else _line_stop(data, start)
         raw = data[start:stop]
         if raw.endswith(b"\n"):
             raw = raw[:-1].removesuffix(b"\r")
@@ -281,30 +286,37 @@ def _line_stop(data: bytes, start: int) -> int:
     return data.find(b"\n", start) + 1 or len(data)
 
 
-def _record_stop(data: bytes, start: int) -> int | None:
-    """One past the record and its line end; None when no sound record begins here."""
+def _record(data: bytes, start: int) -> tuple[int, list[bytes]] | None:
+    """One past the record and its line end, and its fields as they stand; None when no sound record begins here."""
     stop = _line_stop(data, start)
     if not any(mark in data[start:stop] for mark in (b'"', b"\r", b"\0")):
-        return stop
+        return stop, data[start:stop].removesuffix(b"\n").split(b",")
+    fields = []
     at = start
     while True:
-        at = _quoted_stop(data, at) if data[at : at + 1] == b'"' else _plain_stop(data, at)
-        if at < 0:
+        end = _field_stop(data, at)
+        if end < 0:
             return None
-        follows = data[at : at + 2]
+        fields.append(data[at:end])
+        follows = data[end : end + 2]
         if not follows:
-            return at
+            return end, fields
         if follows.startswith(b"\n"):
-            return at + 1
+            return end + 1, fields
         if follows == b"\r\n":
-            return at + 2
+            return end + 2, fields
         if not follows.startswith(b","):
             return None
-        at += 1
+        at = end + 1
 
 
-def _plain_stop(data: bytes, at: int) -> int:
-    """The end of a field without quotes around it; a quote inside it is a character like any other."""
+def _field_stop(data: bytes, at: int) -> int:
+    """One past a field; -1 when it is damaged. A quote opens it at its start or behind one blank, not behind more."""
+    opening = at
+    while data[opening : opening + 1] == b" ":
+        opening += 1
+    if data[opening : opening + 1] == b'"':
+        return _quoted_stop(data, opening) if opening - at <= 1 else -1
     while at < len(data) and data[at] not in b",\r\n\0":
         at += 1
     return at

@@ -64,6 +64,13 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, file_format: sam
     assert _contents(tmp_path / "one") == _contents(tmp_path / "two")
 
 
+def test_gzip_files_carry_no_time_and_no_name(tmp_path: Path) -> None:
+    """Equal data must be an equal file whenever and wherever it was packed."""
+    for path in sample_data.generate(tmp_path, rows=10, file_format="csv.gz"):
+        flags_and_time = path.read_bytes()[3:8]
+        assert flags_and_time == bytes(5)
+
+
 @pytest.mark.parametrize("dirty", [0.0, 0.2])
 def test_another_seed_gives_other_customers_in_every_file(tmp_path: Path, dirty: float) -> None:
     for seed in (1, 2):

@@ -123,6 +123,7 @@ _CRM_B = (
     b'shifted,e@x.example,Alpine, Inc.,,,,,,\nsurplus,,,,,,,,,"",,\n'
     b'open,"never closed,,,,,,,\nafter_open,a@x.example,,,,,,,\n'
     b'tail,"closed"x,,,,,,,\ninner,in"ner,,,,,,,\nlone\rcr,,,,,,,,\n'
+    b'blank "then" quote, "a, b",,,,,,,\n "blank first", "two\nlines",,,,,,,\nblank and no end, ",,,,,,,\n'
     b"nul\0,,,,,,,,\nlatin1,\xe9,,,,,,,\n"
     b"surrogate,\xed\xa0\x80,,,,,,,\noverlong,\xc0\xaf,,,,,,,\ntruncated,\xf0\x9f\x9a,,,,,,,\n"
     b'all_quoted,"","","","","","","",""\n"doubled ""id""",,,,,,,,\n#comment,,,,,,,,\n\\N,\\N,,,,,,,\n'
@@ -179,12 +180,19 @@ def test_exports_full_of_oddities_are_published_as_the_contract_says(sources: Pa
     assert not {"open", "tail", "latin1", "lone\rcr", "over_int", "rounded", "feb_30", "noon"} & profiles.keys()
 
 
-@pytest.mark.parametrize("field", [' "never closed', ' "'])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *(' "never closed', ' "', ' "closed" and more', '   "",\n""'),
+        pytest.param(
+            '  "two\nlines"', marks=pytest.mark.xfail(reason="DuckDB opens no quoted field behind two blanks")
+        ),
+    ],
+)
 def test_a_blank_before_a_quote_costs_no_other_row(sources: Path, home: Home, field: str) -> None:
     """Exporters that put a blank after the comma are common; one such row must not stop the whole source."""
     factory.write_exports(sources, crm=[factory.row("before"), factory.row("odd"), factory.row("after")])
     path = sources / "crm.csv"
     path.write_text(path.read_text().replace("odd,ada@alpine.example", f"odd,{field}"))
-    factory.run_engine(sources, home, _SHARDS)
-    assert {"before", "after"} <= _published_profiles(home).keys()
-    assert _published_accounts(home)["crm"].rows_in == 3
+    expected = _assert_published_as_expected(sources, home)
+    assert {"before", "after"} <= expected.profiles.keys()
