@@ -150,7 +150,7 @@ def _split(data: bytes, at_end: bool) -> _Split | None:
     buffer = np.frombuffer(data, np.uint8)
     newlines = np.flatnonzero(buffer == _LF)
     quoted = b'"' in data
-    regular = b"\0" not in data and data.count(b"\r") == data.count(b"\r\n") + (data.endswith(b"\r") and not at_end)
+    regular = b"\0" not in data and (b"\r" not in data or _has_no_lone_cr(data, at_end))
     if quoted or not regular:
         quotes = np.flatnonzero(buffer == _QUOTE)
         record_newlines = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
@@ -167,6 +167,10 @@ def _split(data: bytes, at_end: bool) -> _Split | None:
     line_index = np.searchsorted(newlines, starts) if quoted else np.arange(len(starts))
     line_count = int(np.searchsorted(newlines, stops[-1]))
     return _Split(starts, stops, line_index, np.zeros(len(starts), np.bool_), line_count)
+
+
+def _has_no_lone_cr(data: bytes, at_end: bool) -> bool:
+    return data.count(b"\r") == data.count(b"\r\n") + (data.endswith(b"\r") and not at_end)
 
 
 def _quoting_is_sound(buffer: npt.NDArray[np.uint8], quotes: Offsets, record_newlines: Offsets, at_end: bool) -> bool:
