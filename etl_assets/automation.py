@@ -113,7 +113,8 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
     """Ask for the merge of this set, unless one is under way or it has failed too often."""
     under_way = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     for run in under_way:
-        if _MERGE_KEY in (run.asset_selection or ()):
+        # A run that this sensor asked for has no asset selection of its own: its job is the selection.
+        if _SET_TAG in run.tags or _MERGE_KEY in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
     tries = instance.get_runs(dg.RunsFilter(tags={_SET_TAG: set_hash}))
     if len(tries) >= MAX_MERGE_TRIES:
@@ -140,7 +141,12 @@ def rebuild_sensor(
     def rebuild_stale_shards(
         context: dg.RunStatusSensorContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        found = merge.inspect_shards(settings.home, settings.shard_count)
+        try:
+            found = merge.inspect_shards(settings.home, settings.shard_count)
+        except ConfigError as error:
+            # A refresh of some sources, while others were never staged.
+            yield dg.SkipReason(str(error))
+            return
         if not found.problems:
             yield dg.SkipReason("Every shard is current.")
         for shard_id in found.problems:

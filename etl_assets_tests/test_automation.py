@@ -1,32 +1,53 @@
 """What starts runs by itself: when the merge is asked for, and when it is not."""
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from etl_assets.engine import attempts, merge
+# Where Dagster works out when a schedule ticks has no public name.
+from dagster._utils.schedules import cron_string_iterator
+
+from etl_assets.engine import attempts, checks, merge, shard, staging, storage
 from etl_assets.engine.attempts import Status
+from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
 from etl_assets_tests.dagster_runs import Project, failure_text, settings_for
-from etl_assets_tests.factory import row, write_exports
+from etl_assets_tests.factory import LIMITS, row, stage_all, write_exports
 
 
 @pytest.fixture
 def project(sources: Path, home: Home) -> Iterator[Project]:
     write_exports(sources, crm=[row(name) for name in "abcdefgh"], billing=[row("a"), row("z")])
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield Project(settings_for(sources, home), instance)
 
 
 @pytest.fixture
 def complete(project: Project) -> Project:
-    """All shards are published, the merge is not."""
-    assert project.stage().success
-    assert project.build_all().success
+    """All shards are published, the merge is not: by the engine, for the sensors look at what is published."""
+    stage(project)
+    for shard_id in shard_keys(3):
+        rebuild(project, shard_id)
     return project
+
+
+def stage(project: Project) -> None:
+    stage_all(project.settings.staging_request())
+
+
+def rebuild(project: Project, shard_id: str, run_id: str = "built") -> None:
+    """Publish a shard anew, as an attempt that is on record."""
+    home = project.settings.home
+    begun = attempts.start(home, shard_id, run_id, 1)
+    made = shard.build_shard(home, shard.shard_input(home, shard_id, 3), LIMITS, run_id=run_id, attempt=1)
+    attempts.finish(home, begun, Status.SUCCEEDED, record_count=made.record_count)
 
 
 def tick(project: Project, cursor: str | None = None) -> tuple[dg.RunRequest | None, str, str | None]:
@@ -40,8 +61,24 @@ def tick(project: Project, cursor: str | None = None) -> tuple[dg.RunRequest | N
     return answer, "", context.cursor
 
 
+def _ended_pid() -> int:
+    """A process id that nobody has any more."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+def merge_job(project: Project) -> dg.JobDefinition:
+    """The job of the sensor, made of its target."""
+    repository = project.defs.get_repository_def()
+    return repository.get_job(repository.get_sensor_def("publish_when_complete").job_name)
+
+
 def run_merge(project: Project, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-    return project.run("merged_profiles", tags=dict(request.tags))
+    """Do what the daemon does with a request of the sensor: run the sensor's own job with the request's tags."""
+    return merge_job(project).execute_in_process(
+        instance=project.instance, tags={**request.tags, "dagster/run_key": str(request.run_key)}, raise_on_error=False
+    )
 
 
 class TestTheMerge:
@@ -65,7 +102,7 @@ class TestTheMerge:
     def test_is_not_asked_for_while_shards_are_of_older_sources(self, complete: Project, sources: Path) -> None:
         """Fails: a warehouse in which some customers are of today and some of yesterday."""
         write_exports(sources, crm=[row(name, email="new@x.example") for name in "abcdefgh"], billing=[row("a")])
-        assert complete.stage().success
+        stage(complete)
         request, reason, _ = tick(complete)
         assert request is None
         assert "built from other source data" in reason
@@ -84,6 +121,73 @@ class TestTheMerge:
         assert request is None
         assert f"shard_02 {status}" in reason
 
+    def test_is_not_asked_for_after_an_attempt_that_was_killed(
+        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The shard before the kill would be merged as if it were the one that was asked for."""
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "this_process", lambda: (socket.gethostname(), _ended_pid(), "0"))
+            attempts.start(complete.settings.home, "shard_02", "run", 1)
+        request, reason, _ = tick(complete)
+        assert request is None
+        assert "shard_02 killed" in reason
+        rebuild(complete, "shard_02", "healed")
+        request, _, _ = tick(complete)
+        assert request is not None
+
+    def test_is_asked_for_although_an_earlier_attempt_failed(self, complete: Project) -> None:
+        begun = attempts.start(complete.settings.home, "shard_02", "run", 1)
+        attempts.finish(complete.settings.home, begun, Status.FAILED, error="no")
+        rebuild(complete, "shard_02", "later")
+        request, _, _ = tick(complete)
+        assert request is not None
+
+    def test_is_asked_for_after_a_partial_one_when_the_set_is_complete(self, complete: Project) -> None:
+        """A partial warehouse, published by hand, would stay although the rest has arrived."""
+        home = complete.settings.home
+        home.shard_file("shard_01").unlink()
+        merge.merge_shards(home, 3, LIMITS, run_id="by hand", allow_partial=True)
+        request, reason, cursor = tick(complete)
+        assert request is None
+        assert "shard_01 missing" in reason
+        rebuild(complete, "shard_01")
+        request, _, _ = tick(complete, cursor)
+        assert request is not None
+
+    def test_is_asked_for_when_somebody_removed_the_warehouse(self, complete: Project) -> None:
+        request, _, _ = tick(complete)
+        assert request is not None
+        assert run_merge(complete, request).success
+        _, _, cursor = tick(complete)
+        complete.settings.home.warehouse.unlink()
+        again, _, _ = tick(complete, cursor)
+        assert again is not None
+        assert again.run_key != request.run_key
+
+    def test_that_was_overtaken_by_a_shard_is_asked_for_again(
+        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What lands during a merge is lost until somebody notices (dagster#33587)."""
+        merge_shards = merge.merge_shards
+
+        def overtaken(*args: Any, **options: Any) -> merge.Publication:
+            published = merge_shards(*args, **options)
+            rebuild(complete, "shard_01", "meanwhile")
+            return published
+
+        first, _, cursor = tick(complete)
+        assert first is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(merge, "merge_shards", overtaken)
+            assert run_merge(complete, first).success
+        second, _, _ = tick(complete, cursor)
+        assert second is not None
+        assert second.run_key != first.run_key
+        assert run_merge(complete, second).success
+        third, reason, _ = tick(complete)
+        assert third is None
+        assert "already holds" in reason
+
     def test_is_asked_for_once_with_its_checks_when_the_set_is_complete(self, complete: Project) -> None:
         request, _, _ = tick(complete)
         assert request is not None
@@ -91,7 +195,12 @@ class TestTheMerge:
         assert request.run_key == f"{found.set_hash}:0"
         result = run_merge(complete, request)
         assert result.success, failure_text(result)
-        assert len(result.get_asset_check_evaluations()) == 5
+        # The merge with its checks, and not one shard or source built again.
+        made = [event.asset_key for event in result.all_events if event.is_step_materialization]
+        assert made == [dg.AssetKey("merged_profiles")]
+        assert {check.check_name for check in result.get_asset_check_evaluations()} == {
+            check.name for check in checks.WAREHOUSE_CHECKS
+        }
         after, reason, cursor = tick(complete)
         assert after is None
         assert "already holds this set of 3 shards" in reason
@@ -104,8 +213,7 @@ class TestTheMerge:
         assert first is not None
         assert run_merge(complete, first).success
         _, _, cursor = tick(complete)
-        built = complete.run("shard_profiles", partition="shard_01", config={"shard_profiles": {"force": True}})
-        assert built.success
+        rebuild(complete, "shard_01", "later")
         second, _, _ = tick(complete, cursor)
         assert second is not None
         assert second.run_key != first.run_key
@@ -120,6 +228,20 @@ class TestTheMerge:
         request, reason, _ = tick(complete)
         assert request is None
         assert run.run_id in reason
+
+    @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
+    def test_is_not_asked_for_while_the_run_it_was_asked_for_is_under_way(
+        self, complete: Project, status: dg.DagsterRunStatus
+    ) -> None:
+        """A merge that takes longer than the ten seconds to the next look is started again and again."""
+        first, _, _ = tick(complete)
+        assert first is not None
+        # As the daemon makes it: the run of the sensor's job, with the request's (empty) asset selection.
+        assert first.asset_selection is None
+        run = complete.instance.create_run_for_job(merge_job(complete), tags=dict(first.tags), status=status)
+        request, reason, _ = tick(complete)
+        assert request is None
+        assert reason == f"Run {run.run_id} is merging."
 
     def test_is_given_up_after_three_failures_of_the_same_set(
         self, complete: Project, monkeypatch: pytest.MonkeyPatch
@@ -150,21 +272,59 @@ def test_after_a_refresh_only_the_shards_whose_data_changed_are_rebuilt(complete
         crm=[row(name, **({"email": "new@x.example"} if name == "a" else {})) for name in "abcdefgh"],
         billing=[row("a"), row("z")],
     )
-    assert complete.stage().success
-    repository = complete.defs.get_repository_def()
-    job = repository.get_job("refresh_sources")
-    result = job.execute_in_process(instance=complete.instance)
+    requests = after_refresh(complete)
+    stale = list(merge.inspect_shards(complete.settings.home, 3).problems)
+    assert len(stale) == 1
+    assert [request.partition_key for request in requests] == stale
+    # Heard of twice, the refresh still causes one run a shard.
+    assert [request.run_key.endswith(f":{shard_id}") for request, shard_id in zip(requests, stale, strict=True)] == [
+        True
+    ]
+
+
+def after_refresh(project: Project) -> list[Any]:
+    """Run the job `refresh_sources`; what `rebuild_stale_shards` answers to its success."""
+    result = project.defs.resolve_job_def("refresh_sources").execute_in_process(instance=project.instance)
     assert result.success
     context = dg.build_run_status_sensor_context(
         sensor_name="rebuild_stale_shards",
         dagster_event=result.get_run_success_event(),
-        dagster_instance=complete.instance,
+        dagster_instance=project.instance,
         dagster_run=result.dagster_run,
     )
-    requests = list(repository.get_sensor_def("rebuild_stale_shards")(context))  # type: ignore[call-overload]
-    stale = list(merge.inspect_shards(complete.settings.home, 3).problems)
-    assert len(stale) == 1
-    assert [request.partition_key for request in requests] == stale
+    sensor: Any = project.defs.get_repository_def().get_sensor_def("rebuild_stale_shards")
+    return list(sensor(context))
+
+
+def test_a_refresh_that_changed_nothing_rebuilds_nothing(complete: Project) -> None:
+    """The daily refresh costs a whole rebuild a day."""
+    (answer,) = after_refresh(complete)
+    assert isinstance(answer, dg.SkipReason)
+    assert answer.skip_message == "Every shard is current."
+
+
+def test_the_first_refresh_asks_for_every_shard_once(project: Project) -> None:
+    requests = after_refresh(project)
+    assert [request.partition_key for request in requests] == shard_keys(3)
+    assert len({request.run_key for request in requests}) == 3
+
+
+def test_a_refresh_of_some_sources_while_others_were_never_staged_is_told_and_asks_for_nothing(
+    project: Project,
+) -> None:
+    """A red sensor in the UI for what is only not complete yet."""
+    result = project.run("crm")
+    assert result.success
+    context = dg.build_run_status_sensor_context(
+        sensor_name="rebuild_stale_shards",
+        dagster_event=result.get_run_success_event(),
+        dagster_instance=project.instance,
+        dagster_run=result.dagster_run,
+    )
+    sensor: Any = project.defs.get_repository_def().get_sensor_def("rebuild_stale_shards")
+    (answer,) = sensor(context)
+    assert isinstance(answer, dg.SkipReason)
+    assert "billing, product, support not staged" in (answer.skip_message or "")
 
 
 class TestChangedExports:
@@ -172,6 +332,20 @@ class TestChangedExports:
         context = dg.build_sensor_context(instance=project.instance, cursor=cursor)
         sensor = project.defs.get_repository_def().get_sensor_def("refresh_when_exports_change")
         return sensor(context), context.cursor
+
+    def test_that_are_not_changed_are_left_alone(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
+        stage(project)
+        answer, cursor = self.look(project, None)
+        assert answer.skip_message == "The exports are as they were when they were staged."
+        assert cursor is None
+
+    def test_are_named(self, project: Project, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
+        stage(project)
+        (sources / "support.csv").touch()
+        answer, _ = self.look(project, None)
+        assert answer.skip_message == "Changed: support. Waiting until the files are left alone."
 
     def test_are_refreshed_once_they_are_left_alone(self, project: Project, sources: Path) -> None:
         """Fails: an export is read while it is still being written."""
@@ -190,3 +364,12 @@ class TestChangedExports:
         (sources / "crm.csv").unlink()
         answer, _ = self.look(project, None)
         assert "No export of source 'crm'" in answer.skip_message
+
+
+def test_the_daily_refresh_runs_the_refresh_at_five(project: Project) -> None:
+    (schedule,) = project.defs.get_repository_def().schedule_defs
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+    assert schedule.job_name == "refresh_sources"
+    after = datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp()
+    ticks = cron_string_iterator(after, str(schedule.cron_schedule), schedule.execution_timezone)
+    assert next(ticks) == datetime(2026, 11, 2, 5, tzinfo=UTC)
