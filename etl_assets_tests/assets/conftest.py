@@ -21,5 +21,5 @@ def project(sources: Path, home: Home) -> Iterator[Project]:
         product=[row(name) for name in "def"],
         support=[row("a"), row("a", nps_score="3")],
     )
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield Project(settings_for(sources, home), instance)

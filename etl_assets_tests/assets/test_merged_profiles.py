@@ -1,17 +1,19 @@
 """The merge and the checks on it."""
 
+from pathlib import Path
+
 import dagster as dg
-import duckdb
-import pytest
 
-from etl_assets.engine import checks, merge
+from etl_assets.engine import merge, shard
+from etl_assets.engine.contract import source_named
 from etl_assets_tests.dagster_runs import Project, failure_text
+from etl_assets_tests.factory import query, row, run_engine, write_csv
 
 
-def alter(project: Project, statement: str) -> None:
-    """Change the published warehouse behind the pipeline's back."""
-    with duckdb.connect(str(project.settings.home.warehouse)) as connection:
-        connection.execute(statement)
+def publish_by_engine(project: Project) -> dict[str, object] | None:
+    """A complete set of shards and a warehouse, without the runs of Dagster that are not looked at here."""
+    run_engine(project.settings.sources, project.settings.home)
+    return merge.read_publication(project.settings.home)
 
 
 def test_the_merge_reports_counts_digest_scores_and_the_shards_timings(project: Project) -> None:
@@ -37,7 +39,7 @@ def test_the_merge_reports_counts_digest_scores_and_the_shards_timings(project: 
 
 def test_an_incomplete_set_is_refused_once_and_the_last_warehouse_stays(project: Project) -> None:
     """Fails: a merge without some customers replaces a good one, or is retried in vain."""
-    project.publish()
+    publish_by_engine(project)
     before = project.settings.home.warehouse.read_bytes()
     project.settings.home.shard_file("shard_01").unlink()
     result = project.run("merged_profiles")
@@ -49,7 +51,7 @@ def test_an_incomplete_set_is_refused_once_and_the_last_warehouse_stays(project:
 
 
 def test_a_partial_merge_needs_to_be_asked_for_and_is_marked(project: Project) -> None:
-    project.publish()
+    publish_by_engine(project)
     project.settings.home.shard_file("shard_01").unlink()
     result = project.run("merged_profiles", config={"merged_profiles": {"allow_partial": True}})
     assert result.success, failure_text(result)
@@ -68,24 +70,47 @@ def test_the_merge_has_no_retry_policy_and_the_shards_and_sources_have(project: 
     assert policies["stage_sources"] is not None
 
 
-@pytest.mark.parametrize(
-    ("check", "statement"),
-    [
-        ("keys_unique_and_not_null", "UPDATE merged_profiles SET idempotency_key = NULL WHERE customer_id = 'a'"),
-        ("keys_unique_and_not_null", "UPDATE merged_profiles SET idempotency_key = 'k' WHERE customer_id < 'c'"),
-        ("customers_unique", "UPDATE merged_profiles SET customer_id = 'a' WHERE customer_id = 'b'"),
-        ("scores_in_range", "UPDATE merged_profiles SET health_score = 101 WHERE customer_id = 'a'"),
-        ("scores_in_range", "UPDATE merged_profiles SET churn_risk = NULL WHERE customer_id = 'a'"),
-        ("scores_in_range", "UPDATE merged_profiles SET expansion_potential = 'huge' WHERE customer_id = 'a'"),
-        ("count_equals_shards", "DELETE FROM merged_profiles WHERE customer_id = 'a'"),
-        ("accounting_closed", "DELETE FROM quarantine WHERE source = 'crm'"),
-        ("accounting_closed", "UPDATE source_snapshots SET rows_in = rows_in + 1 WHERE source = 'product'"),
-        ("accounting_closed", "DELETE FROM source_snapshots"),
-    ],
-)
-def test_each_check_fails_on_the_defect_it_is_there_for(project: Project, check: str, statement: str) -> None:
-    """Fails: the check is decoration."""
-    project.publish()
-    alter(project, statement)
-    failed = {finding.name for finding in checks.check_warehouse(project.settings.home) if not finding.passed}
-    assert check in failed
+def test_a_stale_set_is_refused_with_the_shards_and_the_command(project: Project, sources: Path) -> None:
+    """Some customers of today and some of yesterday would stand in one result."""
+    published = publish_by_engine(project)
+    write_csv(sources / "crm.csv", source_named("crm"), [row(name, email=f"{name}@new.example") for name in "abcdef"])
+    assert project.stage().success
+    assert project.run("shard_profiles", partition="shard_00").success
+    result = project.run("merged_profiles")
+    assert not result.success
+    text = failure_text(result)
+    assert "shard_00" not in text
+    assert "shard_01: built from other source data; shard_02: built from other source data" in text
+    assert "etl-assets run --shards shard_01,shard_02" in text
+    assert merge.read_publication(project.settings.home) == published
+
+
+def test_a_merge_reports_what_the_catalog_and_a_person_look_for(project: Project) -> None:
+    publish_by_engine(project)
+    result = project.run("merged_profiles")
+    assert result.success, failure_text(result)
+    made = project.materialized("merged_profiles")
+    facts = made.metadata
+    assert facts["dagster/row_count"].value == 6
+    assert facts["dagster/table_name"].value == "warehouse.merged_profiles"
+    assert facts["path"].value == str(project.settings.home.warehouse)
+    assert facts["size_bytes"].value == project.settings.home.warehouse.stat().st_size
+    assert (facts["is_partial"].value, facts["missing_shards"].value, facts["duplicates_dropped"].value) == (
+        False,
+        [],
+        0,
+    )
+    columns = facts["dagster/column_schema"].value.columns  # type: ignore[union-attr]
+    assert ("idempotency_key", "VARCHAR") in [(column.name, column.type) for column in columns]
+    assert all(column.description for column in columns)
+    (mean,) = query(project.settings.home.warehouse, "SELECT round(avg(health_score), 2) FROM merged_profiles")
+    assert facts["mean_health_score"].value == mean[0]
+    assert (made.tags or {})["dagster/code_version"] == shard.code_version()
+    rows = query(
+        project.settings.home.warehouse,
+        "SELECT shard_id, record_count, elapsed_ms FROM shard_manifest ORDER BY elapsed_ms DESC, shard_id",
+    )
+    table = str(facts["shard_timings"].value).splitlines()
+    assert [line.strip("| ").split(" | ")[:3] for line in table[2:]] == [
+        [str(cell) for cell in found] for found in rows
+    ]

@@ -1,7 +1,12 @@
 """The partitioned asset: one shard a run or many, retries, reuse, and what is left on record."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,6 +16,7 @@ from etl_assets.engine import attempts, faults, shard
 from etl_assets.engine.errors import AccountingError
 from etl_assets.engine.routing import shard_keys
 from etl_assets_tests.dagster_runs import Project, failure_text, materializations, range_tags
+from etl_assets_tests.factory import LIMITS, query, row, write_exports
 
 SHARDS = shard_keys(3)
 
@@ -49,6 +55,8 @@ def test_a_shard_reports_its_numbers_schema_and_a_preview(staged: Project) -> No
     assert state.manifest is not None
     assert made.partition == "shard_01"
     for name in ("record_count", "elapsed_ms", "read_ms", "write_ms", "attempt"):
+        assert made.metadata[name] == dg.MetadataValue.int(getattr(state.manifest, name))
+    for name in ("source_data_hash", "content_hash"):
         assert made.metadata[name].value == getattr(state.manifest, name)
     assert made.metadata["dagster/row_count"].value == state.manifest.record_count
     assert made.metadata["dagster/table_name"].value == "shard_01.profiles"
@@ -84,6 +92,22 @@ def test_a_transient_fault_heals_on_the_second_attempt(staged: Project, monkeypa
     assert "the disk said no" in (known[0].error or "")
     (made,) = materializations(result, "shard_profiles")
     assert made.metadata["attempt"].value == 2
+    manifest = shard.read_shard(staged.settings.home, "shard_01").manifest
+    assert manifest is not None
+    assert manifest.attempt == 2
+    failed = lines(staged, result.run_id)[1]
+    assert list(failed) == [
+        "event",
+        "shard_id",
+        "attempt",
+        "run_id",
+        "status",
+        "record_count",
+        "elapsed_ms",
+        "error",
+    ]
+    assert (failed["status"], failed["record_count"]) == ("failed", None)
+    assert isinstance(failed["elapsed_ms"], int)
 
 
 def test_a_fault_that_stays_fails_after_three_retries(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,12 +164,13 @@ def test_a_run_over_all_shards_gives_each_its_own_data_version(staged: Project) 
         assert manifest is not None
         assert (materialization.tags or {})["dagster/data_version"] == manifest.content_hash
     # What Dagster itself notes of where a partition came from is noted here too, to the letter.
-    assert _provenance(made["shard_01"]) == _provenance(single)
+    assert made["shard_01"].tags == single.tags
+    assert (single.tags or {})["dagster/input_data_version/crm"] == _staged_version(staged, "crm")
+    assert made["shard_01"].metadata.keys() == single.metadata.keys()
 
 
-def _provenance(materialization: dg.AssetMaterialization) -> dict[str, str]:
-    tags = materialization.tags or {}
-    return {name: value for name, value in tags.items() if "input_" in name or "code_version" in name}
+def _staged_version(project: Project, source: str) -> str:
+    return (project.materialized(source).tags or {})["dagster/data_version"]
 
 
 def test_a_shard_that_fails_does_not_stop_the_others_of_its_run(
@@ -197,3 +222,58 @@ def test_a_cancelled_run_is_not_repeated_and_publishes_nothing(
     (attempt,) = attempts.read_attempts(staged.settings.home, ["shard_01"])
     assert attempt.status.value == "cancelled"
     assert not staged.settings.home.shard_file("shard_01").exists()
+
+
+# A process of its own: what a run worker of the daemon is.
+WORKER = """
+import dagster as dg
+from etl_assets.definitions import defs
+job = defs.resolve_implicit_global_asset_job_def()
+with dg.DagsterInstance.get() as instance:
+    job.execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey("shard_profiles")], partition_key="shard_01"
+    )
+"""
+
+
+def test_an_attempt_whose_process_was_killed_is_on_record_and_the_next_one_heals(
+    staged: Project, tmp_path: Path
+) -> None:
+    """A worker that ran out of memory leaves no trace, or a torn shard."""
+    settings = staged.settings
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ETL_")} | {
+        "ETL_SOURCES": str(settings.sources),
+        "ETL_HOME": str(settings.home.root),
+        "ETL_NUM_SHARDS": "3",
+        "ETL_FAULT": "shard.before_swap kill shard=shard_01",
+        "DAGSTER_HOME": str(tmp_path),
+    }
+    killed = subprocess.run(
+        [sys.executable, "-c", WORKER], env=environment, capture_output=True, timeout=120, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not settings.home.shard_file("shard_01").exists()
+    (attempt,) = attempts.read_attempts(settings.home, ["shard_01"])
+    assert (attempt.attempt, attempt.status.value, attempt.record_count) == (1, "killed", None)
+    # As the daemon does by run_retries.
+    healing = staged.run("shard_profiles", partition="shard_01", tags={"dagster/retry_number": "1"})
+    assert healing.success, failure_text(healing)
+    assert list(settings.home.shards.iterdir()) == [settings.home.shard_file("shard_01")]
+    for name in ("shard_00", "shard_02"):
+        given = shard.shard_input(settings.home, name, 3)
+        shard.build_shard(settings.home, given, LIMITS, run_id="other", attempt=1)
+    assert staged.run("merged_profiles").success
+    rows = query(settings.home.warehouse, "SELECT shard_id, attempt, status, record_count FROM shard_attempts")
+    manifest = shard.read_shard(settings.home, "shard_01").manifest
+    assert manifest is not None
+    assert rows == [("shard_01", 1, "killed", None), ("shard_01", 2, "succeeded", manifest.record_count)]
+
+
+def test_a_shard_of_no_customers_is_a_shard_like_any_other(project: Project, sources: Path) -> None:
+    """With few customers and many shards some are empty, and the merge would wait for them for ever."""
+    write_exports(sources, crm=[row("a")])
+    assert project.stage().success
+    assert project.build_all().success
+    counts = [shard.read_shard(project.settings.home, name).manifest.record_count for name in SHARDS]  # type: ignore[union-attr]
+    assert sorted(counts) == [0, 0, 1]
+    assert project.instance.get_materialized_partitions(dg.AssetKey("shard_profiles")) == set(SHARDS)

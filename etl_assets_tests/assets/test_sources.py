@@ -1,14 +1,16 @@
 """The source assets: what they report, and what they refuse."""
 
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from etl_assets.engine import duck, staging
-from etl_assets.engine.contract import SOURCES, source_named
+from etl_assets.engine.contract import SOURCES, Source, source_named
+from etl_assets.engine.staging import Snapshot, StagingRequest
 from etl_assets_tests.dagster_runs import Project, failure_text, materializations, settings_for
-from etl_assets_tests.factory import write_csv
+from etl_assets_tests.factory import read_quarantine, read_slices, row, run_engine, write_csv
 
 
 def test_every_source_reports_its_accounting_and_passes_its_check(project: Project) -> None:
@@ -103,7 +105,7 @@ def test_an_export_that_changes_while_it_is_read_is_read_again(
 
 
 def test_a_home_of_another_shard_count_is_refused_unless_forced(project: Project) -> None:
-    project.publish()
+    run_engine(project.settings.sources, project.settings.home)
     other = Project(settings_for(project.settings.sources, project.settings.home, 5), project.instance)
     assert "was published from 3 shards" in failure_text(other.stage())
     names = [source.name for source in SOURCES]
@@ -118,3 +120,73 @@ def test_each_source_says_what_it_is(project: Project) -> None:
         assert source.title in (node.description or "")
         assert node.kinds == {"csv", "parquet"}
         assert [column.name for column in node.metadata["dagster/column_schema"].columns] == list(source.required)
+
+
+def test_the_numbers_of_a_source_are_those_of_its_quarantine_on_disk(project: Project) -> None:
+    """The UI would show other numbers than a query over the rejected rows."""
+    assert project.run("support").success
+    snapshot = staging.current_snapshot(source_named("support"), project.settings.home)
+    assert snapshot is not None
+    rejected = read_quarantine(project.settings.home, snapshot)
+    made = project.materialized("support")
+    facts = made.metadata
+    assert facts["rows_quarantined"].value == len(rejected) == 1
+    assert [found["reason"] for found in rejected] == ["superseded"]
+    assert str(facts["rejected_by_reason"].value).splitlines()[2:] == ["| superseded | 1 |"]
+    assert facts["rows_accepted"].value == facts["dagster/row_count"].value
+    assert facts["rows_accepted"].value == sum(map(len, read_slices(project.settings.home, snapshot)))
+    # A superseded row is sound: a later one took its place.
+    assert facts["reject_ratio"].value == 0.0
+    assert facts["files"].value == ["support.csv"]
+    assert facts["snapshot"].value == snapshot.snapshot
+    assert made.tags is not None
+    assert made.tags["dagster/data_version"] == snapshot.data_hash
+    assert made.tags["dagster/code_version"] == staging.staging_version()
+
+
+def test_an_unchanged_export_is_reused_and_force_reads_it_again(project: Project) -> None:
+    assert project.run("crm").success
+    assert project.run("crm").success
+    assert project.materialized("crm").metadata["reused"].value is True
+    assert project.run("crm", config={"stage_sources": {"force": True}}).success
+    assert project.materialized("crm").metadata["reused"].value is False
+
+
+def test_extra_columns_are_named(project: Project, sources: Path) -> None:
+    """A column that somebody added, or misspelt, is dropped without a word."""
+    source = source_named("crm")
+    write_csv(sources / "crm.csv", source, [row("a") | {"region": "EU"}], columns=[*source.required, "region"])
+    assert project.run("crm").success
+    assert project.materialized("crm").metadata["extra_columns_ignored"].value == ["region"]
+
+
+def test_a_transient_fault_of_one_source_is_retried_and_does_not_lose_the_others(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hiccup of the share with the exports fails the nightly refresh."""
+    stage, calls = staging.stage, Counter[str]()
+
+    def flaky(source: Source, request: StagingRequest, **options: bool) -> tuple[Snapshot, bool]:
+        calls[source.name] += 1
+        if source.name == "billing" and calls[source.name] < 3:
+            raise OSError(5, "the share said no")
+        return stage(source, request, **options)
+
+    monkeypatch.setattr(staging, "stage", flaky)
+    result = project.stage()
+    assert result.success, failure_text(result)
+    assert [event.event_type_value for event in result.all_events].count("STEP_UP_FOR_RETRY") == 2
+    for source in SOURCES:
+        assert staging.current_snapshot(source, project.settings.home) is not None
+
+
+def test_a_failed_check_of_a_source_shows_the_numbers_that_do_not_add_up(project: Project) -> None:
+    assert project.run("crm").success
+    snapshot = staging.current_snapshot(source_named("crm"), project.settings.home)
+    assert snapshot is not None
+    empty = next(part for part in snapshot.slices if part.record_count)
+    (project.settings.home.snapshot("crm", snapshot.snapshot) / f"{empty.shard_id}.parquet").unlink()
+    (check,) = project.run("crm").get_asset_check_evaluations()
+    facts = {name: value.value for name, value in check.metadata.items()}
+    assert not check.passed
+    assert facts == {"rows_in": 7, "rows_accepted": 6 - empty.record_count, "rows_quarantined": 1}
