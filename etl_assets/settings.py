@@ -13,7 +13,7 @@ from etl_assets.engine import faults
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.routing import MAX_SHARDS
-from etl_assets.engine.staging import StagingRequest
+from etl_assets.engine.staging import DEFAULT_MAX_UNPACKED_MB, StagingRequest
 from etl_assets.engine.storage import Home
 
 DEFAULT_SHARDS = 10
@@ -34,6 +34,8 @@ class Settings:
     workers: int
     memory_mb: int
     shard_timeout_s: int = DEFAULT_SHARD_TIMEOUT_S
+    # What one .csv.gz may unpack to; beyond it the source is refused before it fills the disk.
+    max_unpacked_mb: int = DEFAULT_MAX_UNPACKED_MB
 
     def worker_limits(self) -> Limits:
         """What each of the `workers` may use: one thread, and its share of the memory; one stop for all of them."""
@@ -45,7 +47,14 @@ class Settings:
 
     def staging_request(self) -> StagingRequest:
         """What staging needs of these settings."""
-        return StagingRequest(self.sources, self.home, self.shard_count, self.max_reject_ratio, self.worker_limits())
+        return StagingRequest(
+            self.sources,
+            self.home,
+            self.shard_count,
+            self.max_reject_ratio,
+            self.worker_limits(),
+            self.max_unpacked_mb,
+        )
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -58,8 +67,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         shard_count=_integer(env, "ETL_NUM_SHARDS", DEFAULT_SHARDS, 1, MAX_SHARDS),
         max_reject_ratio=_ratio(env, "ETL_MAX_REJECT_RATIO", DEFAULT_MAX_REJECT_RATIO),
         workers=_integer(env, "ETL_WORKERS", min(os.cpu_count() or 1, 8), 1, 64),
-        memory_mb=_memory_mb(env, "ETL_MEMORY_LIMIT", DEFAULT_MEMORY_MB),
+        memory_mb=_size_mb(env, "ETL_MEMORY_LIMIT", DEFAULT_MEMORY_MB),
         shard_timeout_s=_integer(env, "ETL_SHARD_TIMEOUT_S", DEFAULT_SHARD_TIMEOUT_S, 0, 7 * 24 * 3600),
+        max_unpacked_mb=_size_mb(env, "ETL_MAX_UNPACKED", DEFAULT_MAX_UNPACKED_MB),
     )
 
 
@@ -79,7 +89,7 @@ def _ratio(env: Mapping[str, str], name: str, default: float) -> float:
     return float(text)
 
 
-def _memory_mb(env: Mapping[str, str], name: str, default: int) -> int:
+def _size_mb(env: Mapping[str, str], name: str, default: int) -> int:
     text = (env.get(name) or f"{default}MB").strip()
     match = re.fullmatch(r"([0-9]+)\s*(MB|GB)", text, re.IGNORECASE)
     size = int(match[1]) * (1024 if match[2].upper() == "GB" else 1) if match else 0

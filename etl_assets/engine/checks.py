@@ -76,7 +76,7 @@ def recount_source(home: Home, snapshot: Snapshot) -> Finding:
         rows = connection.execute(
             "SELECT file_name LIKE '%/quarantine.parquet', sum(num_rows)::BIGINT "
             "FROM parquet_file_metadata(?) GROUP BY 1",
-            [f"{folder}/*.parquet"],
+            [f"{duck.pattern(folder)}/*.parquet"],
         ).fetchall()
     counts = dict(rows)
     accepted, quarantined = counts.get(False, 0), counts.get(True, 0)

@@ -5,6 +5,7 @@ memory and every core, and spill beside whatever it has open.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -50,7 +51,10 @@ def workbench(limits: Limits, scratch: Path, *, folders: Sequence[Path] = ()) ->
 
 def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
     """Confine the connection to `folders`; blocks `../`, links that lead out, ATTACH outside, INSTALL and later SET."""
-    allowed = ", ".join(literal(f"{folder.resolve()}/") for folder in folders)
+    resolved = [str(folder.resolve()) for folder in folders]
+    # A path is checked as it is written, and readers are given it as a pattern.
+    spellings = dict.fromkeys(spelling for path in resolved for spelling in (path, pattern(path)))
+    allowed = ", ".join(literal(f"{spelling}/") for spelling in spellings)
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -90,6 +94,16 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """`text` as an SQL string literal, for the statements that take no parameters (SET, COPY, ATTACH)."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def pattern(path: Path | str) -> str:
+    """The pattern that only this path matches: `read_csv` and its like would take `[ab].csv` for a.csv and b.csv."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
+
+
+def pattern_literal(path: Path | str) -> str:
+    """`path` for the readers' functions in an SQL text."""
+    return literal(pattern(path))
 
 
 def scalar(connection: duckdb.DuckDBPyConnection, statement: str, parameters: Sequence[object] = ()) -> object:

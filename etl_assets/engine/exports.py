@@ -20,7 +20,7 @@ import duckdb
 import xxhash
 
 from etl_assets.engine.contract import Source
-from etl_assets.engine.duck import literal
+from etl_assets.engine.duck import lock_down, pattern_literal
 from etl_assets.engine.errors import InputError
 from etl_assets.engine.records import Block, scan
 
@@ -86,7 +86,18 @@ def find_files(source: Source, root: Path) -> list[Path]:
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
         raise InputError(f"Source '{source.name}' is there twice in {root}: {names}. Keep one of them.")
-    return _files_in(folder, source) if found == [folder] else found
+    files = _files_in(folder, source) if found == [folder] else found
+    for path in files:
+        _require_text(path)
+    return files
+
+
+def _require_text(path: Path) -> None:
+    """Quarantine names files, and neither DuckDB nor JSON can hold a name that is not text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The name of {os.fsencode(path)!r} is not UTF-8 text. Rename the file.") from error
 
 
 def _files_in(folder: Path, source: Source) -> list[Path]:
@@ -157,8 +168,9 @@ def _csv_columns(path: Path, name: str) -> list[str]:
 
 def _parquet_columns(path: Path, name: str) -> list[str]:
     with contextlib.closing(duckdb.connect()) as connection:
+        lock_down(connection, [path.parent])
         try:
-            rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})").fetchall()
+            rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
         except duckdb.Error as error:
             finding = str(error).splitlines()[0]
             raise InputError(f"{name} is not a readable Parquet file ({finding}). Export it again.") from error
@@ -171,8 +183,9 @@ def _parquet_columns(path: Path, name: str) -> list[str]:
 def parquet_row_count(export: Export) -> int:
     """Rows of a Parquet file by its own footer."""
     with contextlib.closing(duckdb.connect()) as connection:
+        lock_down(connection, [export.path.parent])
         row = connection.execute(
-            f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({literal(str(export.path))})"
+            f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({pattern_literal(export.path)})"
         ).fetchone()
     assert row is not None
     return int(row[0])
@@ -213,12 +226,39 @@ def hash_files(paths: list[Path]) -> str:
     return total.hexdigest()
 
 
-def survey(export: Export) -> Survey:
-    """Count a CSV file's records and judge its structure; the header is no record, a trailing blank line no flaw."""
+class _Bounded:
+    """A packed file's text, up to a limit: a few MB can unpack to more than any disk holds."""
+
+    def __init__(self, export: Export, stream: IO[bytes], limit_bytes: int) -> None:
+        self._export, self._stream, self._limit_bytes = export, stream, limit_bytes
+        self._left = limit_bytes
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; InputError beyond the limit."""
+        chunk = self._stream.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise InputError(
+                f"{self._export.name} ({self._export.path.stat().st_size} bytes) unpacks to more than the "
+                f"{self._limit_bytes >> 20} MB that are allowed. If it is a sound export, raise ETL_MAX_UNPACKED."
+            )
+        return chunk
+
+
+def _bounded(export: Export, stream: IO[bytes], limit_bytes: int | None) -> IO[bytes]:
+    is_packed = limit_bytes is not None and export.name.endswith(".gz")
+    return cast("IO[bytes]", _Bounded(export, stream, limit_bytes or 0)) if is_packed else stream
+
+
+def survey(export: Export, limit_bytes: int | None = None) -> Survey:
+    """Count a CSV file's records and judge its structure; the header is no record, a trailing blank line no flaw.
+
+    InputError when a packed file unpacks to more than `limit_bytes`.
+    """
     record_count = damaged_count = 0
     uniform_lf = uniform_crlf = True
     blanks = False
-    for block in data_blocks(export):
+    for block in data_blocks(export, limit_bytes):
         blank = block.blank
         # A blank record followed by any other record: DuckDB's own numbering of records would count it.
         blanks = blanks or bool(blank.any())
@@ -229,10 +269,10 @@ def survey(export: Export) -> Survey:
     return Survey(record_count, damaged_count, damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf))
 
 
-def mend(export: Export, target: Path) -> None:
+def mend(export: Export, target: Path, limit_bytes: int | None = None) -> None:
     """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
     with export.open() as stream, target.open("wb") as out:
-        for block in scan(stream, column_count=len(export.columns)):
+        for block in scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns)):
             sound = ~(block.damaged | block.blank)
             if block.uniform_lf and sound.all():
                 out.write(block.data[: int(block.ends[-1])] + b"\n")
@@ -243,10 +283,10 @@ def mend(export: Export, target: Path) -> None:
                 out.write(b"\n".join(lines) + b"\n")
 
 
-def data_blocks(export: Export) -> Iterator[Block]:
+def data_blocks(export: Export, limit_bytes: int | None = None) -> Iterator[Block]:
     """Every data record of a CSV file, blank and damaged ones too, by block; line-end flags include the header."""
     with export.open() as stream:
-        for number, block in enumerate(scan(stream, column_count=len(export.columns))):
+        for number, block in enumerate(scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns))):
             if number:
                 yield block
             else:

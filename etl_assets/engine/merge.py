@@ -19,7 +19,13 @@ from etl_assets.engine import attempts, duck, faults, keys, shard
 from etl_assets.engine.catalog import TABLES
 from etl_assets.engine.errors import AccountingError, ShardSetError
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.staging import EMPTY_CONTENT_HASH, Snapshot, content_hash_sql, current_snapshots
+from etl_assets.engine.staging import (
+    EMPTY_CONTENT_HASH,
+    Snapshot,
+    content_hash_sql,
+    current_snapshots,
+    require_undamaged,
+)
 from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
 
 # Hashes of rows read at a time: 8 MB.
@@ -101,7 +107,7 @@ def merge_shards(
     sweep(home.scratch)
     with (
         scratch_directory(home) as scratch,
-        publish_file(home.warehouse) as target,
+        publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,
         duck.workbench(limits, scratch, folders=[home.root]) as connection,
     ):
         connection.execute(
@@ -143,11 +149,6 @@ def merge_shards(
         connection.execute("CHECKPOINT warehouse")
         connection.execute("USE memory")
         connection.execute("DETACH warehouse")
-        if inspect_shards(home, shard_count).set_hash != found.set_hash:
-            raise ShardSetError(
-                "The set of shards changed while it was merged; the last published warehouse stays. "
-                "Materialize merged_profiles again, or run: etl-assets run"
-            )
     return Publication(
         record_count,
         digest,
@@ -161,6 +162,15 @@ def merge_shards(
         round((time.perf_counter() - started) * 1000),
         home.warehouse.stat().st_size,
     )
+
+
+def _check_same_set(home: Home, shard_count: int, found: ShardSet) -> None:
+    """A merge that was overtaken must not replace the newer warehouse that another one published meanwhile."""
+    if inspect_shards(home, shard_count).set_hash != found.set_hash:
+        raise ShardSetError(
+            "The set of shards changed while it was merged; the last published warehouse stays. "
+            "Materialize merged_profiles again, or run: etl-assets run"
+        )
 
 
 def refusal(problems: dict[str, str]) -> ShardSetError:
@@ -224,7 +234,7 @@ def _copy_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: Shard
     manifests = found.manifests
     for first in range(0, len(manifests), _SHARDS_A_STATEMENT):
         batch = manifests[first : first + _SHARDS_A_STATEMENT]
-        paths = ", ".join(duck.literal(str(home.shard_file(manifest.shard_id))) for manifest in batch)
+        paths = ", ".join(duck.pattern_literal(home.shard_file(manifest.shard_id)) for manifest in batch)
         for table, part in (("merged_profiles", "profiles"), ("shard_manifest", "manifest")):
             verb = f"INSERT INTO {table}" if first else f"CREATE TABLE {table} AS"
             try:
@@ -289,10 +299,16 @@ def _write_quarantine(connection: duckdb.DuckDBPyConnection, home: Home, found: 
     paths = [
         str(home.snapshot(name, snapshot.snapshot) / "quarantine.parquet") for name, snapshot in found.snapshots.items()
     ]
-    connection.execute(
-        "CREATE TABLE quarantine AS SELECT source, file, line_number, customer_id, raw_text, reason "
-        f"FROM read_parquet([{', '.join(duck.literal(path) for path in paths)}])"
-    )
+    try:
+        connection.execute(
+            "CREATE TABLE quarantine AS SELECT source, file, line_number, customer_id, raw_text, reason "
+            f"FROM read_parquet([{', '.join(duck.pattern_literal(path) for path in paths)}])"
+        )
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error:
+        require_undamaged(home, found.snapshots.values())
+        raise
 
 
 def _write_snapshots(connection: duckdb.DuckDBPyConnection, found: ShardSet) -> None:

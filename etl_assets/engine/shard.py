@@ -110,7 +110,7 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
     sweep(home.scratch)
     with (
         scratch_directory(home) as scratch,
-        publish_file(home.shard_file(given.shard_id)) as target,
+        publish_file(home.shard_file(given.shard_id), check=lambda: _check_current(home, given)) as target,
         duck.workbench(limits, scratch, folders=[home.staged, home.shards]) as connection,
     ):
         connection.execute(f"ATTACH {duck.literal(str(target))} AS shard (STORAGE_VERSION '{duck.STORAGE_VERSION}')")
@@ -144,12 +144,15 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
         faults.point("shard.manifest", target)
         connection.execute("CHECKPOINT shard")
         connection.execute("DETACH shard")
-        if shard_input(home, given.shard_id, given.shard_count) != given:
-            raise SourceChangedError(
-                f"The sources of {given.shard_id} were staged anew while it was built; it is not published. "
-                "The next attempt reads the new snapshot."
-            )
     return manifest
+
+
+def _check_current(home: Home, given: ShardInput) -> None:
+    if shard_input(home, given.shard_id, given.shard_count) != given:
+        raise SourceChangedError(
+            f"The sources of {given.shard_id} were staged anew while it was built; it is not published. "
+            "The next attempt reads the new snapshot."
+        )
 
 
 def read_shard(home: Home, shard_id: str) -> ShardState:
@@ -249,7 +252,7 @@ def _open_slices(connection: duckdb.DuckDBPyConnection, home: Home, given: Shard
         columns = ", ".join(source.required)
         connection.execute(
             f"CREATE TEMP VIEW {source.name} AS SELECT '{source.name}' AS source_name, {columns} "
-            f"FROM read_parquet({duck.literal(str(path))})"
+            f"FROM read_parquet({duck.pattern_literal(path)})"
         )
 
 

@@ -9,11 +9,12 @@ shards × data. A snapshot is a content-addressed folder, published whole:
     staged/<source>/current.json                   which snapshot the shards are to use
 """
 
+import contextlib
 import gzip
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,14 @@ import duckdb
 
 from etl_assets.engine import duck, exports, faults, keys, quarantine
 from etl_assets.engine.contract import CUSTOMER_ID, MAX_CUSTOMER_ID_CHARS, SOURCES, Column, ColumnType, Source
-from etl_assets.engine.errors import AccountingError, ConfigError, InputError, RejectRatioError, SourceChangedError
+from etl_assets.engine.errors import (
+    AccountingError,
+    ConfigError,
+    DamagedSnapshotError,
+    InputError,
+    RejectRatioError,
+    SourceChangedError,
+)
 from etl_assets.engine.fingerprint import code_fingerprint
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import (
@@ -38,6 +46,8 @@ from etl_assets.engine.storage import (
 
 # What `content_hash_sql` gives for no rows.
 EMPTY_CONTENT_HASH = "0-0000000000000000-0"
+# Of one packed file: a hundred million rows, and what its unpacked copy may take of the disk while it is read.
+DEFAULT_MAX_UNPACKED_MB = 16 * 1024
 # Rows DuckDB rejected go to this partition of the one COPY that writes a source.
 _REJECTED = -1
 # A file changed less than this before it was looked at may change again without its time stamps showing it.
@@ -95,6 +105,7 @@ class StagingRequest:
     shard_count: int
     max_reject_ratio: float
     limits: duck.Limits
+    max_unpacked_mb: int = DEFAULT_MAX_UNPACKED_MB
 
 
 def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tuple[Snapshot, bool]:
@@ -181,6 +192,40 @@ def load_snapshot(folder: Path) -> Snapshot | None:
     )
 
 
+def require_undamaged(home: Home, snapshots: Iterable[Snapshot]) -> None:
+    """Withdraw snapshots whose files do not hold what was written; DamagedSnapshotError when there are such.
+
+    Asked when reading one failed: it reads all of it. A withdrawn one is never taken again, by nobody.
+    """
+    damaged = [snapshot for snapshot in snapshots if not _holds_what_was_written(home, snapshot)]
+    for snapshot in damaged:
+        remove(home.snapshot(snapshot.source, snapshot.snapshot) / "snapshot.json")
+    if damaged:
+        names = ", ".join(snapshot.source for snapshot in damaged)
+        raise DamagedSnapshotError(
+            f"The staged rows of {names} are damaged: their files in {home.staged} do not hold what was written. They "
+            "are withdrawn; nothing was published from them. Read the exports again: etl-assets run"
+        )
+
+
+def _holds_what_was_written(home: Home, snapshot: Snapshot) -> bool:
+    folder = home.snapshot(snapshot.source, snapshot.snapshot)
+    source = next(source for source in SOURCES if source.name == snapshot.source)
+    with contextlib.closing(duckdb.connect()) as connection:
+        try:
+            slices = [
+                _measure_slice(connection, source, folder / f"{part.shard_id}.parquet") for part in snapshot.slices
+            ]
+            quarantined = connection.execute(
+                "SELECT count(*), max(hash(row)) FROM read_parquet(?) row",
+                [duck.pattern(folder / "quarantine.parquet")],
+            ).fetchone()
+        except (duckdb.Error, OSError):
+            return False
+    promised = [(part.record_count, part.record_count, part.content_hash) for part in snapshot.slices]
+    return slices == promised and quarantined is not None and quarantined[0] == snapshot.rows_quarantined
+
+
 @cache
 def staging_version() -> str:
     """The version of the code that decides what a snapshot holds."""
@@ -223,12 +268,14 @@ def _build(
     folders = [request.sources, request.home.staged]
     with (
         scratch_directory(request.home) as scratch,
-        publish_directory(folder, replace=force) as target,
+        # A folder that is there and was not taken is damaged.
+        publish_directory(folder, replace=force or folder.is_dir()) as target,
         duck.workbench(request.limits, scratch, folders=folders) as connection,
     ):
         duck.add_macros(connection, _MACROS)
         duck.add_routing(connection, request.shard_count)
-        readings = [_prepare(export, number, scratch) for number, export in enumerate(opened)]
+        limit_bytes = request.max_unpacked_mb << 20
+        readings = [_prepare(export, number, scratch, limit_bytes) for number, export in enumerate(opened)]
         try:
             _copy_partitioned(connection, source, readings, target)
         except duckdb.Error:
@@ -265,17 +312,17 @@ def _check_unchanged(source: Source, request: StagingRequest, stats: list[export
         raise SourceChangedError(f"A file of source '{source.name}' changed while it was read. It will be read again.")
 
 
-def _prepare(export: exports.Export, number: int, scratch: Path) -> quarantine.Reading:
+def _prepare(export: exports.Export, number: int, scratch: Path, limit_bytes: int) -> quarantine.Reading:
     """Survey a file and decide what DuckDB reads: the file itself, or a mended copy without its damaged records."""
     if export.is_parquet:
         return quarantine.Reading(export, number, export.path, record_count=exports.parquet_row_count(export))
     try:
-        survey = exports.survey(export)
+        survey = exports.survey(export, limit_bytes)
         readable = export.path
         # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
         if not survey.is_regular or export.name.endswith(".gz"):
             readable = scratch / f"mended_{number}.csv"
-            exports.mend(export, readable)
+            exports.mend(export, readable, limit_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{export.name} is a damaged gzip file ({error}). Export it again.") from error
     return quarantine.Reading(export, number, readable, record_count=survey.record_count)
@@ -288,7 +335,7 @@ def _blame_unreadable(connection: duckdb.DuckDBPyConnection, readings: Sequence[
             continue
         try:
             connection.execute(
-                f"SELECT max(hash(row)) FROM read_parquet({duck.literal(str(reading.readable))}) row"
+                f"SELECT max(hash(row)) FROM read_parquet({duck.pattern_literal(reading.readable)}) row"
             ).fetchone()
         except duckdb.Error as error:
             detail = str(error).strip().splitlines()[0]
@@ -325,7 +372,7 @@ def _rows_sql(source: Source, reading: quarantine.Reading) -> str:
     cells = ", ".join(
         f"CAST({duck.identifier(reading.column(name))} AS VARCHAR) AS cell_{name}" for name in source.required
     )
-    path = duck.literal(str(reading.readable))
+    path = duck.pattern_literal(reading.readable)
     if export.is_parquet:
         return (
             f"SELECT {reading.number}::SMALLINT AS file_index, file_row_number + 1 AS source_row, {cells} "
@@ -386,7 +433,7 @@ def _finish_slices(
     _take_partition(connection, nothing, target, _REJECTED, target / "rejected.parquet")
     connection.execute(
         "INSERT INTO rejected SELECT file_index, source_row, customer_id, reason FROM read_parquet(?)",
-        [str(target / "rejected.parquet")],
+        [duck.pattern(target / "rejected.parquet")],
     )
     remove(target / "rejected.parquet")
     return [
@@ -415,7 +462,7 @@ def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target:
         os.rename(files[0], path)
         remove(folder)
         return
-    rows = f"SELECT * FROM read_parquet({duck.literal(str(folder))} || '/*.parquet')" if files else nothing
+    rows = f"SELECT * FROM read_parquet({duck.pattern_literal(folder)} || '/*.parquet')" if files else nothing
     connection.execute(f"COPY ({rows}) TO {duck.literal(str(path))} (FORMAT parquet, COMPRESSION snappy)")
     remove(folder)
 
@@ -425,7 +472,7 @@ def _measure_slice(connection: duckdb.DuckDBPyConnection, source: Source, path: 
     row_hash = f"hash({', '.join(source.required)})"
     row = connection.execute(
         f"SELECT count(*), count(DISTINCT customer_id), {content_hash_sql(row_hash)} FROM read_parquet(?)",
-        [str(path)],
+        [duck.pattern(path)],
     ).fetchone()
     assert row is not None
     return row[0], row[1], row[2]
@@ -449,11 +496,11 @@ def _supersede(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(
         "INSERT INTO rejected SELECT file_index, source_row, customer_id, 'superseded' "
         f"FROM read_parquet(?) QUALIFY {window} > 1",
-        [str(path)],
+        [duck.pattern(path)],
     )
     deduped = path.with_suffix(".deduped")
     connection.execute(
-        f"COPY (SELECT * FROM read_parquet({duck.literal(str(path))}) t ANTI JOIN "
+        f"COPY (SELECT * FROM read_parquet({duck.pattern_literal(path)}) t ANTI JOIN "
         "(SELECT file_index, source_row FROM rejected WHERE reason = 'superseded') r USING (file_index, source_row)) "
         f"TO {duck.literal(str(deduped))} (FORMAT parquet, COMPRESSION snappy)"
     )
@@ -487,8 +534,10 @@ def _sweep_snapshots(source: Source, home: Home, keep: str) -> None:
     sweep(folder)
     for path in folder.iterdir():
         is_old = path.is_dir() and path.name != keep and not path.name.startswith(".")
-        if is_old and time.time() - path.stat().st_mtime > _SNAPSHOT_GRACE_S:
-            remove(path)
+        # Another run may sweep the same folder.
+        with contextlib.suppress(FileNotFoundError):
+            if is_old and time.time() - path.stat().st_mtime > _SNAPSHOT_GRACE_S:
+                remove(path)
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:

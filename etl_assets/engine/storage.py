@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,10 @@ def require_writable(home: Home) -> None:
 
 
 @contextlib.contextmanager
-def publish_file(target: Path) -> Iterator[Path]:
+def publish_file(target: Path, *, check: Callable[[], None] | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `target`; when the block succeeds, sync it and swap it in, else remove it.
 
+    `check` raises when it may not be published any more. It is asked last, because to sync a large file takes seconds.
     Readers that hold the old file keep reading the old data; every later open sees the new file.
     """
     ensure_directory(target.parent)
@@ -108,6 +109,8 @@ def publish_file(target: Path) -> Iterator[Path]:
         faults.point(f"{what}.before_sync", temporary)
         _sync(temporary)
         faults.point(f"{what}.before_swap", temporary)
+        if check is not None:
+            check()
         # A leftover write-ahead log of the old file would make every later open of the new one fail.
         target.with_name(target.name + _WAL_SUFFIX).unlink(missing_ok=True)
         os.replace(temporary, target)
