@@ -128,7 +128,9 @@ def _listed() -> str:
 
 
 def _complain(what: object, code: int, prefix: str = "error: ") -> int:
-    sys.stderr.write(f"{prefix}{what}\n")
+    # Messages quote names, headers and statements: what moves a terminal's cursor must not come from somebody's file.
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(what))
+    sys.stderr.write(f"{prefix}{shown}\n")
     return code
 
 

@@ -42,6 +42,8 @@ _READING = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 # What goes wrong in the machine and not in the statement.
 _MACHINE = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)
 _BATCH_ROWS = 2_000
+# Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
+_SPILL_FACTOR = 8
 # How often the clock is looked at; a call that ends is noticed at once.
 _LOOK_S = 0.1
 
@@ -168,6 +170,7 @@ def _connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         found.execute(f"SET memory_limit = '{settings.memory_mb}MB'")
         found.execute(f"SET threads = {settings.workers}")
         found.execute(f"SET temp_directory = {duck.literal(scratch)}")
+        found.execute(f"SET max_temp_directory_size = '{settings.memory_mb * _SPILL_FACTOR}MB'")
         _attach(found, path)
         duck.lock_down(found)
         yield found
@@ -225,8 +228,8 @@ def _explained(settings: Settings, timeout_s: int) -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         # Its advice is about settings that are locked here.
         raise EtlError(
-            f"{_told(error).splitlines()[0]}. The memory limit is {settings.memory_mb} MB: raise it with "
-            "ETL_MEMORY_LIMIT, or narrow the statement down."
+            f"{_told(error).splitlines()[0]}. The memory limit is {settings.memory_mb} MB, and "
+            f"{_SPILL_FACTOR} times as much on disk: raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
         ) from error
     except _MACHINE as error:
         raise EtlError(_told(error)) from error
