@@ -229,7 +229,7 @@ class TestTheMerge:
         assert request is None
         assert run.run_id in reason
 
-    @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
+    @pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
     def test_is_not_asked_for_while_the_run_it_was_asked_for_is_under_way(
         self, complete: Project, status: dg.DagsterRunStatus
     ) -> None:

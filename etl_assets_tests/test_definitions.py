@@ -11,8 +11,10 @@ import yaml
 
 import etl_assets
 from etl_assets.build import build_defs
+from etl_assets.engine import shard, staging
 from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.storage import Home
+from etl_assets.retry import shard_retry_policy
 from etl_assets.settings import load_settings
 from etl_assets_tests.dagster_runs import settings_for
 
@@ -128,3 +130,75 @@ def test_the_shipped_instance_settings_are_accepted_and_hold_what_the_guarantees
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_settings["max_runtime_seconds"] > 0
         assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] > 0
+        assert instance.get_settings("run_retries")["max_retries"] == 3
+        assert instance.run_coordinator.dequeue_interval_seconds == 1  # type: ignore[attr-defined]
+
+
+def test_shards_and_sources_are_retried_by_the_given_policy_and_the_merge_is_not(sources: Path, home: Home) -> None:
+    """The merge waits ten seconds to say what it knew at once, or a shard gives up at the first hiccup."""
+    policy = dg.RetryPolicy(max_retries=2, delay=7)
+    given = build_defs(settings=settings_for(sources, home), retry_policy=policy)
+    assert _policies(given) == {
+        "shard_profiles": policy,
+        "stage_sources": policy,
+        "merged_profiles": None,
+        "warehouse_checks": None,
+    }
+    shipped = _policies(build_defs(settings=settings_for(sources, home)))
+    assert shipped["shard_profiles"] == shipped["stage_sources"] == shard_retry_policy()
+
+
+def _policies(defs: dg.Definitions) -> dict[str, dg.RetryPolicy | None]:
+    nodes = defs.resolve_implicit_global_asset_job_def().all_node_defs
+    return {node.name: node.retry_policy for node in nodes if isinstance(node, dg.OpDefinition)}
+
+
+def test_the_jobs_are_those_that_the_documents_name(defs: dg.Definitions) -> None:
+    names = {job.name for job in defs.get_repository_def().get_all_jobs() if not job.name.startswith("__")}
+    assert names == {"refresh_sources", "rebuild_shards"}
+    sources_only = defs.resolve_job_def("refresh_sources").asset_layer.executable_asset_keys
+    assert {key.to_user_string() for key in sources_only} == {"crm", "billing", "product", "support"}
+    shards_only = defs.resolve_job_def("rebuild_shards").asset_layer.executable_asset_keys
+    assert {key.to_user_string() for key in shards_only} == {"shard_profiles"}
+
+
+def test_code_versions_are_those_of_the_engine(defs: dg.Definitions) -> None:
+    """A changed score would leave every shard "fresh" in the UI."""
+    graph = defs.resolve_asset_graph()
+    versions = {name: graph.get(dg.AssetKey(name)).code_version for name in ALL}
+    assert versions.pop("shard_profiles") == versions.pop("merged_profiles") == shard.code_version()
+    assert set(versions.values()) == {staging.staging_version()}
+
+
+def test_a_shard_runs_in_the_process_of_its_run(defs: dg.Definitions) -> None:
+    """A process a step takes four times as long (docs/adr/0003), and threads of shards would multiply by it."""
+    assert defs.resolve_job_def("rebuild_shards").executor_def is dg.in_process_executor
+
+
+def _validated(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What Dagster itself says of this checkout's workspace."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ETL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"],
+        cwd=CHECKOUT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_dagster_loads_the_workspace(tmp_path: Path) -> None:
+    done = _validated({"DAGSTER_HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "Validation successful for code location etl_assets" in done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_dagster_shows_a_bad_setting_in_the_words_of_the_setting(tmp_path: Path) -> None:
+    """A person sees a stack trace, and not which variable to mend."""
+    done = _validated({"DAGSTER_HOME": str(tmp_path), "ETL_NUM_SHARDS": "abc"})
+    assert done.returncode != 0
+    assert "ConfigError: ETL_NUM_SHARDS must be a whole number from 1 to 1000, found 'abc'" in done.stderr + done.stdout

@@ -1,5 +1,6 @@
 """The whole pipeline in one process, as Dagster runs."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,17 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from etl_assets import launch
+from etl_assets import build, launch
 from etl_assets.engine import merge, shard
-from etl_assets.engine.contract import source_named
+from etl_assets.engine.contract import SOURCES, source_named
 from etl_assets.engine.errors import AccountingError, ConfigError, InputError
 from etl_assets.engine.storage import Home
 from etl_assets.events import StepEvent
 from etl_assets.settings import Settings
-from etl_assets_tests.dagster_runs import settings_for
-from etl_assets_tests.factory import row, write_csv, write_exports
+from etl_assets_tests.dagster_runs import IMMEDIATELY, settings_for
+from etl_assets_tests.factory import alter, row, write_csv, write_exports
+
+SOURCE_NAMES = {source.name for source in SOURCES}
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def settings(sources: Path, home: Home) -> Settings:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
+    with dg.DagsterInstance.ephemeral() as made:
         yield made
 
 
@@ -124,6 +127,87 @@ def test_a_partial_merge_is_published_when_it_is_asked_for(
     assert report.publication is not None
     assert report.publication["missing_shards"] == ["shard_03"]
     assert not report.ok
+
+
+def fail_first(monkeypatch: pytest.MonkeyPatch, shard_id: str, times: int) -> None:
+    """Make the first builds of a shard fail as a disk does; retries do not wait."""
+    build_shard, left = shard.build_shard, [times]
+
+    def flaky(home: Home, given: shard.ShardInput, *args: Any, **options: Any) -> shard.Manifest:
+        if given.shard_id == shard_id and left[0]:
+            left[0] -= 1
+            raise OSError(5, "the disk said no")
+        return build_shard(home, given, *args, **options)
+
+    monkeypatch.setattr(shard, "build_shard", flaky)
+    monkeypatch.setattr(build, "shard_retry_policy", lambda: IMMEDIATELY)
+
+
+def test_a_shard_that_heals_is_reported_with_its_attempts_and_each_is_told_in_order(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board would show a failed shard that is published, or hide that it needed three attempts."""
+    fail_first(monkeypatch, "shard_03", 2)
+    report, events = run(settings, instance)
+    assert report.ok
+    healed = report.shards[3]
+    assert (healed.status, healed.attempts, healed.error) == ("published", 3, None)
+    assert [found.attempts for found in report.shards] == [1, 1, 1, 3, 1]
+    told = [(event.kind, event.attempt) for event in events if event.shard_id == "shard_03"]
+    assert told == [
+        ("started", 1),
+        ("retrying", 1),
+        ("started", 2),
+        ("retrying", 2),
+        ("started", 3),
+        ("finished", 3),
+    ]
+    # Nobody else was built twice.
+    others = Counter(event.shard_id for event in events if event.kind == "started" and event.shard_id)
+    assert {name: count for name, count in others.items() if count > 1} == {"shard_03": 3}
+
+
+def test_a_shard_that_stays_broken_is_given_up_after_four_attempts(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_first(monkeypatch, "shard_03", 99)
+    report, events = run(settings, instance)
+    assert report.failed_shards == ["shard_03"]
+    assert report.shards[3].attempts == 4
+    assert "the disk said no" in (report.shards[3].error or "")
+    ends = [event.kind for event in events if event.shard_id == "shard_03" and event.kind != "started"]
+    assert ends == ["retrying", "retrying", "retrying", "failed"]
+
+
+def test_news_come_in_the_order_of_the_pipeline(settings: Settings, instance: dg.DagsterInstance) -> None:
+    _, events = run(settings, instance)
+    steps = [event.step for event in events]
+    sources_told, merge_told = [step for step in steps if step in SOURCE_NAMES], steps[-2:]
+    assert steps[:4] == sources_told
+    assert set(sources_told) == SOURCE_NAMES
+    assert merge_told == ["merged_profiles", "merged_profiles"]
+    assert [event.kind for event in events[-2:]] == ["started", "finished"]
+    assert events[-1].record_count == 41
+    assert set(steps[4:-2]) == {"shard_profiles"}
+    for shard_id in {event.shard_id for event in events if event.shard_id}:
+        assert [event.kind for event in events if event.shard_id == shard_id] == ["started", "finished"]
+
+
+def test_a_warehouse_that_fails_a_check_is_no_success(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code says 0 while the UI shows a red check."""
+    merge_shards = merge.merge_shards
+
+    def broken(home: Home, *args: Any, **options: Any) -> merge.Publication:
+        published = merge_shards(home, *args, **options)
+        alter(home.warehouse, "UPDATE merged_profiles SET health_score = 101 WHERE customer_id = 'c1'")
+        return published
+
+    monkeypatch.setattr(merge, "merge_shards", broken)
+    report, _ = run(settings, instance)
+    assert not report.ok
+    assert report.merge_error == "Checks failed on the published warehouse: scores_in_range."
 
 
 class TestPreflight:
