@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import duckdb
 from pydantic import Field
 
 from etl_assets.assets.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
@@ -14,6 +15,7 @@ from etl_assets.attempts import attempt_number
 from etl_assets.engine import checks, faults, published, staging, workers
 from etl_assets.engine.checks import Finding
 from etl_assets.engine.contract import SOURCES, Source
+from etl_assets.engine.errors import DamagedSnapshotError
 from etl_assets.engine.staging import Snapshot, StagingRequest
 from etl_assets.events import Kind, Observer, StepEvent
 from etl_assets.retry import cancelled_for_good, explained_failures, is_transient, permanent_failure
@@ -118,11 +120,23 @@ def _stage(settings: Settings, selected: list[Source], force: bool, attempt: int
 def _staged(source: Source, request: StagingRequest, force: bool) -> _Staged:
     started = time.perf_counter()
     try:
-        snapshot, reused = staging.stage(source, request, force=force)
-        recount = checks.recount_source(request.home, snapshot)
+        snapshot, reused, recount = _recounted(source, request, force)
     except Exception as error:  # noqa: BLE001  reported with its source; the others go on
         return _Staged(source, _elapsed_ms(started), error=error)
     return _Staged(source, _elapsed_ms(started), snapshot, reused, recount)
+
+
+def _recounted(source: Source, request: StagingRequest, force: bool) -> tuple[Snapshot, bool, Finding]:
+    """Stage and count again; a snapshot whose files cannot be counted is made anew from the export."""
+    snapshot, reused = staging.stage(source, request, force=force)
+    try:
+        return snapshot, reused, checks.recount_source(request.home, snapshot)
+    except duckdb.Error:
+        with contextlib.suppress(DamagedSnapshotError):
+            staging.require_undamaged(request.home, [snapshot])
+            raise
+    snapshot, reused = staging.stage(source, request, force=force)
+    return snapshot, reused, checks.recount_source(request.home, snapshot)
 
 
 def _elapsed_ms(started: float) -> int:

@@ -24,6 +24,10 @@ class SourceChangedError(EtlError):
     """An export or a staged snapshot changed while it was being read; reading it again heals this."""
 
 
+class DamagedSnapshotError(EtlError):
+    """Staged rows are no longer what was written; the snapshot is withdrawn, the next run reads the exports again."""
+
+
 class AccountingError(EtlError):
     """Rows in is not rows accepted plus rows quarantined, or a shard lost or gained customers: a defect, never data."""
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
-from etl_assets.engine import attempts, faults, shard, workers
+import duckdb
+
+from etl_assets.engine import attempts, faults, shard, staging, workers
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.duck import Limits
-from etl_assets.engine.errors import AttemptTimeoutError
+from etl_assets.engine.errors import AccountingError, AttemptTimeoutError
 from etl_assets.engine.shard import Manifest
 from etl_assets.engine.storage import Home
 
@@ -78,5 +80,13 @@ def _built_or_reused(request: ShardsRequest, begun: Attempt) -> tuple[Manifest, 
         if published is not None:
             return published, Status.REUSED
         limits = replace(request.limits, stop=stop)
-        built = shard.build_shard(request.home, given, limits, run_id=request.run_id, attempt=request.attempt)
+        try:
+            built = shard.build_shard(request.home, given, limits, run_id=request.run_id, attempt=request.attempt)
+        except (duckdb.Error, AccountingError):
+            # What DuckDB raises for a damaged file has no one type. Not asked when the work was merely interrupted.
+            stop.check()
+            staging.require_undamaged(
+                request.home, staging.current_snapshots(request.home, request.shard_count).values()
+            )
+            raise
         return built, Status.SUCCEEDED
