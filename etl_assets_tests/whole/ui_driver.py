@@ -193,6 +193,8 @@ class Visitor:
         try:
             yield
         except (AssertionError, Error) as error:
+            if getattr(error, "__notes__", None):
+                raise  # has its picture, from a step inside
             path = self.pictures / f"failed_{len(list(self.pictures.iterdir()))}.png"
             with contextlib.suppress(Error):
                 self.page.screenshot(path=path)
