@@ -35,10 +35,10 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ui drill check lint types fmt lock clean sample again
+.PHONY: help run test ui drill drill-all check lint types fmt lock clean sample again
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 # Each risk's share of the customers: the first thing one asks such a table.
 QUESTION = SELECT churn_risk, count(*) AS customers, round(avg(health_score), 1) AS avg_health, \
@@ -55,6 +55,10 @@ ui: $(RUNTIME) sample ## serve the Dagster UI on this machine
 
 drill: $(RUNTIME) ## break shards on purpose and watch them recover
 	@$(VENV)/bin/etl-assets drill
+
+# HARNESS_SEED=… plays the same random schedules again; HARNESS_RANDOM is their number.
+drill-all: $(DEV) ## break every point of the pipeline in every way, then at random (half an hour)
+	HARNESS_ALL=1 HARNESS_RANDOM="$${HARNESS_RANDOM:-200}" $(PY) -m pytest -s -q etl_assets_tests/whole/test_harness.py $(ARGS)
 
 # Only where nothing is: exports of one's own, in data/sources or where ETL_SOURCES says, are left alone.
 sample: $(RUNTIME)

@@ -1,0 +1,89 @@
+"""Every fault point broken in every way, through real processes; see `harness.py` for what must hold afterwards.
+
+A plain `pytest` plays a bounded share and a few random schedules; `make drill-all` plays all of them:
+HARNESS_ALL=1 for the whole enumeration, HARNESS_RANDOM for the number of random schedules, HARNESS_SEED to play
+the same ones again.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from etl_assets_tests.whole import harness
+from etl_assets_tests.whole.harness import Harness, Outcome, Schedule
+
+pytestmark = pytest.mark.slow
+
+AT_A_TIME = int(os.environ.get("HARNESS_AT_A_TIME") or 2)
+SHARE = len(harness.faults.POINTS)
+RANDOM_SHARE = 5
+
+IS_ALL = os.environ.get("HARNESS_ALL") == "1"
+# Fixed in the bounded share, so that a red build is not a matter of luck; drawn anew otherwise, and printed.
+SEED = int(os.environ.get("HARNESS_SEED") or (random.SystemRandom().randrange(10**6) if IS_ALL else 1))
+RANDOM_COUNT = int(os.environ.get("HARNESS_RANDOM") or RANDOM_SHARE)
+
+ENUMERATED = harness.enumerated() if IS_ALL else harness.share(harness.enumerated(), SHARE)
+RANDOM = harness.randomised(RANDOM_COUNT, SEED)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    return Harness(tmp_path_factory.mktemp("harness"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(made: Harness, request: pytest.FixtureRequest) -> Iterator[dict[Schedule, Future[Outcome]]]:
+    """The schedules of the selected tests, some at a time, while the tests wait for them one by one."""
+    print(f"HARNESS_SEED={SEED}: {len(ENUMERATED)} enumerated, {len(RANDOM)} random schedules")
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    wanted = [item.callspec.params["schedule"] for item in items if "schedule" in item.callspec.params]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {schedule: pool.submit(made.play, schedule) for schedule in wanted}
+        pool.shutdown(cancel_futures=True)
+
+
+def _name(schedule: Schedule) -> str:
+    return schedule.name.replace(" ", "-") if schedule.point else schedule.name.split("number=")[1].split()[0]
+
+
+@pytest.mark.parametrize("schedule", ENUMERATED, ids=_name)
+def test_a_fault_at_any_point_costs_nothing(schedule: Schedule, outcomes: dict[Schedule, Future[Outcome]]) -> None:
+    """Fails: there is a moment at which an accident loses, doubles or hides something, or stops the pipeline."""
+    outcome = outcomes[schedule].result()
+    assert not outcome.problems, str(outcome)
+
+
+@pytest.mark.parametrize("schedule", RANDOM, ids=_name)
+def test_several_accidents_in_a_row_cost_nothing(schedule: Schedule, outcomes: dict[Schedule, Future[Outcome]]) -> None:
+    """Fails: accidents that are harmless alone are not so together; play it again with the seed in the name."""
+    outcome = outcomes[schedule].result()
+    assert not outcome.problems, str(outcome)
+
+
+def test_the_share_that_always_runs_has_every_point_and_every_action() -> None:
+    """Fails: a point or a kind of accident is tried by nobody until the night."""
+    chosen = harness.share(harness.enumerated(), SHARE)
+    assert {schedule.point for schedule in chosen} == set(harness.faults.POINTS)
+    assert {schedule.action for schedule in chosen} == set(harness.Action)
+    assert {schedule.is_every_attempt for schedule in chosen} == {False, True}
+
+
+def test_the_same_seed_makes_the_same_schedules() -> None:
+    """Fails: what a night found cannot be looked at in the morning."""
+    assert harness.randomised(20, 5) == harness.randomised(20, 5)
+    assert harness.randomised(20, 5) != harness.randomised(20, 6)
+
+
+def test_a_reader_is_caught_when_it_cannot_open_the_warehouse(tmp_path: Path) -> None:
+    """Fails: the harness would not notice the very thing it is for."""
+    reader = harness.Reader(tmp_path / "warehouse.duckdb")
+    reader.start()
+    while not reader.polls:
+        pass
+    reader.stop()
+    assert reader.failures
