@@ -12,6 +12,7 @@ several are separated by semicolons:
 import contextlib
 import errno
 import os
+import re
 import resource
 import signal
 import time
@@ -134,12 +135,14 @@ def _is_aimed(fault: Fault, here: Scope) -> bool:
 
 def _parsed(text: str) -> Fault:
     words = text.split()
-    options = dict(word.split("=", 1) for word in words[2:] if "=" in word)
+    options = {name: value for name, _, value in (word.partition("=") for word in words[2:])}
     attempts = options.pop("attempts", "all")
     shard_id = options.pop("shard", None)
     numbers = [] if attempts == "all" else attempts.split(",")
     known = len(words) >= 2 and words[0] in POINTS and words[1] in list(Action)
-    if not known or options or len(words) > 4 or not all(number.isdigit() for number in numbers):
+    # A fault that is aimed at nothing strikes never, and a drill would pass.
+    is_aimed = shard_id is None or re.fullmatch(r"(shard_)?[0-9]+", shard_id) is not None
+    if not known or options or len(words) > 4 or not is_aimed or not all(number.isdigit() for number in numbers):
         raise ConfigError(
             f"{FAULT_VARIABLE} holds {text.strip()!r}, expected POINT ACTION [shard=shard_03] [attempts=1,2]. Points: "
             f"{', '.join(POINTS)}. Actions: {', '.join(Action)}. Try: unset {FAULT_VARIABLE}"
