@@ -30,9 +30,7 @@ _ENGINE = settings(
 )
 
 # Few ids, so that customers meet in several sources and stand in one more than once.
-_IDS = st.sampled_from(
-    ["cust_1", "cust_2", "cust_3", " cust_3 ", "Zoë", "東京 🚀", "o'brien", 'a"b', "a,b", "two\nlines"]
-)
+_IDS = st.sampled_from(["cust_1", " cust_1\t", "Zoë, 東京 🚀", 'o\'brien "x"', "two\nlines"])
 _BAD_IDS = st.sampled_from(["", "  ", "x" * 129])
 _SOUND_CELLS: Mapping[str, st.SearchStrategy[str]] = {
     "text": st.text(st.sampled_from("ab, \t\n\"'\\é東🚀"), max_size=6)
@@ -58,7 +56,8 @@ def _rows(source: Source) -> st.SearchStrategy[list[Row]]:
         st.fixed_dictionaries({name: _ODD_CELLS[kind]}) for name, kind in kinds.items()
     ]
     dirt = st.one_of(st.fixed_dictionaries({"customer_id": _BAD_IDS}), *odd_cells)
-    return st.lists(row | st.builds(lambda row, cells: {**row, **cells}, row, dirt), max_size=6)
+    dirty_row = st.builds(lambda row, cells: {**row, **cells}, row, dirt)
+    return st.just([]) | st.lists(row | row | dirty_row, min_size=3, max_size=7)
 
 
 def _exports() -> st.SearchStrategy[Exports]:
@@ -111,9 +110,11 @@ def test_every_row_is_accounted_for_and_no_arrangement_of_rows_files_and_shards_
 
 
 def _write_rearranged(folder: Path, source: Source, rows: Sequence[Row], data: st.DataObject) -> None:
-    """The same rows in another order, in up to three files, each with its own order of columns and line ends."""
+    """The same rows in another order, in two or three files, each with its own order of columns and line ends."""
     mixed = _shuffled(rows, data.draw(st.permutations(range(len(rows))), label=f"order of {source.name}"))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=2), label=f"files of {source.name}"))
+    cuts = sorted(
+        data.draw(st.lists(st.integers(0, len(rows)), min_size=1, max_size=2), label=f"files of {source.name}")
+    )
     for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(rows)], strict=True)):
         columns = data.draw(st.permutations(source.required), label="columns")
         line_end = data.draw(st.sampled_from(["\n", "\r\n"]), label="line ends")
