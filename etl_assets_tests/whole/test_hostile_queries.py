@@ -126,7 +126,8 @@ def test_a_hostile_text_is_refused_with_exit_code_2_and_leaves_no_trace(
     """The texts come from anywhere (a form, a chat, a notebook): none may change the warehouse or see another file."""
     folder = _folder(published)
     before = _everything(folder)
-    for text in {"writes": _WRITES, "files": _FILES, "escapes": _ESCAPES}[kind]:
+    texts = {"writes": _WRITES, "files": _FILES, "escapes": _ESCAPES}[kind]
+    for text in texts if children.IS_FULL_SIZE else texts[::4]:
         done = _query(published, text.format(folder=folder))
         assert done.returncode == 2, (text, done.stderr)
         assert done.stderr.startswith("error: "), (text, done.stderr)
@@ -218,7 +219,7 @@ def test_what_a_query_spills_is_bounded_and_removed(published: Mapping[str, str]
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        sql = "SELECT hash(range) AS h, repeat(range::VARCHAR, 60) AS t FROM range(100_000_000) ORDER BY h OFFSET 99_000_000"
+        sql = "SELECT hash(range) AS h, repeat(range::VARCHAR, 60) AS t FROM range(100_000_000) ORDER BY h OFFSET 9e7"
         done = _query(env, sql, "--timeout", "60")
     finally:
         is_over.set()
