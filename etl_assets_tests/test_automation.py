@@ -135,6 +135,15 @@ class TestTheMerge:
         request, _, _ = tick(complete)
         assert request is not None
 
+    def test_is_asked_for_when_what_stood_in_the_way_is_gone_and_nothing_was_published(self, complete: Project) -> None:
+        """An attempt that ends by reusing the shard publishes nothing: the merge would be waited for in vain."""
+        begun = attempts.start(complete.settings.home, "shard_02", "run", 1)
+        request, _, cursor = tick(complete)
+        assert request is None
+        attempts.finish(complete.settings.home, begun, Status.REUSED)
+        request, _, _ = tick(complete, cursor)
+        assert request is not None
+
     def test_is_asked_for_although_an_earlier_attempt_failed(self, complete: Project) -> None:
         begun = attempts.start(complete.settings.home, "shard_02", "run", 1)
         attempts.finish(complete.settings.home, begun, Status.FAILED, error="no")

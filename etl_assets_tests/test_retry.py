@@ -15,6 +15,7 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.StoppedError("stopped"), False),
     (errors.RejectRatioError("too many"), False),
     (errors.ShardSetError("stale"), False),
+    (errors.DamagedSnapshotError("damaged"), False),
     (errors.AccountingError("lost a row"), False),
     (PermissionError(13, "denied"), False),
     (OSError(28, "No space left on device"), True),
