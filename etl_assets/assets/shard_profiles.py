@@ -17,7 +17,7 @@ from etl_assets.engine.shard import Manifest
 from etl_assets.engine.shards import ShardResult, ShardsRequest
 from etl_assets.events import Observer, StepEvent
 from etl_assets.partitions import shard_partitions
-from etl_assets.retry import MAX_RETRIES, cancelled_for_good, is_transient
+from etl_assets.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
 from etl_assets.settings import Settings
 
 NAME = "shard_profiles"
@@ -68,7 +68,7 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
             config.force,
             settings.shard_timeout_s,
         )
-        with cancelled_for_good():
+        with cancelled_for_good(), explained_failures():
             manifests, failed = _build(context, request, shard_ids, observe)
             with faults.scope(attempt=request.attempt):
                 faults.point("event.shards")
