@@ -551,7 +551,7 @@ class TestFailures:
     ) -> None:
         """Fails: half a snapshot is found by the next run, or fills the disk."""
 
-        def fail(_: exports.Export) -> NoReturn:
+        def fail(*_: object) -> NoReturn:
             raise OSError("the disk went away")
 
         write(sources, row("a"))
