@@ -5,20 +5,24 @@ memory and every core, and spill beside whatever it has open.
 """
 
 import contextlib
+import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
 import duckdb
+import xxhash
 
-from etl_assets.engine import keys, routing
 from etl_assets.engine.workers import Stop
 
 # Files that DuckDB 1.5 tools (DBeaver, older drivers) can still read; the 2.0 default cannot be read by them.
 STORAGE_VERSION = "v1.5.0"
+# Half of DuckDB's default. A shard of 100 000 rows is less than one row group of the default, and of many such shards
+# DuckDB puts row groups together on one thread: the merge took twice as long, a shard a tenth more.
+_ROW_GROUP_ROWS = 61_440
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ def workbench(limits: Limits, scratch: Path, *, folders: Sequence[Path] = ()) ->
         connection.close()
 
 
+def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Make the database file `path`, known to the connection as `name`."""
+    connection.execute(
+        f"ATTACH {literal(str(path))} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
+    )
+
+
 def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
     """Confine the connection to `folders`; blocks `../`, links that lead out, ATTACH outside, INSTALL and later SET."""
     resolved = [str(folder.resolve()) for folder in folders]
@@ -60,18 +71,24 @@ def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = (
     connection.execute("SET lock_configuration = true")
 
 
-def add_routing(connection: duckdb.DuckDBPyConnection, shard_count: int) -> None:
-    """Give SQL the function `route(customer_id)`."""
-
-    def route(customer_id: str) -> int:
-        return routing.route(customer_id, shard_count)
-
-    connection.create_function("route", route, ["VARCHAR"], "SMALLINT")
-
-
 def add_hashing(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give SQL the function `stable_hash(text)`."""
-    connection.create_function("stable_hash", keys.stable_hash, ["VARCHAR"], "VARCHAR")
+    """Give SQL the functions `xxh3_64(blob)` and `xxh3_128(blob)`, the latter as 32 hex digits."""
+    _add_native(connection, "xxh3_64", xxhash.xxh3_64_intdigest, "UBIGINT")
+    _add_native(connection, "xxh3_128", xxhash.xxh3_128_hexdigest, "VARCHAR")
+
+
+def _add_native(
+    connection: duckdb.DuckDBPyConnection, name: str, function: Callable[[bytes], object], returns: str
+) -> None:
+    """Let SQL call a function that is written in C, row by row.
+
+    Deliberately no Python function around it, which would cost as much again. DuckDB wants to see a signature, and a
+    partial, written in C too, can carry the one that such a function lacks.
+    """
+    signed = partial(function)
+    parameter = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY)
+    signed.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
+    connection.create_function(name, signed, ["BLOB"], returns)
 
 
 def add_macros(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:

@@ -28,6 +28,10 @@ def stable_hash(text: str) -> str:
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
+# `stable_hash` for SQL, over the function that `duck.add_hashing` gives it.
+STABLE_HASH_MACRO = "CREATE MACRO stable_hash(text) AS xxh3_128(encode(text))"
+
+
 class RowDigest:
     """One xxh3_128 over the 64-bit hashes of many rows, each as eight bytes, the lowest first; in bounded memory."""
 

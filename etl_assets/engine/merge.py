@@ -32,9 +32,6 @@ from etl_assets.engine.storage import Home, publish_file, scratch_directory, swe
 _PAGE_ROWS = 1_000_000
 # Files open at a time: far below any limit on open files.
 _SHARDS_A_STATEMENT = 64
-# Half of DuckDB's default: with it, a shard of 100 000 rows is less than one row group, and DuckDB puts shards together
-# on one thread. That took twice as long.
-_ROW_GROUP_ROWS = 61_440
 _LEVELS = ("LOW", "MEDIUM", "HIGH")
 
 
@@ -110,10 +107,7 @@ def merge_shards(
         publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,
         duck.workbench(limits, scratch, folders=[home.root]) as connection,
     ):
-        connection.execute(
-            f"ATTACH {duck.literal(str(target))} AS warehouse "
-            f"(STORAGE_VERSION '{duck.STORAGE_VERSION}', ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
-        )
+        duck.attach_new(connection, target, "warehouse")
         connection.execute("USE warehouse")
         _copy_shards(connection, home, found)
         faults.point("merge.copied", target)
@@ -282,7 +276,8 @@ def _check_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: Shar
 
 def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> int:
     """Keep one record a customer and with it one a key (a key names its customer); routing makes this a no-op."""
-    dropped = duck.scalar(connection, "SELECT count(*) - count(DISTINCT customer_id) FROM merged_profiles")
+    customer_count = "SELECT count(DISTINCT customer_id) FROM merged_profiles"
+    dropped = duck.scalar(connection, f"SELECT count(*) - ({customer_count}) FROM merged_profiles")
     assert isinstance(dropped, int)
     if dropped:
         connection.execute(

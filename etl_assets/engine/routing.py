@@ -14,6 +14,11 @@ def route(customer_id: str, shard_count: int) -> int:
     return xxhash.xxh3_64_intdigest(customer_id.encode()) % shard_count
 
 
+def route_macro(shard_count: int) -> str:
+    """`route(customer_id)` for SQL, over the function that `duck.add_hashing` gives it."""
+    return f"CREATE MACRO route(customer_id) AS (xxh3_64(encode(customer_id)) % {shard_count})::SMALLINT"
+
+
 def shard_key(number: int, shard_count: int) -> str:
     """`shard_03`; three digits when there are more than 100 shards, so that names sort as numbers do."""
     width = 2 if shard_count <= 100 else 3

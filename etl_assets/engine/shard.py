@@ -113,8 +113,9 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
         publish_file(home.shard_file(given.shard_id), check=lambda: _check_current(home, given)) as target,
         duck.workbench(limits, scratch, folders=[home.staged, home.shards]) as connection,
     ):
-        connection.execute(f"ATTACH {duck.literal(str(target))} AS shard (STORAGE_VERSION '{duck.STORAGE_VERSION}')")
+        duck.attach_new(connection, target, "shard")
         duck.add_hashing(connection)
+        connection.execute(keys.STABLE_HASH_MACRO)
         duck.add_macros(connection, _MACROS)
         _open_slices(connection, home, given)
         read_ms = _elapsed_ms(started)
@@ -274,7 +275,8 @@ def _validate(connection: duckdb.DuckDBPyConnection, given: ShardInput) -> int:
     presence = ", ".join(f"count(*) FILTER (list_contains(sources, '{source.name}'))" for source in SOURCES)
     row = connection.execute(
         f"""
-        SELECT count(*), count(DISTINCT customer_id), count(DISTINCT idempotency_key),
+        SELECT count(*), (SELECT count(DISTINCT customer_id) FROM shard.profiles),
+            (SELECT count(DISTINCT idempotency_key) FROM shard.profiles),
             count(*) FILTER (health_score NOT BETWEEN 0 AND 100 OR churn_risk NOT IN ('LOW', 'MEDIUM', 'HIGH')
                 OR expansion_potential NOT IN ('LOW', 'MEDIUM', 'HIGH') OR health_score IS NULL
                 OR churn_risk IS NULL OR expansion_potential IS NULL),

