@@ -1,6 +1,7 @@
 """Many shards in one process: every attempt on record, and each shard's fate its own."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,13 @@ def _no_disk(_: duck.Limits) -> None:
 
 def _endless_query(limits: duck.Limits) -> None:
     with contextlib.closing(duckdb.connect()) as connection, limits.stop.watching(connection):
-        connection.execute(ENDLESS).fetchall()
+        # Ends it when nobody else does, so that a test fails instead of hanging.
+        backstop = threading.Timer(30, connection.interrupt)
+        backstop.start()
+        try:
+            connection.execute(ENDLESS).fetchall()
+        finally:
+            backstop.cancel()
 
 
 def test_every_shard_is_told_of_when_it_begins_and_when_it_ends(staged: Home) -> None:

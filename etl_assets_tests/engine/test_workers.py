@@ -104,9 +104,23 @@ def test_what_was_stopped_is_not_published(home: Home) -> None:
 
 def test_a_stop_between_two_statements_interrupts_the_next_one(home: Home) -> None:
     """DuckDB forgets an interrupt that finds no query: Ctrl-C at that moment would wait for all that follows."""
-    stop = Stop()
+    stop, backstops = Stop(), []
+    too_late = threading.Event()
+
+    def stop_now(connection: duckdb.DuckDBPyConnection) -> None:
+        stop.request()
+        # Ends the query when the stop does not, so that this test fails instead of hanging.
+        backstops.append(threading.Timer(30, end, [connection]))
+        backstops[0].start()
+
+    def end(connection: duckdb.DuckDBPyConnection) -> None:
+        too_late.set()
+        connection.interrupt()
+
     with pytest.raises(StoppedError):
-        query(home, stop, ENDLESS, lambda _: stop.request())
+        query(home, stop, ENDLESS, stop_now)
+    backstops[0].cancel()
+    assert not too_late.is_set()
 
 
 def test_whatever_an_interrupted_query_was_taken_for_the_stop_is_what_is_told(home: Home) -> None:
