@@ -65,7 +65,14 @@ _OF_THE_MERGE = tuple(name for name in faults.POINTS if name.startswith(("wareho
 DEADLY = (Action.KILL, Action.TORN_WRITE)
 # The accident is that the published file itself is damaged; then a reader cannot but see it, until the next run.
 _DAMAGE_WAREHOUSE = {
-    Action.CORRUPT: ("warehouse.before_sync", "warehouse.before_swap", "warehouse.after_swap", "warehouse.end"),
+    Action.CORRUPT: (
+        "merge.copied",
+        "merge.tables",
+        "warehouse.before_sync",
+        "warehouse.before_swap",
+        "warehouse.after_swap",
+        "warehouse.end",
+    ),
     Action.TORN_WRITE: ("warehouse.after_swap", "warehouse.end"),
 }
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)|  File \".*\", line \d+")

@@ -7,12 +7,17 @@ the same ones again.
 
 import os
 import random
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from etl_assets.drill import leftovers
+from etl_assets.engine.storage import Home
 from etl_assets_tests.whole import harness
 from etl_assets_tests.whole.harness import Harness, Outcome, Schedule
 
@@ -87,3 +92,40 @@ def test_a_reader_is_caught_when_it_cannot_open_the_warehouse(tmp_path: Path) ->
         pass
     reader.stop()
     assert reader.failures
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which can be made smaller and larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], check=False)
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("room_kb", [64, 700])
+def test_a_full_disk_leaves_what_was_published_and_is_healed_by_room(
+    made: Harness, small_disk: Path, room_kb: int
+) -> None:
+    """Fails: the night the disk fills up costs yesterday's result as well, or leaves something to clean up by hand."""
+    place = made.begin(f"full disk {room_kb}")
+    home = shutil.copytree(place / "home", small_disk / "home")
+    variables = harness.environment(place, made.new_sources) | {"ETL_HOME": str(home)}
+    used_kb = shutil.disk_usage(small_disk).used // 1024
+    subprocess.run(["mount", "-o", f"remount,size={used_kb + room_kb}k", small_disk], check=True)
+    full = made.process(variables, ())
+    assert full.exit_code == 1, full.output
+    assert "Traceback" not in full.output
+    assert re.search("No space left|Could not write|[Dd]isk", full.output), full.output
+    assert harness.look(home / "warehouse.duckdb") == made.old
+    assert leftovers(Home(home)) == []
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    recovered = made.process(variables, ())
+    assert recovered.exit_code == 0, recovered.output
+    assert harness.look(home / "warehouse.duckdb") == made.new
+    assert leftovers(Home(home)) == []
