@@ -35,8 +35,13 @@ class Limits:
 
 
 @contextlib.contextmanager
-def workbench(limits: Limits, scratch: Path, *, folders: Sequence[Path] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory connection that may read and write only `folders` and `scratch`, and cannot be talked out of it."""
+def workbench(
+    limits: Limits, scratch: Path, *, folders: Sequence[Path] = (), flush_rows: int | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory connection that may read and write only `folders` and `scratch`, and cannot be talked out of it.
+
+    `flush_rows` is how many rows a partitioned COPY collects before it hands them to its files.
+    """
     connection = duckdb.connect()
     try:
         connection.execute(f"SET memory_limit = '{limits.memory_mb}MB'")
@@ -46,6 +51,8 @@ def workbench(limits: Limits, scratch: Path, *, folders: Sequence[Path] = ()) ->
         connection.execute("SET TimeZone = 'UTC'")
         # Order within a file is kept by row numbers, never by luck.
         connection.execute("SET preserve_insertion_order = true")
+        if flush_rows is not None:
+            connection.execute(f"SET partitioned_write_flush_threshold = {flush_rows}")
         lock_down(connection, [scratch, *folders])
         with limits.stop.watching(connection):
             yield connection
