@@ -6,7 +6,7 @@ them, on the engine's threads; two Dagster runs at once in one process deadlock 
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
@@ -63,6 +63,8 @@ class Report:
     shards: list[ShardReport] = field(default_factory=list)
     publication: dict[str, object] | None = None
     merge_error: str | None = None
+    # A merge can fail after it has published, in its checks for example.
+    is_warehouse_replaced: bool = False
     elapsed_ms: int = 0
 
     @property
@@ -107,7 +109,7 @@ def run_pipeline(
     """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them."""
     started = time.perf_counter()
     pipeline = _Pipeline(settings, instance, on_event)
-    report = Report()
+    report, warehouse_before = Report(), storage.stamp(settings.home.warehouse)
     wanted = sorted(set(shards)) if shards is not None else shard_keys(settings.shard_count)
     report.sources = pipeline.stage(force)
     if all(source.error is None for source in report.sources):
@@ -116,6 +118,7 @@ def run_pipeline(
             report.publication, report.merge_error = pipeline.merge(allow_partial)
         else:
             report.merge_error = f"Not merged: {', '.join(report.failed_shards)} failed."
+    report.is_warehouse_replaced = storage.stamp(settings.home.warehouse) != warehouse_before
     report.elapsed_ms = round((time.perf_counter() - started) * 1000)
     return report
 
@@ -142,13 +145,18 @@ class _Pipeline:
 
     def build(self, wanted: Sequence[str], force: bool) -> list[ShardReport]:
         """Run the shards, a run for each unbroken range of them."""
-        runs: dict[str, str] = {}
+        reports: dict[str, ShardReport] = {}
         for part in _ranges(wanted, shard_keys(self._settings.shard_count)):
             tags = {_RANGE_START: part[0], _RANGE_END: part[-1]}
             result = self._run([shard_profiles.NAME], {shard_profiles.NAME: {"force": force}}, tags)
-            runs |= dict.fromkeys(part, result.run_id)
-        known = attempts.read_attempts(self._settings.home, wanted)
-        return [_shard_report(name, runs[name], known) for name in wanted]
+            why = None if result.success else _why(result)
+            known = attempts.read_attempts(self._settings.home, part)
+            mine = [_shard_report(name, result.run_id, why, known) for name in part]
+            if why and not any(report.status == "failed" for report in mine):
+                # The shards are there, but their run failed before it had told Dagster of them.
+                mine = [replace(report, status="failed", error=why) for report in mine]
+            reports |= {report.shard_id: report for report in mine}
+        return [reports[name] for name in wanted]
 
     def merge(self, allow_partial: bool) -> tuple[dict[str, object] | None, str | None]:
         """Run the merge and its checks."""
@@ -213,13 +221,15 @@ def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:
         yield part
 
 
-def _shard_report(shard_id: str, run_id: str, known: Sequence[Attempt]) -> ShardReport:
+def _shard_report(shard_id: str, run_id: str, why: str | None, known: Sequence[Attempt]) -> ShardReport:
+    """`why` is the error of the run, if it failed: it tells what no attempt of this shard does."""
     mine = [attempt for attempt in known if attempt.shard_id == shard_id and attempt.run_id == run_id]
     if not mine:
-        return ShardReport(shard_id, "failed", error="the run failed before this shard was begun", run_id=run_id)
+        return ShardReport(shard_id, "failed", error=why or "its run ended before it was begun", run_id=run_id)
     last = mine[-1]
     status = {Status.SUCCEEDED: "published", Status.REUSED: "reused"}.get(last.status, "failed")
-    return ShardReport(shard_id, status, last.record_count, len(mine), last.elapsed_ms, last.error, run_id)
+    error = last.error if last.status is Status.FAILED else why if status == "failed" else None
+    return ShardReport(shard_id, status, last.record_count, len(mine), last.elapsed_ms, error or last.error, run_id)
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

@@ -78,7 +78,10 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
                     data_version=dg.DataVersion(manifest.content_hash), metadata=_facts(settings, manifest)
                 )
         else:
+            told = _told(context)
             for manifest in manifests:
+                if manifest.shard_id in told:
+                    continue
                 context.log_event(_materialization(context, settings, manifest))
         if failed:
             raise _failure(failed, len(shard_ids))
@@ -89,7 +92,10 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
 def _build(
     context: dg.AssetExecutionContext, request: ShardsRequest, shard_ids: Sequence[str], observe: Observer
 ) -> tuple[list[Manifest], list[ShardResult]]:
-    """Build the shards that this run has not built yet; returns the good ones' manifests and the bad ones' results."""
+    """Build the shards that this run has not built yet; returns the good ones' manifests and the bad ones' results.
+
+    The good ones are those of the run's earlier attempts too: one that failed after them may not have reported them.
+    """
     todo = shards.unfinished(request.home, request.run_id, shard_ids)
     results: list[ShardResult] = []
     try:
@@ -107,7 +113,9 @@ def _build(
             if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
                 log_attempt(context, attempt)
         raise
-    good = [result.manifest for result in results if result.manifest is not None]
+    earlier = shard.read_shards(request.home, [shard_id for shard_id in shard_ids if shard_id not in todo])
+    found = [*(state.manifest for state in earlier), *(result.manifest for result in results)]
+    good = [manifest for manifest in found if manifest is not None]
     return good, [result for result in results if result.error is not None]
 
 
@@ -165,6 +173,15 @@ def _materialization(
             **_provenance(context),
         },
     )
+
+
+def _told(context: dg.AssetExecutionContext) -> set[str | None]:
+    """The shards whose materialization an earlier attempt of this run has reported."""
+    if not context.retry_number:
+        return set()
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    entries = context.instance.all_logs(context.run.run_id, of_type=kind)
+    return {entry.dagster_event.partition for entry in entries if entry.dagster_event is not None}
 
 
 def _provenance(context: dg.AssetExecutionContext) -> Mapping[str, str]:

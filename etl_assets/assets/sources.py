@@ -68,7 +68,7 @@ def source_assets(settings: Settings, retry_policy: dg.RetryPolicy, observe: Obs
             published.refuse_other_shard_count(settings.home, settings.shard_count, force=config.force)
         selected = [source for source in SOURCES if dg.AssetKey(source.name) in context.selected_asset_keys]
         attempt = attempt_number(context)
-        with cancelled_for_good(), faults.scope(attempt=attempt):
+        with cancelled_for_good(), explained_failures(), faults.scope(attempt=attempt):
             results = _stage(settings, selected, config.force, attempt, observe)
             faults.point("event.sources")
         # Only now, when no thread is at work any more: Dagster may abandon a generator at any yield.

@@ -41,8 +41,13 @@ def show_failure(console: Console, report: Report, settings: Settings) -> None:
     if report.merge_error:
         _print_error(console, "merge", report.merge_error)
     if not report.publication:
-        kept = "The last published warehouse is unchanged." if settings.home.warehouse.exists() else ""
-        console.print(f"{kept or 'Nothing is published yet.'} What is finished is kept and will be reused.")
+        if report.is_warehouse_replaced:
+            kept = "The warehouse was published before that; run again before you rely on it."
+        elif settings.home.warehouse.exists():
+            kept = "The last published warehouse is unchanged."
+        else:
+            kept = "Nothing is published yet."
+        console.print(f"{kept} What is finished is kept and will be reused.", soft_wrap=True)
     first = "mend the cause, then " if report.failed_shards or any(source.error for source in report.sources) else ""
     console.print(Text.assemble(f"Recover: {first}", (recovery(report), "bold")), soft_wrap=True)
 

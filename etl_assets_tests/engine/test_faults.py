@@ -172,3 +172,43 @@ def test_every_point_that_has_a_name_is_passed_and_no_other(
     # Files that are not published one by one pass through the same moments, under names that cannot be armed.
     unnamed = {name for name in passed if name.partition(".")[2] in faults.MOMENTS} - set(faults.POINTS)
     assert passed - unnamed == set(faults.POINTS)
+
+
+def _run(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> launch.Report:
+    monkeypatch.setattr("etl_assets.build.shard_retry_policy", lambda: IMMEDIATELY)
+    faults.arm({faults.FAULT_VARIABLE: fault})
+    return launch.run_pipeline(settings, instance=instance, on_event=lambda _: None)
+
+
+@pytest.mark.parametrize("point", ["event.shards", "event.attempt"])
+def test_dagster_learns_of_the_shards_of_an_attempt_that_failed_after_them(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Fails: the UI shows shards as missing that are published."""
+    report = _run(settings, instance, monkeypatch, f"{point} raise attempts=1")
+    assert report.ok
+    assert len(instance.get_materialized_partitions(dg.AssetKey("shard_profiles"))) == 4
+
+
+@pytest.mark.parametrize("point", ["attempt.begin", "event.attempt", "event.shards", "event.sources"])
+def test_a_permanent_error_anywhere_in_a_step_ends_it_and_is_told(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Fails: what cannot heal is tried four times, and then nobody says what it was."""
+    report = _run(settings, instance, monkeypatch, f"{point} raise-permanent attempts=1")
+    assert not report.ok
+    errors = [source.error for source in report.sources] + [found.error for found in report.shards]
+    assert any(f"permanent fault at {point}" in (error or "") for error in errors)
+
+
+def test_a_run_that_failed_after_it_published_does_not_say_that_nothing_changed(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = _run(settings, instance, monkeypatch, "event.merge raise")
+    assert not report.ok
+    assert report.is_warehouse_replaced
+    refused = _run(settings, instance, monkeypatch, "merge.copied raise")
+    assert not refused.ok
+    assert not refused.is_warehouse_replaced

@@ -348,6 +348,7 @@ class Harness:
             if schedule.is_timed:
                 plain["ETL_SHARD_TIMEOUT_S"] = str(SHARD_TIMEOUT_S)
             for run_ in schedule.runs:
+                before = storage.stamp(home_of(place).warehouse)
                 outcome.ended.append(
                     self.process(
                         plain | {faults.FAULT_VARIABLE: run_.faults},
@@ -356,6 +357,9 @@ class Harness:
                         is_hang_endless=schedule.point not in _IN_ATTEMPT,
                     )
                 )
+                is_unchanged = before == storage.stamp(home_of(place).warehouse)
+                if "warehouse is unchanged" in outcome.ended[-1].output and not is_unchanged:
+                    outcome.problems.append("says that the warehouse is unchanged, and it is not")
             while len(outcome.recoveries) < MAX_RECOVERIES:
                 outcome.recoveries.append(self.process(plain, ()))
                 if outcome.recoveries[-1].exit_code == 0:
@@ -366,7 +370,7 @@ class Harness:
             reader.stop()
         outcome.polls = reader.polls
         outcome.known = attempts.read_attempts(home_of(place), shard_keys(SHARD_COUNT))
-        outcome.problems = list(_Judge(self, place, outcome, reader).problems())
+        outcome.problems += _Judge(self, place, outcome, reader).problems()
         if not outcome.problems:
             shutil.rmtree(place)
         return outcome
