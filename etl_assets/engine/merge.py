@@ -26,7 +26,7 @@ from etl_assets.engine.staging import (
     current_snapshots,
     require_undamaged,
 )
-from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
+from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep_home
 
 # Hashes of rows read at a time: 8 MB.
 _PAGE_ROWS = 1_000_000
@@ -100,8 +100,7 @@ def merge_shards(
     found = inspect_shards(home, shard_count)
     if found.problems and not (allow_partial and found.manifests):
         raise refusal(found.problems)
-    sweep(home.root)
-    sweep(home.scratch)
+    sweep_home(home)
     with (
         scratch_directory(home) as scratch,
         publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,

@@ -220,6 +220,12 @@ def temporary_path(target: Path) -> Path:
     return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{owner}-{uuid.uuid4().hex[:8]}")
 
 
+def sweep_home(home: Home) -> None:
+    """Sweep every folder of `home`: who reuses what is there never writes to its folder, and would not sweep it."""
+    for folder in (home.root, home.scratch, home.shards, *home.staged.glob("*/"), *home.attempts.glob("*/")):
+        sweep(folder)
+
+
 def sweep(folder: Path) -> list[Path]:
     """Remove what killed processes left in `folder`; what a living process is writing stays. Returns what went."""
     faults.point("sweep")

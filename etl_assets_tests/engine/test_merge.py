@@ -535,3 +535,19 @@ def test_inspection_names_the_fit_shards_and_the_problems_of_the_others(publishe
     assert found.problems == {"shard_01": "missing"}
     assert [manifest.shard_id for manifest in found.manifests] == ["shard_00", "shard_02"]
     assert found.set_hash != complete.set_hash
+
+
+def test_a_merge_sweeps_what_the_killed_left_where_everything_was_reused(sources: Path, home: Home) -> None:
+    """Fails: a killed forced run leaves whole snapshots on disk, since the next run reuses and writes nothing there."""
+    factory.write_exports(sources, crm=[factory.row("a")])
+    factory.run_engine(sources, home, 3)
+    folders = [home.staged / "crm", home.attempts / "shard_00", home.shards, home.scratch, home.root]
+    script = (
+        "import sys; from pathlib import Path; from etl_assets.engine.storage import temporary_path\n"
+        "for name in sys.argv[1:]:\n"
+        "    Path(name).mkdir(parents=True, exist_ok=True); temporary_path(Path(name) / 'x').mkdir()"
+    )
+    subprocess.run([sys.executable, "-c", script, *map(str, folders)], check=True)
+    assert all(list(folder.glob(".tmp-*")) for folder in folders)
+    merge_shards(home, 3, factory.LIMITS, run_id="again")
+    assert [path for folder in folders for path in folder.glob(".tmp-*")] == []
