@@ -117,9 +117,11 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
         if _SET_TAG in run.tags or _MERGE_KEY in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
     tries = instance.get_runs(dg.RunsFilter(tags={_SET_TAG: set_hash}))
-    if len(tries) >= MAX_MERGE_TRIES:
+    # Not those that succeeded: the same set is merged again when somebody removed the warehouse.
+    failed = [run for run in tries if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)]
+    if len(failed) >= MAX_MERGE_TRIES:
         return dg.SkipReason(
-            f"The merge of this set of shards failed {len(tries)} times, last in run {tries[0].run_id}. "
+            f"The merge of this set of shards failed {len(failed)} times, last in run {failed[0].run_id}. "
             "See its error, then materialize merged_profiles by hand."
         )
     return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash})

@@ -497,6 +497,8 @@ def _parquet_flaws(source: Source) -> list[_Flaw]:
 def _note_flaws(source: Source) -> list[_Flaw]:
     """Valid all of them: what people type into a text cell."""
     texts = [column.name for column in source.columns if column.type is ColumnType.TEXT]
+    if not texts:
+        return []
     column = texts[1] if len(texts) > 1 else texts[0]
     known = f"coalesce({column}, 'unknown')"
     return [

@@ -274,6 +274,15 @@ class TestTheMerge:
         assert "failed 3 times" in reason
 
 
+def test_a_warehouse_that_was_removed_is_merged_again_however_often(complete: Project) -> None:
+    """Fails: after the third removal the sensor says that the merge failed, and nothing is published any more."""
+    for _ in range(4):
+        request, reason, _ = tick(complete)
+        assert request is not None, reason
+        assert run_merge(complete, request).success
+        complete.settings.home.warehouse.unlink()
+
+
 def test_after_a_refresh_only_the_shards_whose_data_changed_are_rebuilt(complete: Project, sources: Path) -> None:
     """Fails: a change of one customer rebuilds everything, or nothing."""
     write_exports(

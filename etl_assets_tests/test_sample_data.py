@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from etl_assets import sample_data
-from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.contract import SOURCES, Column, ColumnType, Source
 from etl_assets_tests import oracle
 
 _NAMES = [source.name for source in SOURCES]
@@ -242,3 +242,12 @@ def test_progress_rises_to_the_number_of_rows(tmp_path: Path, file_format: sampl
     assert len(seen) > 1
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen[-1] == (60_000, 60_000)
+
+
+def test_a_source_without_a_text_column_has_a_sample_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: a fifth source, added as the README says, breaks `make run` on a fresh checkout."""
+    survey = Source("survey", "Survey", (Column("answered_on", "Day of the answer", ColumnType.DATE),))
+    monkeypatch.setattr(sample_data, "SOURCES", (*sample_data.SOURCES, survey))
+    paths = sample_data.generate(tmp_path, rows=500, dirty=0.1)
+    assert paths[-1].name == "survey.csv"
+    assert paths[-1].read_text(errors="replace").startswith("customer_id,answered_on\n")

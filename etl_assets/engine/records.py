@@ -23,11 +23,11 @@ MAX_RAW_BYTES = 64 << 10
 
 _LF, _CR, _QUOTE, _COMMA, _NUL = 10, 13, 34, 44, 0
 _BOM = b"\xef\xbb\xbf"
-# A quote opens a field also behind blanks: DuckDB takes them off.
-_FIELD = rb'(?: *"(?:[^"\0]++|"")*+"|(?! *")[^,\r\n\0]++|)'
+# A quote opens a field also behind one blank, as DuckDB reads it; behind more of them nobody knows what was meant.
+_FIELD = rb'(?: ?"(?:[^"\0]++|"")*+"|(?! *")[^,\r\n\0]++|)'
 _RECORD = re.compile(_FIELD + rb"(?:," + _FIELD + rb")*+(\r?\n)?")
 _QUOTED = re.compile(rb'"(?:[^"]++|"")*+"')
-_OPEN_FIELD = re.compile(rb' *"(?:[^"\0]++|"")*+\Z')
+_OPEN_FIELD = re.compile(rb' ?"(?:[^"\0]++|"")*+\Z')
 
 Offsets = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
