@@ -159,7 +159,11 @@ def merge_shards(
 
 def _check_same_set(home: Home, shard_count: int, found: ShardSet) -> None:
     """A merge that was overtaken must not replace the newer warehouse that another one published meanwhile."""
-    if inspect_shards(home, shard_count).set_hash != found.set_hash:
+    now = inspect_shards(home, shard_count)
+    unreadable = {state.shard_id: now.problems[state.shard_id] for state in now.states if state.manifest is None}
+    if unreadable.keys() - found.problems.keys():
+        raise refusal(unreadable)
+    if now.set_hash != found.set_hash:
         raise ShardSetError(
             "The set of shards changed while it was merged; the last published warehouse stays. "
             "Materialize merged_profiles again, or run: etl-assets run"

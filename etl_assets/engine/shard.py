@@ -6,6 +6,7 @@ source_data_hash, same code version: same records; so such a shard, if its file 
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +24,8 @@ from etl_assets.engine.fingerprint import code_fingerprint
 from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots, staging_version
 from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
 
+# How DuckDB names the process that has a file open for writing.
+_LOCK_HOLDER = re.compile(r"Could not set lock .*Conflicting lock .*PID (\d+)")
 _MACROS = (
     "strip",
     "normalise_word",
@@ -176,7 +179,7 @@ def _read_state(connection: duckdb.DuckDBPyConnection, home: Home, shard_id: str
             names = ", ".join(field.name for field in fields(Manifest))
             row = connection.execute(f"SELECT {names} FROM opened.manifest").fetchone()
     except (duckdb.Error, OSError) as error:
-        return ShardState(shard_id, None, f"damaged ({_first_line(error)})")
+        return ShardState(shard_id, None, _why_unreadable(error))
     if row is None:
         return ShardState(shard_id, None, "damaged (no manifest)")
     return ShardState(shard_id, Manifest(*row), None)
@@ -225,7 +228,7 @@ def verify_shard(home: Home, manifest: Manifest) -> str | None:
                 [manifest.shard_id],
             ).fetchone()
     except (duckdb.Error, OSError) as error:
-        return f"damaged ({_first_line(error)})"
+        return _why_unreadable(error)
     is_sound = row == (manifest.record_count, 0, manifest.content_hash)
     return None if is_sound else "damaged (its content is not what its manifest says)"
 
@@ -325,6 +328,11 @@ def _write_manifest(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -
 
 def _elapsed_ms(started: float) -> int:
     return round((time.perf_counter() - started) * 1000)
+
+
+def _why_unreadable(error: Exception) -> str:
+    holder = _LOCK_HOLDER.search(str(error))
+    return f"held open for writing by process {holder[1]}" if holder else f"damaged ({_first_line(error)})"
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ Local file systems only, on purpose: an object store behind a URI would replace 
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from etl_assets.engine import faults
 from etl_assets.engine.errors import ConfigError
@@ -28,6 +29,8 @@ TEMPORARY_PREFIX = ".tmp-"
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 # DuckDB's own companion of a database being written.
 _WAL_SUFFIX = ".wal"
+# Where a barred write-ahead log leads: a folder that nobody makes, so that nothing can be made in it.
+_NOWHERE = ".replaced-while-open-for-writing/wal"
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,12 @@ class Home:
 
 
 def ensure_directory(path: Path) -> Path:
-    """Make the folder and its parents; OSError names the path when it cannot be made."""
+    """Make the folder and its parents, to stay; OSError names the path when it cannot be made."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
+    # What is published in a folder whose own name is lost in a power cut is lost with it.
+    for folder in made:
+        _sync(folder.parent)
     return path
 
 
@@ -111,15 +118,68 @@ def publish_file(target: Path, *, check: Callable[[], None] | None = None) -> It
         faults.point(f"{what}.before_swap", temporary)
         if check is not None:
             check()
-        # A leftover write-ahead log of the old file would make every later open of the new one fail.
-        target.with_name(target.name + _WAL_SUFFIX).unlink(missing_ok=True)
-        os.replace(temporary, target)
+        _swap(temporary, target)
         faults.point(f"{what}.after_swap", target)
         _sync(target.parent)
         faults.point(f"{what}.end", target)
     finally:
         remove(temporary)
         remove(temporary.with_name(temporary.name + _WAL_SUFFIX))
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Rename, and see to it that no write-ahead log of the old file is ever found beside the new one.
+
+    DuckDB would try to replay it, and every later open would fail. One may lie there already; and who has the old file
+    open for writing makes one with the next commit, minutes after the swap, under the name that he opened.
+    """
+    log = target.with_name(target.name + _WAL_SUFFIX)
+    with contextlib.ExitStack() as stack:
+        replaced = None
+        with contextlib.suppress(OSError):
+            replaced = stack.enter_context(target.open("rb"))
+        _settle(log, replaced)
+        os.replace(temporary, target)
+        # Again, because of who opened it in between.
+        _settle(log, replaced)
+
+
+def _settle(log: Path, replaced: BinaryIO | None) -> None:
+    """Remove the log; bar its name when somebody may still make it. A bar stays: a holder may outlive many swaps."""
+    if replaced is not None and _is_open_for_writing(replaced.fileno()):
+        _bar(log)
+    elif not log.is_symlink():
+        log.unlink(missing_ok=True)
+
+
+def _is_open_for_writing(descriptor: int) -> bool:
+    """Whether another process has the file open for writing, as DuckDB does it: under a lock."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        # A file system without locks; then DuckDB has none either.
+        return False
+    fcntl.lockf(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def _bar(log: Path) -> None:
+    """Let nobody make this write-ahead log: a link that leads nowhere cannot be written to, and readers see no file.
+
+    The commit of whoever tries fails with an error, instead of every open of the published file. Deliberately not a
+    folder of that name: DuckDB takes it for a log and fails. Nor a mode: it does not stop root, as whom containers run.
+    """
+    while not log.is_symlink():
+        log.unlink(missing_ok=True)
+        try:
+            log.symlink_to(_NOWHERE)
+        except FileExistsError:
+            continue
+        except OSError:
+            # A file system without links; the next publication removes the log.
+            return
 
 
 def _kind(target: Path) -> str:

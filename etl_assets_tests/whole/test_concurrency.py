@@ -1,154 +1,16 @@
 """Runs that meet: real processes on one ETL_HOME, held at chosen moments and let go by files they wait for."""
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import re
 
 import pytest
 
-from etl_assets.engine import faults, merge, shard, staging, storage
-from etl_assets.engine.contract import SOURCES
-from etl_assets.engine.errors import EtlError, SourceChangedError
-from etl_assets.engine.storage import Home
-from etl_assets.settings import load_settings
+from etl_assets.engine import attempts, checks, merge, shard
+from etl_assets.engine.errors import SourceChangedError
 from etl_assets_tests import factory
-from etl_assets_tests.whole import children
+from etl_assets_tests.whole import readers
+from etl_assets_tests.whole.sites import CUSTOMERS, Site, ended
 
-CUSTOMERS = 40
-DEADLINE_S = 90.0
-# A busy machine runs these; whoever waits looks this often.
-_LOOK_S = 0.01
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Poll until it holds; fail with `what` when it does not in time."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S:.0f} s for {what}"
-        time.sleep(_LOOK_S)
-
-
-class Gate:
-    """A moment at which a child stops: it says that it is there, and goes on when told to."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self.reached, self.opened = folder / "reached", folder / "opened"
-
-    def wait_until_reached(self) -> None:
-        """Until the child stands there."""
-        wait_for(self.reached.exists, f"a process to reach {self.reached.parent.name}")
-
-    def open(self) -> None:
-        """Let it go on."""
-        self.opened.touch()
-
-
-def main(action: str, point: str, folder: str, label: str) -> None:
-    """What a child does: one action of the engine, stopping at a fault point when one is named."""
-    settings = load_settings()
-    if point != "-":
-        gate, passed = Gate(Path(folder)), faults.point
-
-        def stop_there(name: str, path: Path | None = None) -> None:
-            passed(name, path)
-            if name == point and not gate.opened.exists():
-                gate.reached.touch()
-                wait_for(gate.opened.exists, "the gate to open")
-
-        # Where publishing passes them; the point itself may only break, not wait.
-        storage.faults.point = stop_there
-    try:
-        if action == "stage":
-            for source in SOURCES:
-                staging.stage(source, settings.staging_request(), force=label == "force")
-        elif action == "merge":
-            merge.merge_shards(settings.home, settings.shard_count, settings.merge_limits(), run_id=label)
-        else:
-            given = shard.shard_input(settings.home, action, settings.shard_count)
-            shard.build_shard(settings.home, given, settings.worker_limits(), run_id=label, attempt=1)
-    except EtlError as refused:
-        print(f"{type(refused).__name__}: {refused}")
-        sys.exit(3)
-
-
-class Site:
-    """An ETL_SOURCES and an ETL_HOME, and the processes that work on them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sources, self.home = folder / "sources", Home(folder / "home")
-        self.env = children.environment(self.sources, self.home.root, DAGSTER_HOME=str(folder / "dagster"))
-        self._started: list[subprocess.Popen[str]] = []
-
-    def export(self, generation: str) -> None:
-        """Write exports whose every row names its generation."""
-        rows = [factory.row(f"cust_{number}", email=generation) for number in range(CUSTOMERS)]
-        factory.write_exports(self.sources, crm=rows, billing=rows, product=rows, support=rows)
-
-    def gate(self, name: str) -> Gate:
-        """A new gate."""
-        return Gate(self.folder / name)
-
-    def begin(self, action: str, label: str, point: str = "-", gate: Gate | None = None) -> subprocess.Popen[str]:
-        """Start an action in a process."""
-        folder = str(gate.reached.parent) if gate else "-"
-        program = "import sys; from etl_assets_tests.whole.test_concurrency import main; main(*sys.argv[1:])"
-        return self.spawn([sys.executable, "-c", program, action, point, folder, label], self.env)
-
-    def spawn(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Start a process that ends with the test."""
-        process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=Path.cwd()
-        )
-        self._started.append(process)
-        return process
-
-    def do(self, action: str, label: str) -> None:
-        """Do an action in a process; it must succeed."""
-        assert ended(self.begin(action, label)) == (0, "")
-
-    def publish(self, generation: str) -> None:
-        """Export, stage, build and merge."""
-        self.export(generation)
-        for action in ("stage", "shard_00", "shard_01", "merge"):
-            self.do(action, generation)
-
-    def generations(self) -> list[tuple[str, int]]:
-        """Which generations the warehouse holds, and how many customers of each."""
-        return factory.query(self.home.warehouse, "SELECT email, count(*) FROM merged_profiles GROUP BY 1 ORDER BY 1")
-
-    def leftovers(self) -> list[Path]:
-        """Temporary files and folders that nobody removed."""
-        return list(self.home.root.rglob(f"{storage.TEMPORARY_PREFIX}*"))
-
-    def close(self) -> None:
-        """End what is still running."""
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and stdout of a process that ends by itself."""
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode in {0, 3}, err
-    return process.returncode, out
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A published first generation."""
-    made = Site(tmp_path)
-    try:
-        made.publish("first")
-        yield made
-    finally:
-        made.close()
-
+READERS = 40
 
 pytestmark = pytest.mark.slow
 
@@ -278,3 +140,136 @@ def test_a_source_staged_twice_at_once_is_staged_once(site: Site) -> None:
         site.do(action, "second")
     assert site.generations() == [("second", CUSTOMERS)]
     assert site.leftovers() == []
+
+
+def test_forty_readers_see_one_whole_generation_after_the_other(site: Site) -> None:
+    """Fails: a dashboard breaks, or shows half of yesterday and half of today, while the pipeline publishes."""
+    paths = [site.home.warehouse, site.home.shard_file("shard_00"), site.home.shard_file("shard_01")]
+    known = {path.name: [readers.look(path)] for path in paths}
+    with readers.watching(paths, READERS, site.folder / "stop") as found:
+        for generation, customers in (("second", 55), ("third", 30), ("fourth", 70)):
+            site.publish(generation, customers)
+            for path in paths:
+                known[path.name].append(readers.look(path))
+    assert known[site.home.warehouse.name][-1][1:4] == (70, 70, "fourth")
+    assert len(found) == READERS
+    for seen in found:
+        assert seen.failures == []
+        assert readers.out_of_order(seen, known) == []
+        assert {name: states[-1] for name, states in seen.states.items()} == {n: k[-1] for n, k in known.items()}
+        assert len(seen.states[site.home.warehouse.name]) > 1, "it saw a publication from before to after"
+    print(f"{sum(seen.polls for seen in found)} polls, at least {min(seen.polls for seen in found)} a reader")
+
+
+def _told(site: Site) -> list[tuple[str, str]]:
+    """Run and status of every attempt that the warehouse tells of, but not the shard's."""
+    return factory.query(site.home.warehouse, "SELECT DISTINCT run_id, status FROM shard_attempts ORDER BY 1, 2")
+
+
+def _digest(site: Site) -> str:
+    published = merge.read_publication(site.home)
+    assert published is not None
+    return str(published["digest"])
+
+
+def _assert_whole(site: Site, generation: str) -> None:
+    """The warehouse is this generation and no other, its books are closed, and nothing lies about."""
+    assert site.generations() == [(generation, CUSTOMERS)]
+    assert [found.name for found in checks.check_warehouse(site.home) if not found.passed] == []
+    assert merge.inspect_shards(site.home, 2).problems == {}
+    assert site.leftovers() == []
+    assert list(site.home.root.rglob("*.wal")) == []
+
+
+def test_two_whole_runs_at_once_leave_one_right_result_and_tell_of_both(site: Site) -> None:
+    """A schedule and a person start the same thing: fails when they tear it, lose it, or hide one of the two."""
+    digest = _digest(site)
+    gates = [site.gate(f"gate_{number}") for number in range(2)]
+    runs = [site.begin("run", "--force", "staging.read", gate) for gate in gates]
+    for gate in gates:
+        gate.wait_until_reached()
+    for gate in gates:
+        gate.open()
+    ends = [ended(run) for run in runs]
+    assert 0 in [code for code, _ in ends], ends
+    for code, out in ends:
+        # Who is overtaken says so, and what to do.
+        is_told = re.search("(during the merge|while it was merged).*etl-assets run", out, re.DOTALL)
+        assert code == 0 or (code == 1 and is_told), out
+    print([code for code, _ in ends])
+    assert _digest(site) == digest
+    known = attempts.read_attempts(site.home, ["shard_00", "shard_01"])
+    assert len({attempt.run_id for attempt in known}) == 2
+    assert [attempt.status for attempt in known] == ["succeeded"] * 4
+    _assert_whole(site, "first")
+    site.run()
+    assert {status for _, status in _told(site)} == {"succeeded", "reused"}
+    assert len(_told(site)) == 3
+    assert _digest(site) == digest
+
+
+def test_exports_that_change_after_they_were_staged_belong_to_the_next_run(site: Site) -> None:
+    """Fails: what a run publishes depends on the second at which an upload ended."""
+    site.export("second")
+    gate = site.gate("gate")
+    run = site.begin("run", "", "shard.begin", gate)
+    gate.wait_until_reached()
+    site.export("third")
+    gate.open()
+    code, out = ended(run)
+    assert code == 0, out
+    _assert_whole(site, "second")
+    site.run()
+    _assert_whole(site, "third")
+
+
+def test_a_run_whose_sources_are_staged_anew_in_its_middle_publishes_no_mixture(site: Site) -> None:
+    """One shard is of the old snapshot and one of the new one: fails when both are merged, or when it is not told."""
+    site.export("second")
+    gate = site.gate("gate")
+    run = site.begin("run", "--shards shard_01", "shard.joined", gate)
+    gate.wait_until_reached()
+    site.export("third")
+    site.do("stage", "third")
+    gate.open()
+    code, out = ended(run)
+    assert code == 1
+    assert "shard_00: built from other source data" in out
+    assert "etl-assets run --shards shard_00" in out
+    # Overtaken, it was built again in the same run, from the new snapshot alone.
+    assert [row[0] for row in _attempts_of(site, "shard_01")] == ["failed", "succeeded"]
+    assert "SourceChangedError" in _attempts_of(site, "shard_01")[0][1]
+    emails = factory.query(site.home.shard_file("shard_01"), "SELECT DISTINCT email FROM profiles")
+    assert emails == [("third",)]
+    assert site.generations() == [("first", CUSTOMERS)]
+    site.run()
+    _assert_whole(site, "third")
+
+
+def _attempts_of(site: Site, shard_id: str) -> list[tuple[str, str]]:
+    known = attempts.read_attempts(site.home, [shard_id])
+    return [(str(attempt.status), attempt.error or "") for attempt in known]
+
+
+@pytest.mark.parametrize("point", ["shard.before_swap", "shard.after_swap"])
+def test_an_attempt_that_was_given_up_and_wakes_up_later_changes_nothing(site: Site, point: str) -> None:
+    """A worker hangs, its shard is built by another one and published; fails when the first one then spoils that."""
+    digest = _digest(site)
+    gate = site.gate("gate")
+    zombie = site.begin("run", "--force --shards shard_00", point, gate)
+    gate.wait_until_reached()
+    site.run("--force")
+    assert _digest(site) == digest
+    # It is neither dead nor done: nothing is said of it yet, and its file is not swept from under it.
+    assert {status for _, status in _told(site)} == {"succeeded"}
+    assert len(_told(site)) == 1
+    assert (len(site.leftovers()) > 0) == (point == "shard.before_swap")
+    gate.open()
+    code, out = ended(zombie)
+    assert code == 0, out
+    assert _digest(site) == digest
+    assert len(_told(site)) == 2
+    assert [row[0] for row in _attempts_of(site, "shard_00")] == ["succeeded", "succeeded"]
+    site.do("merge", "again")
+    assert _digest(site) == digest
+    _assert_whole(site, "first")
