@@ -8,6 +8,7 @@ Local file systems only, on purpose: an object store behind a URI would replace 
 """
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -29,6 +30,8 @@ TEMPORARY_PREFIX = ".tmp-"
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 # DuckDB's own companion of a database being written.
 _WAL_SUFFIX = ".wal"
+# Linux: AT_FDCWD, and RENAME_EXCHANGE; the latter is macOS's RENAME_SWAP.
+_WORKING_FOLDER, _EXCHANGE = -100, 2
 # Where a barred write-ahead log leads: a folder that nobody makes, so that nothing can be made in it.
 _NOWHERE = ".replaced-while-open-for-writing/wal"
 
@@ -196,8 +199,8 @@ def publish_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; when the block succeeds, sync and rename it.
 
     For immutable, content-addressed folders: when the name is published already, that copy stays, unless it is to be
-    replaced. No system call swaps two folders everywhere, so a replaced one is missing for the instant between two
-    renames; who opens it just then gets an OSError and tries again.
+    replaced. Where two folders cannot be exchanged in one step, a replaced one is missing for the instant between two
+    renames.
     """
     ensure_directory(target.parent)
     temporary, replaced = temporary_path(target), temporary_path(target)
@@ -211,19 +214,34 @@ def publish_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
             _sync(path)
         _sync(temporary)
         faults.point("snapshot.before_swap", some_file)
-        if replace and target.is_dir():
-            os.rename(target, replaced)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.is_dir():
-                raise
+        if not (replace and target.is_dir() and _exchanged(temporary, target)):
+            if replace and target.is_dir():
+                os.rename(target, replaced)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.is_dir():
+                    raise
         faults.point("snapshot.after_swap")
         _sync(target.parent)
         faults.point("snapshot.end")
     finally:
         remove(temporary)
         remove(replaced)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Let two folders change names in one step; False where the system or the file system cannot.
+
+    Python has no function for it. Two renames instead cost runs that met a forced one: for an instant no snapshot was
+    there, which they took for a source that nobody had staged.
+    """
+    libc, names = ctypes.CDLL(None), (os.fsencode(first), os.fsencode(second))
+    if hasattr(libc, "renameat2"):
+        return bool(libc.renameat2(_WORKING_FOLDER, names[0], _WORKING_FOLDER, names[1], _EXCHANGE) == 0)
+    if hasattr(libc, "renamex_np"):
+        return bool(libc.renamex_np(*names, _EXCHANGE) == 0)
+    return False
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ import pytest
 from etl_assets.engine import storage
 from etl_assets.engine.storage import Home
 
+# With two renames instead of an exchange, a reader misses the folder several times in so many.
+REPLACEMENTS = 200
+
 # Begins a file and a folder under temporary names, tells their names, and goes on writing until it is ended.
 _WRITER = """
 import sys
@@ -160,6 +163,35 @@ def test_a_folder_published_by_another_first_stays(tmp_path: Path) -> None:
         with storage.publish_directory(target) as first:
             (first / "file").write_text("first")
     assert (target / "file").read_text() == "first"
+    assert names_in(tmp_path) == ["abc"]
+
+
+def test_a_replaced_folder_is_there_at_every_moment(tmp_path: Path) -> None:
+    """Fails: a run that meets a forced one takes its source for one that nobody has staged, and ends for good."""
+    target, missing, is_done = tmp_path / "abc", [], threading.Event()
+
+    def publish(text: str) -> None:
+        with storage.publish_directory(target, replace=True) as temporary:
+            (temporary / "snapshot.json").write_text(text)
+
+    def poll() -> None:
+        while not is_done.is_set():
+            try:
+                (target / "snapshot.json").read_text()
+            except FileNotFoundError as error:
+                missing.append(error)
+
+    publish("0")
+    reader = threading.Thread(target=poll)
+    reader.start()
+    try:
+        for number in range(1, REPLACEMENTS):
+            publish(str(number))
+    finally:
+        is_done.set()
+        reader.join()
+    assert missing == []
+    assert (target / "snapshot.json").read_text() == str(REPLACEMENTS - 1)
     assert names_in(tmp_path) == ["abc"]
 
 
