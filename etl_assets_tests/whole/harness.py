@@ -38,6 +38,7 @@ from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.faults import Action
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
+from etl_assets_tests.whole import power
 
 # Imported so that the server, which preloads this module, has them before it forks.
 PRELOADED = (launch, report, run)
@@ -76,7 +77,8 @@ _DAMAGE_WAREHOUSE = {
     Action.TORN_WRITE: ("warehouse.after_swap", "warehouse.end"),
 }
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)|  File \".*\", line \d+")
-_IN_MEMORY = "HARNESS_IN_MEMORY"
+# Set for a process: its Dagster history is not kept; and where it notes what it syncs (see power.py).
+IN_MEMORY, JOURNAL = "HARNESS_IN_MEMORY", "HARNESS_JOURNAL"
 _STRUCK, _FACTS = "HARNESS STRUCK ", "HARNESS FACTS "
 
 
@@ -344,7 +346,7 @@ class Harness:
         try:
             plain = environment(place, self.new_sources)
             if not schedule.keeps_history:
-                plain[_IN_MEMORY] = "1"
+                plain[IN_MEMORY] = "1"
             if schedule.is_timed:
                 plain["ETL_SHARD_TIMEOUT_S"] = str(SHARD_TIMEOUT_S)
             for run_ in schedule.runs:
@@ -440,7 +442,9 @@ def _child(variables: Mapping[str, str], arguments: Sequence[str], sending: Conn
         act(fault, here, path)
 
     faults._act = noted
-    kept = dg.DagsterInstance.ephemeral() if variables.get(_IN_MEMORY) else None
+    if variables.get(JOURNAL):
+        power.record(Path(variables[JOURNAL]))
+    kept = dg.DagsterInstance.ephemeral() if variables.get(IN_MEMORY) else None
     if kept is not None:
         setattr(dg.DagsterInstance, "from_ref", lambda _: contextlib.nullcontext(kept))  # noqa: B010  for mypy
     code = main.main(["run", *arguments])
