@@ -1,7 +1,9 @@
 """The folder of the Dagster instance: where it is, and that it has this project's settings. No Dagster import."""
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -36,7 +38,24 @@ def _link_settings(link: Path) -> None:
     if link.exists():
         return
     link.unlink(missing_ok=True)
-    link.symlink_to(str(resources.files("etl_assets") / _SETTINGS))
+    # Another run may make it at the same time.
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(str(resources.files("etl_assets") / _SETTINGS))
+
+
+@contextlib.contextmanager
+def opened_alone(home: Path) -> Iterator[None]:
+    """Let one process at a time open the instance: two that make its databases at once get in each other's way.
+
+    The lock is on the folder itself and leaves nothing behind; where the file system has no locks, it is not taken.
+    """
+    descriptor = os.open(home, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _unusable(home: Path, reason: str) -> ConfigError:

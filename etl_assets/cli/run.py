@@ -9,7 +9,7 @@ from etl_assets.cli import interrupts, progress, terminal
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand
 from etl_assets.engine.routing import shard_keys
 from etl_assets.events import Observer, StepEvent
-from etl_assets.instance import dagster_home
+from etl_assets.instance import dagster_home, opened_alone
 from etl_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def _run(
     home = dagster_home(os.environ)
     reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
     try:
-        with dg.DagsterInstance.from_ref(reference) as instance:
+        with opened_alone(home):
+            opened = dg.DagsterInstance.from_ref(reference)
+        with opened as instance:
             return launch.run_pipeline(
                 settings,
                 instance=instance,
