@@ -37,10 +37,15 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.reached, self.opened = folder / "reached", folder / "opened"
+        self.process: subprocess.Popen[str] | None = None
 
     def wait_until_reached(self) -> None:
-        """Until the child stands there."""
-        wait_for(self.reached.exists, f"a process to reach {self.reached.parent.name}")
+        """Until the child stands there; fails at once when it has ended without."""
+        wait_for(lambda: self.reached.exists() or self._has_ended(), f"a process to reach {self.reached.parent.name}")
+        assert self.reached.exists(), self.process and self.process.communicate()
+
+    def _has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
     def open(self) -> None:
         """Let it go on."""
@@ -106,7 +111,10 @@ class Site:
         """Start an action in a process."""
         folder = str(gate.reached.parent) if gate else "-"
         program = [sys.executable, "-m", "etl_assets_tests.whole.sites", action, point, folder, label]
-        return self.spawn(program, self.env)
+        process = self.spawn(program, self.env)
+        if gate is not None:
+            gate.process = process
+        return process
 
     def spawn(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a process that ends with the test."""
@@ -144,7 +152,8 @@ class Site:
         for process in self._started:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            if process.stdout is not None and not process.stdout.closed:
+                process.communicate()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
