@@ -113,7 +113,6 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
     """Ask for the merge of this set, unless one is under way or it has failed too often."""
     under_way = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     for run in under_way:
-        # A run that this sensor asked for has no asset selection of its own: its job is the selection.
         if _SET_TAG in run.tags or _MERGE_KEY in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
     tries = instance.get_runs(dg.RunsFilter(tags={_SET_TAG: set_hash}))
@@ -124,7 +123,8 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
             f"The merge of this set of shards failed {len(failed)} times, last in run {failed[0].run_id}. "
             "See its error, then materialize merged_profiles by hand."
         )
-    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash})
+    # Selected by name as well as by the sensor's target: the page of runs shows the run's own selection.
+    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash}, asset_selection=[_MERGE_KEY])
 
 
 def rebuild_sensor(

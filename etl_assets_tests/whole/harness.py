@@ -66,8 +66,6 @@ DEADLY = (Action.KILL, Action.TORN_WRITE)
 # The accident is that the published file itself is damaged; then a reader cannot but see it, until the next run.
 _DAMAGE_WAREHOUSE = {
     Action.CORRUPT: (
-        "merge.copied",
-        "merge.tables",
         "warehouse.before_sync",
         "warehouse.before_swap",
         "warehouse.after_swap",
