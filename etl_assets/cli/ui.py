@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from importlib import resources
 from pathlib import Path
 
 from etl_assets.cli.arguments import Parser, Subparsers, add_subcommand, whole_number
@@ -49,6 +50,12 @@ def command(args: argparse.Namespace) -> int:
     _check_port(args.host, args.port)
     home = dagster_home(os.environ)
     print(f"Dagster UI: {_url(args.host, args.port)}  (ready in about 10 s; Ctrl-C stops it; instance in {home})")
+    if not (home / "dagster.yaml").is_file():
+        print(
+            f"warning: {home} has no dagster.yaml, and Dagster's defaults heal no killed run. Copy the shipped one there: "
+            f"cp {resources.files('etl_assets') / 'dagster.yaml'} {home}/",
+            file=sys.stderr,
+        )
     if not _is_loopback(args.host) and not args.read_only:
         print(
             f"warning: whoever can reach {args.host}:{args.port} can start and delete runs: it has no log-in.",
