@@ -52,7 +52,7 @@ def command(args: argparse.Namespace) -> int:
     print(f"Dagster UI: {_url(args.host, args.port)}  (ready in about 10 s; Ctrl-C stops it; instance in {home})")
     if not (home / "dagster.yaml").is_file():
         print(
-            f"warning: {home} has no dagster.yaml, and Dagster's defaults heal no killed run. Copy the shipped one there: "
+            f"warning: {home} has no dagster.yaml; by default Dagster heals no killed run. Copy the shipped one: "
             f"cp {resources.files('etl_assets') / 'dagster.yaml'} {home}/",
             file=sys.stderr,
         )
