@@ -280,6 +280,7 @@ class Harness:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._starting = threading.Lock()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
         self._old_sources, self.new_sources = folder / "old_sources", folder / "new_sources"
@@ -315,13 +316,13 @@ class Harness:
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child, args=(dict(variables), tuple(arguments), sending))
         began = time.monotonic()
-        process.start()
+        with self._starting:
+            process.start()
         sending.close()
         with receiving:
             output = _watch(process, receiving, began, killed_after_s, is_hang_endless=is_hang_endless)
-        process.join()
-        assert process.exitcode is not None
-        elapsed_s, exit_code = time.monotonic() - began, process.exitcode
+        exit_code = self._exit_code(process)
+        elapsed_s = time.monotonic() - began
         process.close()
         lines = output.splitlines()
         facts = [json.loads(line.removeprefix(_FACTS)) for line in lines if line.startswith(_FACTS)]
@@ -332,6 +333,18 @@ class Harness:
             facts[-1] if facts else None,
             elapsed_s,
         )
+
+    def _exit_code(self, process: ForkServerProcess) -> int:
+        """The exit code of a process that has ended or is about to.
+
+        Not by joining it: whoever starts a process asks all others how they ended, each answer can be had but once, and
+        of two threads that ask, one is told 255.
+        """
+        while True:
+            with self._starting:
+                if process.exitcode is not None:
+                    return process.exitcode
+            time.sleep(POLL_S)
 
     def play(self, schedule: Schedule) -> Outcome:
         """Run a schedule from beginning to end and judge it; its place is kept only when something did not hold."""
