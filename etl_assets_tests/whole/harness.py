@@ -61,6 +61,10 @@ _IN_ATTEMPT = tuple(name for name in faults.POINTS if name.startswith("shard."))
 _OF_A_SHARD = (*_IN_ATTEMPT, *(name for name in faults.POINTS if name.startswith("attempt.")), "event.attempt")
 # The merge has no retries: a transient error there ends the run.
 _OF_THE_MERGE = tuple(name for name in faults.POINTS if name.startswith(("warehouse.", "merge.", "event.merge")))
+# What is published by then is reused by the retry, which does not come here again.
+_DONE_BY_THEN = tuple(
+    f"{what}.{moment}" for what in ("snapshot", "pointer", "shard") for moment in ("after_swap", "end")
+)
 # The process is gone after these.
 DEADLY = (Action.KILL, Action.TORN_WRITE)
 # The accident is that the published file itself is damaged; then a reader cannot but see it, until the next run.
@@ -98,6 +102,11 @@ class Schedule:
     is_every_attempt: bool = False
     # Whether the home it begins on holds the new exports already, so that a run without --force has nothing to do.
     is_current: bool = False
+
+    @property
+    def strikes_each_attempt(self) -> bool:
+        """Whether no attempt of a run gets past the fault."""
+        return self.is_every_attempt and self.point not in _DONE_BY_THEN
 
     @property
     def keeps_history(self) -> bool:
@@ -548,7 +557,7 @@ class _Judge:
 
     def _expected_exit(self, point: str, action: Action) -> int | None:
         """What one fault must end in; None where it depends on the file that is hit."""
-        is_every = self.outcome.schedule.is_every_attempt
+        is_every = self.outcome.schedule.strikes_each_attempt
         match action:
             case Action.SLOW:
                 return 0
@@ -606,7 +615,7 @@ class _Judge:
                 if statuses.count(Status.KILLED) != sum(bool(ended.struck) for ended in self.outcome.ended):
                     yield f"the killed attempts are not told: {statuses}"
             case Action.RAISE | Action.RAISE_PERMANENT | Action.HANG:
-                is_once = schedule.action is Action.RAISE_PERMANENT or not schedule.is_every_attempt
+                is_once = schedule.action is Action.RAISE_PERMANENT or not schedule.strikes_each_attempt
                 failed = [attempt for attempt in mine if attempt.status is Status.FAILED]
                 if len(failed) != (1 if is_once else 1 + retry.MAX_RETRIES) or not all(a.error for a in failed):
                     yield f"the failed attempts are not told: {statuses}"
