@@ -78,11 +78,10 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
                     data_version=dg.DataVersion(manifest.content_hash), metadata=_facts(settings, manifest)
                 )
         else:
-            told = _told(context)
+            told, provenance = _told(context), _provenance(context)
             for manifest in manifests:
-                if manifest.shard_id in told:
-                    continue
-                context.log_event(_materialization(context, settings, manifest))
+                if manifest.shard_id not in told:
+                    context.log_event(_materialization(settings, manifest, provenance))
         if failed:
             raise _failure(failed, len(shard_ids))
 
@@ -154,9 +153,7 @@ def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _materialization(
-    context: dg.AssetExecutionContext, settings: Settings, manifest: Manifest
-) -> dg.AssetMaterialization:
+def _materialization(settings: Settings, manifest: Manifest, provenance: Mapping[str, str]) -> dg.AssetMaterialization:
     """One shard's event in a run of many.
 
     Deliberately not the step's own output: Dagster would give every partition the same data version, and none at all
@@ -170,7 +167,7 @@ def _materialization(
             "dagster/code_version": manifest.code_version,
             "dagster/data_version": manifest.content_hash,
             "dagster/data_version_is_user_provided": "true",
-            **_provenance(context),
+            **provenance,
         },
     )
 
