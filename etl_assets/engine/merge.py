@@ -218,6 +218,25 @@ def read_publication(home: Home) -> dict[str, object] | None:
     return dict(zip(names, row, strict=True)) if row else None
 
 
+def damage(home: Home, limits: duck.Limits) -> str | None:
+    """Read the published warehouse whole; returns what is wrong with its profiles, or None."""
+    publication = read_publication(home)
+    if publication is None:
+        return "it cannot be read"
+    try:
+        with (
+            scratch_directory(home) as scratch,
+            duck.workbench(limits, scratch, folders=[home.root]) as connection,
+        ):
+            connection.execute(f"ATTACH {duck.literal(str(home.warehouse))} AS warehouse (READ_ONLY)")
+            found = digest_profiles(connection, "warehouse.merged_profiles")
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
+        return str(error).splitlines()[0]
+    return None if found == (publication["digest"], publication["record_count"]) else "its rows are not those published"
+
+
 def digest_profiles(connection: duckdb.DuckDBPyConnection, table: str = "merged_profiles") -> tuple[str, int]:
     """xxh3_128 over the rows in customer_id order, and their number; what shard a customer is in does not matter.
 

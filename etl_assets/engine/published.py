@@ -4,8 +4,10 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl_assets.engine import merge, shard
+from etl_assets.engine import keys, merge, shard, storage
+from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
 
 
@@ -20,6 +22,13 @@ def refuse_other_shard_count(home: Home, shard_count: int, *, force: bool = Fals
         f"ETL_NUM_SHARDS={published}, choose another ETL_HOME, or rebuild it for {shard_count} shards: "
         "etl-assets run --force"
     )
+
+
+def stamp(home: Home, shard_count: int) -> str:
+    """Changes whenever a shard, a source's snapshot or the warehouse is published; costs a stat a file."""
+    paths = [home.shard_file(shard_id) for shard_id in shard_keys(shard_count)]
+    paths += [home.source_pointer(source.name) for source in SOURCES] + [home.warehouse]
+    return keys.stable_hash("\n".join(storage.stamp(path) for path in paths))
 
 
 @dataclass(frozen=True)
