@@ -16,8 +16,8 @@ CHANGED_ONE_IN = 1000
 # The export in which customers change, and the whole number that does.
 _CHANGED_SOURCE = "product"
 _CHANGED_COLUMN = "features_used"
-# Exports and their changed copy; the pipeline's home twice, and two results. Measured, with room to spare.
-_DATA_BYTES_A_ROW = 500
+# Exports and their changed copy; the pipeline's home three times, and a result. Measured, with room to spare.
+_DATA_BYTES_A_ROW = 700
 _WORK_BYTES_A_ROW = 1_500
 _FIXED_BYTES = 500_000_000
 # The pipeline does not trust the time stamps of files as young as its own look at them, and would read them again.

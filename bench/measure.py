@@ -29,7 +29,9 @@ SAMPLE_MS = 10
 # How long orphans may go on after the command itself: helpers that end by themselves need a moment for it.
 _ORPHANS_MAY_TAKE_S = 10.0
 # From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -55,27 +57,34 @@ def measure(
 ) -> Cost:
     """Run the command in `folder`, with its output in `log`, and say what it cost."""
     document = {"command": list(command), "environment": dict(environment), "folder": str(folder), "log": str(log)}
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "bench.measure", "--timeout", str(timeout_s)],
-        input=json.dumps(document),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         cwd=Path(__file__).resolve().parent.parent,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"measuring failed, which says nothing of the command: {done.stderr.strip()}")
-    return Cost(**json.loads(done.stdout))
+    ) as process:
+        try:
+            output, errors = process.communicate(json.dumps(document))
+        except BaseException:
+            # It ends what it started and then itself; a kill would leave the command running.
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise RuntimeError(f"measuring failed, which says nothing of the command: {errors.strip()}")
+    return Cost(**json.loads(output))
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What the samples showed so far."""
 
     peak_bytes: int = 0
     process_ids: frozenset[int] = frozenset()
 
     def sample(self, root: int) -> None:
+        """Take in what the processes below this one hold now."""
         own_total, mapped_most = 0, 0
         for process_id in descendants(root):
             self.process_ids |= {process_id}
@@ -130,11 +139,16 @@ def _ended() -> int | None:
     return info.si_pid if info else None
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], folder: str, log: str, timeout_s: float) -> Cost:
+def _become_reaper() -> None:
+    """Inherit all that the command leaves behind, and end with whoever started this process."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become the reaper of orphans")
-    me, seen = os.getpid(), _Seen()
+    for option, value in ((_PR_SET_CHILD_SUBREAPER, 1), (_PR_SET_PDEATHSIG, signal.SIGTERM)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "cannot become the reaper of orphans")
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], folder: str, log: str, timeout_s: float) -> Cost:
+    me, seen = os.getpid(), Seen()
     cpu_s, written, wchar, left_over = 0.0, 0, 0, 0
     status, wall_s, timed_out = None, 0.0, False
     with open(log, "ab") as output:  # noqa: PTH123
@@ -190,7 +204,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What a command costs; used by bench.run.")
     parser.add_argument("--timeout", type=float, required=True, metavar="S", help="seconds after which it is killed")
     given: dict[str, Any] = json.load(sys.stdin)
-    cost = _run(given["command"], given["environment"], given["folder"], given["log"], parser.parse_args().timeout)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _become_reaper()
+    try:
+        cost = _run(given["command"], given["environment"], given["folder"], given["log"], parser.parse_args().timeout)
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    finally:
+        _kill(set(descendants(os.getpid())))
     print(json.dumps(asdict(cost)))
     return 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator
 
 # Told apart also without colours: by lightness, and by the words beside them.
 COLORS = {"floor": "#7f7f7f", "peer": "#8fb8de", "ours": "#d95f02"}
@@ -18,7 +19,7 @@ def main(results: Path, picture: Path) -> None:
     given = json.loads(results.read_text(encoding="utf-8"))
     growth = panels(given)
     ways = [way for way in given["comparison"]["ways"] if way["median"]]
-    bars_high = 1.2 + 0.42 * len(ways)
+    bars_high = 1.5 + 0.42 * len(ways)
     figure = plt.figure(figsize=(10, bars_high + (3.6 if growth else 0)), layout="constrained")
     if growth:
         upper, lower = figure.subfigures(2, 1, height_ratios=[bars_high, 3.6])
@@ -54,7 +55,7 @@ def bars(axes: Any, given: dict[str, Any], ways: list[dict[str, Any]]) -> None:
     axes.set_xlim(0, 1.35 * max(values))
     axes.set_xlabel("wall time as a multiple of the floor's" if has_floor else "wall time in seconds")
     case, machine = given["comparison"], given["machine"]
-    axes.set_title(
+    axes.figure.suptitle(
         f"{case['rows']:,} customers, {case['shards']} shards, {machine['cores']} cores; "
         f"medians of {given['repeat']}; beside the bars wall time and peak memory",
         fontsize=9,
@@ -62,38 +63,52 @@ def bars(axes: Any, given: dict[str, Any], ways: list[dict[str, Any]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     kinds = dict.fromkeys(way["kind"] for way in ways)
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLORS[kind]) for kind in kinds]
-    axes.legend(handles, [LABELS[kind] for kind in kinds], loc="lower right", frameon=False, fontsize=8)
+    axes.legend(
+        handles,
+        [LABELS[kind] for kind in kinds],
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
 
 
 def panels(given: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]], str, float]]:
     """The panels of growth: what grows, what is shown of it, the cases, the measure and what divides it."""
-    if not given["growth"]:
-        return []
     comparison = given["comparison"]
-    by_rows = [case for case in given["growth"] if case["shards"] == comparison["shards"]]
-    by_shards = [case for case in given["growth"] if case["rows"] == comparison["rows"]]
+    # The comparison itself where it was not measured again.
+    cases = {(case["rows"], case["shards"]): case for case in (comparison, *given["growth"])}.values()
+    by_rows = [case for case in cases if case["shards"] == comparison["shards"]]
+    by_shards = [case for case in cases if case["rows"] == comparison["rows"]]
     found = []
     if len(by_rows) > 1:
-        found.append(("rows", "wall time, s", by_rows, "wall_s", 1.0))
-        found.append(("rows", "peak memory, MB", by_rows, "peak_bytes", 1e6))
+        shards = f"{comparison['shards']} shards"
+        found.append(("rows", f"wall time in s, {shards}", by_rows, "wall_s", 1.0))
+        found.append(("rows", f"peak memory in MB, {shards}", by_rows, "peak_bytes", 1e6))
     if len(by_shards) > 1:
-        found.append(("shards", "wall time, s", by_shards, "wall_s", 1.0))
+        found.append(("shards", f"wall time in s, {comparison['rows']:,} customers", by_shards, "wall_s", 1.0))
     return found
 
 
+def short(number: int) -> str:
+    """`250 k`, `10 M`."""
+    for unit, name in ((1_000_000, " M"), (1_000, " k")):
+        if number >= unit:
+            return f"{number / unit:g}{name}"
+    return str(number)
+
+
 def lines(axes: Any, name: str, label: str, cases: list[dict[str, Any]], measure: str, scale: float) -> None:
-    """One line a way, both axes logarithmic for rows."""
+    """One line for each way that was measured in every case, both axes logarithmic for rows."""
     ordered = sorted(cases, key=lambda case: case[name])
+    ways = [{way["name"]: way for way in case["ways"] if way["median"]} for case in ordered]
     for way in ordered[0]["ways"]:
-        points = [
-            (case[name], other["median"][measure] / scale)
-            for case in ordered
-            for other in case["ways"]
-            if other["name"] == way["name"] and other["median"]
-        ]
-        if points:
+        if all(way["name"] in measured for measured in ways):
+            values = [measured[way["name"]]["median"][measure] / scale for measured in ways]
             axes.plot(
-                *zip(*points, strict=True),
+                [case[name] for case in ordered],
+                values,
                 marker=MARKERS.get(way["kind"], "o"),
                 color=COLORS[way["kind"]],
                 label=LABELS[way["kind"]],
@@ -101,8 +116,12 @@ def lines(axes: Any, name: str, label: str, cases: list[dict[str, Any]], measure
     if name == "rows":
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     else:
         axes.set_ylim(bottom=0)
+    axes.minorticks_off()
+    axes.set_xticks([case[name] for case in ordered], [short(case[name]) for case in ordered])
     axes.set_xlabel("customers" if name == "rows" else name)
     axes.set_title(label, fontsize=9)
     axes.grid(alpha=0.3)

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from bench.equal import DifferentError, check_equal
 from bench.figures import Line
 from bench.ways import CHECKOUT, COLD, FLOOR, WAYS, Case, PreparationError, Way, publish
 from etl_assets.cli import terminal
-from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Parser, whole_number
+from etl_assets.cli.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, whole_number
 from etl_assets.engine.routing import MAX_SHARDS
 from etl_assets.sample_data import MAX_ROWS
 
@@ -40,23 +41,32 @@ _EXAMPLES = """
     make bench ARGS="--only duckdb_query,run_cold --growth"
 """
 _GROWING = (FLOOR, COLD)
+# Load average per core above which something else is running.
+_QUIET_LOAD = 0.5
+# What is needed while measuring; what a killed benchmark left of it goes when the next one begins.
+_WORK = ".bench-work-"
 _OURS = ("dagster", "duckdb", "numpy", "xxhash")
 _PEERS = ("dagster-duckdb-pandas", "duckdb", "matplotlib", "pandas", "polars", "pyarrow", "xxhash")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show, write `results.json` and `results.png`; 0 when every way gave the right profiles."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     args.out = args.out.absolute()
-    cases = _cases(args)
-    problem = _obstacle(args, [rows for rows, _, _ in cases])
+    to_measure = cases(args)
+    problem = _obstacle(args, [rows for rows, _, _ in to_measure])
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         return EXIT_USAGE
+    # As Ctrl-C: what was started is ended, and what is needed no more removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = terminal.console()
+    load = os.getloadavg()[0]
+    if load > _QUIET_LOAD * (os.cpu_count() or 1):
+        print(f"warning: the machine is busy (load {load:.1f}); all times will be too long", file=sys.stderr)
     documents, lines = [], []
     try:
-        for rows, shards, ways in cases:
+        for rows, shards, ways in to_measure:
             lines = _measure_case(args, console, rows, shards, ways)
             console.print(_table(lines, rows, shards))
             console.print()
@@ -64,10 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PreparationError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted: no results are written", file=sys.stderr)
+        return EXIT_INTERRUPTED
     results = args.out / "results.json"
     comparison, *growth = (document for document, _ in documents)
     results.write_text(
-        json.dumps({**_circumstances(args), "comparison": comparison, "growth": growth}, indent=2) + "\n",
+        json.dumps({**_circumstances(args, load), "comparison": comparison, "growth": growth}, indent=2) + "\n",
         encoding="utf-8",
     )
     _plot(args, console, results)
@@ -75,49 +88,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_OK if is_good else EXIT_FAILED
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(
         prog="make bench",
         description=textwrap.dedent(_DESCRIPTION).strip(),
         epilog=f"examples:\n{textwrap.indent(textwrap.dedent(_EXAMPLES).strip(), '  ')}\n\nways:\n"
         + "\n".join(f"  {way.name:<19} {way.title}" for way in WAYS),
     )
     rows, shards = whole_number(1000, MAX_ROWS), whole_number(1, MAX_SHARDS)
-    parser.add_argument("--rows", type=rows, default=1_000_000, metavar="N", help="customers (1_000_000)")
-    parser.add_argument("--shards", type=shards, default=10, metavar="N", help="shards, and workers of some peers (10)")
-    parser.add_argument("--repeat", type=whole_number(1, 99), default=3, metavar="N", help="times round (3)")
-    parser.add_argument("--only", type=_names, default=WAYS, metavar="A,B", help="only these ways (all; see below)")
-    parser.add_argument(
+    made.add_argument("--rows", type=rows, default=1_000_000, metavar="N", help="customers (1_000_000)")
+    made.add_argument("--shards", type=shards, default=10, metavar="N", help="shards, and workers of some peers (10)")
+    made.add_argument("--repeat", type=whole_number(1, 99), default=3, metavar="N", help="times round (3)")
+    made.add_argument("--only", type=_names, default=WAYS, metavar="A,B", help="only these ways (all; see below)")
+    made.add_argument(
         "--out",
         type=Path,
         default=CHECKOUT / "bench" / "results",
         metavar="DIR",
         help="folder for results, logs and sample data (bench/results)",
     )
-    parser.add_argument(
-        "--growth", action="store_true", help="also with more rows and with more shards, floor and ours"
-    )
-    parser.add_argument(
+    made.add_argument("--growth", action="store_true", help="also with more rows and with more shards, floor and ours")
+    made.add_argument(
         "--growth-rows",
         type=_list_of(rows),
         default=[100_000, 1_000_000, 10_000_000],
         metavar="N,N",
         help="with how many rows (100_000,1_000_000,10_000_000)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--growth-shards", type=_list_of(shards), default=[10, 100], metavar="N,N", help="with how many shards (10,100)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--timeout", type=whole_number(1, 86_400), default=1800, metavar="S", help="seconds for one run (1800)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--peer-python",
         type=Path,
         default=CHECKOUT / ".venv-bench" / "bin" / "python",
         metavar="FILE",
         help="Python that has what the peers need (.venv-bench/bin/python)",
     )
-    return parser
+    return made
 
 
 def _names(text: str) -> tuple[Way, ...]:
@@ -133,15 +145,17 @@ def _list_of(one: Callable[[str], int]) -> Callable[[str], list[int]]:
     return lambda text: sorted({one(part) for part in text.split(",")})
 
 
-def _cases(args: argparse.Namespace) -> list[tuple[int, int, tuple[Way, ...]]]:
+def cases(args: argparse.Namespace) -> list[tuple[int, int, tuple[Way, ...]]]:
     """Rows, shards and ways: the comparison, then what shows growth."""
-    cases = [(args.rows, args.shards, tuple(args.only))]
+    found = [(args.rows, args.shards, tuple(args.only))]
     if args.growth:
         growing = tuple(way for way in WAYS if way.name in _GROWING)
         sizes = [(rows, args.shards) for rows in args.growth_rows]
         sizes += [(args.rows, shards) for shards in args.growth_shards]
-        cases += [(rows, shards, growing) for rows, shards in dict.fromkeys(sizes)]
-    return cases
+        # The comparison is a case of growth, if it has these ways.
+        measured = {found[0][:2]} if set(growing) <= set(args.only) else set()
+        found += [(rows, shards, growing) for rows, shards in dict.fromkeys(sizes) if (rows, shards) not in measured]
+    return found
 
 
 def _obstacle(args: argparse.Namespace, row_counts: list[int]) -> str | None:
@@ -168,7 +182,9 @@ def _measure_case(
     console.print(f"{rows:,} customers, {shards} shards: preparing")
     logs = args.out / "logs"
     logs.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="work-", dir=args.out) as folder:
+    for left in args.out.glob(f"{_WORK}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=args.out) as folder:
         case = _prepare(args, Path(folder), rows, shards, any(way.needs_change for way in ways))
         lines = [Line(way) for way in ways]
         for number in range(1, args.repeat + 1):
@@ -257,7 +273,7 @@ def _table(lines: Sequence[Line], rows: int, shards: int) -> Any:
     return made
 
 
-def _circumstances(args: argparse.Namespace) -> dict[str, Any]:
+def _circumstances(args: argparse.Namespace, load: float) -> dict[str, Any]:
     """What somebody must know to judge the figures, and nothing that tells whose machine it was."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -266,8 +282,8 @@ def _circumstances(args: argparse.Namespace) -> dict[str, Any]:
             "processor": _processor(),
             "cores": os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "system": f"{platform.system()} {platform.release()}",
-            "load_average_at_end": list(os.getloadavg()),
+            "system": " ".join([platform.system(), *platform.release().split(".")[:2]]),
+            "load_average_before": round(load, 2),
         },
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in _OURS},

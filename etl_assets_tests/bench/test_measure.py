@@ -1,13 +1,17 @@
 """What a measured command's descendants do is seen: figures that miss a worker would flatter whoever has workers."""
 
+import json
 import os
+import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench.measure import Cost, descendants, measure
+from bench.measure import Cost, Seen, descendants, measure
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
@@ -28,6 +32,14 @@ def cost_of(tmp_path: Path):
         )
 
     return run
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Another process's doing has no other sign than that it is done."""
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline, "not within 30 s"
+        time.sleep(0.01)
 
 
 def in_child(program: str) -> str:
@@ -61,10 +73,40 @@ def test_memory_of_two_workers_at_a_time_is_added_up(cost_of):
     assert cost.process_count == 3
 
 
-def test_a_peak_between_two_samples_is_seen(cost_of):
+def test_a_peak_between_two_samples_is_seen():
     """A short-lived buffer is what kills a process on a small machine."""
-    cost = cost_of("import time\nkept = bytearray(b'x') * 300_000_000\ndel kept\ntime.sleep(0.2)")
-    assert cost.peak_bytes > 300 * MB
+    program = "kept = bytearray(b'x') * 300_000_000; del kept; print('freed', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        seen = Seen()
+        seen.sample(os.getpid())
+        child.communicate(b"\n")
+    assert seen.peak_bytes > 300 * MB
+
+
+def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):
+    """Ctrl-C on the benchmark must not leave a peer running on all cores."""
+    program = f"""
+        import os, time
+        open({str(tmp_path / "pid")!r}, 'w').write(str(os.getpid()) + '.')
+        time.sleep(600)
+    """
+    document = {
+        "command": [sys.executable, "-c", textwrap.dedent(program)],
+        "environment": dict(os.environ),
+        "folder": str(tmp_path),
+        "log": str(tmp_path / "log"),
+    }
+    command = [sys.executable, "-m", "bench.measure", "--timeout", "60"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as measuring:
+        measuring.stdin.write(json.dumps(document))
+        measuring.stdin.close()
+        told = tmp_path / "pid"
+        wait_until(lambda: told.exists() and told.read_text().endswith("."))
+        measuring.terminate()
+    assert measuring.returncode == 130
+    process_id = int(told.read_text().removesuffix("."))
+    wait_until(lambda: not Path(f"/proc/{process_id}").exists())
 
 
 def test_cpu_of_children_is_counted_once(cost_of):

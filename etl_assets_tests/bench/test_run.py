@@ -71,13 +71,28 @@ def test_a_way_counts_only_when_its_profiles_are_right(
     assert {path.name for path in tmp_path.iterdir()} == {"data", "logs", "results.json"}
 
 
+@pytest.mark.parametrize(
+    ("only", "sizes"),
+    [
+        ("duckdb_query,run_cold", [(2000, 4), (1000, 4), (5000, 4), (2000, 8)]),
+        # Without them the comparison shows no growth, so its size is measured again.
+        ("polars_script", [(2000, 4), (1000, 4), (2000, 4), (5000, 4), (2000, 8)]),
+    ],
+)
+def test_growth_measures_no_size_twice(only: str, sizes: list[tuple[int, int]]):
+    """The larger ones take long."""
+    options = ["--rows", "2000", "--shards", "4", "--only", only, "--growth"]
+    args = run.parser().parse_args([*options, "--growth-rows", "1000,2000,5000", "--growth-shards", "4,8"])
+    assert [(rows, shards) for rows, shards, _ in run.cases(args)] == sizes
+
+
 def test_nothing_begins_without_room_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**6, 10**6))
     assert run.main(["--only", FLOOR, "--out", str(tmp_path)]) == 2
-    assert "1,000,000 rows need 2.50 GB of disk space" in capsys.readouterr().err
+    assert "1,000,000 rows need 2.70 GB of disk space" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
