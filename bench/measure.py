@@ -94,6 +94,31 @@ class Seen:
         self.peak_bytes = max(self.peak_bytes, own_total + mapped_most)
 
 
+@dataclass
+class _Used:
+    """What those used that have ended.
+
+    The kernel adds to a process what the children it waited for used, so that each is counted once: in its parent, or
+    here when it was left to this process.
+    """
+
+    cpu_s: float = 0.0
+    written_bytes: int = 0
+    wchar_bytes: int = 0
+
+    def reap(self) -> dict[int, int]:
+        """Wait for every child that has ended; their exit codes."""
+        codes = {}
+        while (child := _ended()) is not None:
+            written, wchar = _written(child)
+            _, status, usage = os.wait4(child, 0)
+            self.written_bytes += written
+            self.wchar_bytes += wchar
+            self.cpu_s += usage.ru_utime + usage.ru_stime
+            codes[child] = os.waitstatus_to_exitcode(status)
+        return codes
+
+
 def descendants(process_id: int) -> Iterator[int]:
     """Every process below this one; those that end meanwhile may be missing."""
     try:
@@ -148,47 +173,48 @@ def _become_reaper() -> None:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], folder: str, log: str, timeout_s: float) -> Cost:
-    me, seen = os.getpid(), Seen()
-    cpu_s, written, wchar, left_over = 0.0, 0, 0, 0
-    status, wall_s, timed_out = None, 0.0, False
+    me, seen, used = os.getpid(), Seen(), _Used()
     with open(log, "ab") as output:  # noqa: PTH123
         started = time.perf_counter()
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
-    deadline = started + timeout_s
     # Wakes this process at the very end of the command, not at the next sample.
     end = select.poll()
     end.register(os.pidfd_open(process.pid), select.POLLIN)
-    while True:
-        child = _ended()
-        if child is not None:
-            now = time.perf_counter()
-            # The kernel adds to a process what its children cost when it waits for them: each is counted once.
-            child_written, child_wchar = _written(child)
-            written, wchar = written + child_written, wchar + child_wchar
-            _, child_status, usage = os.wait4(child, 0)
-            cpu_s += usage.ru_utime + usage.ru_stime
-            if child == process.pid:
-                status, wall_s, deadline = child_status, now - started, now + _ORPHANS_MAY_TAKE_S
-                # Popen is not to wait for it again.
-                process.returncode = os.waitstatus_to_exitcode(child_status)
-            continue
+    while process.returncode is None:
         seen.sample(me)
-        living = set(descendants(me))
-        if status is not None and not living:
-            break
-        if time.perf_counter() > deadline:
-            timed_out = timed_out or status is None
-            left_over += 0 if status is None else len(living)
+        end.poll(SAMPLE_MS)
+        wall_s = time.perf_counter() - started
+        # Popen, told of the exit code, does not wait for it again.
+        process.returncode = used.reap().get(process.pid)
+        if process.returncode is None and wall_s > timeout_s:
+            _kill(set(descendants(me)))
+    left_over = _outlive(me, seen, used)
+    exit_code = None if wall_s > timeout_s else process.returncode
+    return Cost(
+        exit_code,
+        wall_s,
+        used.cpu_s,
+        seen.peak_bytes,
+        used.written_bytes,
+        used.wchar_bytes,
+        len(seen.process_ids),
+        left_over,
+    )
+
+
+def _outlive(me: int, seen: Seen, used: _Used) -> int:
+    """Wait for what the command left running, at last with force; the number of those that needed it."""
+    deadline, killed = time.monotonic() + _ORPHANS_MAY_TAKE_S, set[int]()
+    while living := set(descendants(me)):
+        seen.sample(me)
+        if time.monotonic() > deadline:
             _kill(living)
-            deadline = time.perf_counter() + _ORPHANS_MAY_TAKE_S
-        if status is None:
-            end.poll(SAMPLE_MS)
-        else:
-            time.sleep(SAMPLE_MS / 1000)
-    exit_code = None if timed_out else os.waitstatus_to_exitcode(status)
-    return Cost(exit_code, wall_s, cpu_s, seen.peak_bytes, written, wchar, len(seen.process_ids), left_over)
+            killed |= living
+        time.sleep(SAMPLE_MS / 1000)
+        used.reap()
+    return len(killed)
 
 
 def _kill(process_ids: set[int]) -> None:
