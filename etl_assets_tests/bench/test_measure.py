@@ -143,6 +143,7 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(cost_of, tmp_p
     """
     cost = cost_of(program, timeout_s=2)
     assert cost.exit_code is None
+    assert cost.left_over == 0
     process_id = int((tmp_path / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(process_id, 0)
