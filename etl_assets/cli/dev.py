@@ -20,7 +20,7 @@ from dagster._grpc.server import GrpcServerProcess
 from etl_assets.cli.arguments import EXIT_FAILED
 from etl_assets.launcher import SERVER_VARIABLE
 
-# Two looks in a row that fail; a killed process is replaced 15 to 20 s after its death.
+# Two looks in a row that fail: a killed process has a successor after 6 to 10 s, which answers a few seconds later.
 LOOK_S = 3.0
 MAX_FAILED_LOOKS = 2
 
