@@ -1,6 +1,6 @@
 """`etl-assets ui`: the Dagster UI and daemon for this project, with its instance's settings.
 
-This process becomes `dagster dev`, so that signals and the exit code are Dagster's own.
+This process becomes `dagster dev` (see `dev.py`), so that signals are Dagster's own.
 """
 
 import argparse
