@@ -4,6 +4,7 @@ Three runs, one after another in the caller's thread: the sources, the shards, t
 them, on the engine's threads; two Dagster runs at once in one process deadlock in its log handlers.
 """
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,12 +18,14 @@ from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.routing import shard_keys
 from etl_assets.events import Observer, StepEvent
+from etl_assets.launcher import HOST_TAG
 from etl_assets.outcome import Report, ShardReport, SourceReport, source_report
 from etl_assets.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# Shown on the runs' page of the UI, so that these runs are told from those the daemon launched.
-_TAGS = {"etl_assets/launched_by": "etl-assets run"}
+# Shown on the runs' page of the UI, so that these runs are told from those the daemon launched; the host, so that the
+# daemon can tell whether their process is alive.
+_TAGS = {"etl_assets/launched_by": "etl-assets run", HOST_TAG: socket.gethostname()}
 
 # The run's log goes to the instance; on the terminal the observer tells what there is to tell.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
