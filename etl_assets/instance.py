@@ -8,6 +8,8 @@ from pathlib import Path
 from etl_assets.engine.errors import ConfigError
 
 DEFAULT_HOME = Path(".dagster")
+# Tag of a run that no code server started but `etl-assets run`, with the host of its process.
+HOST_TAG = "etl_assets/host"
 _SETTINGS = "dagster.yaml"
 
 

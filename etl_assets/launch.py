@@ -18,7 +18,7 @@ from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.routing import shard_keys
 from etl_assets.events import Observer, StepEvent
-from etl_assets.launcher import HOST_TAG
+from etl_assets.instance import HOST_TAG
 from etl_assets.outcome import Report, ShardReport, SourceReport, source_report
 from etl_assets.settings import Settings
 

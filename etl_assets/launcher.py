@@ -19,11 +19,10 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._grpc.client import DagsterGrpcClient
 
 from etl_assets.engine import storage
+from etl_assets.instance import HOST_TAG
 
 # Set by Dagster on each run that it hands to a code server: the server's socket, or its host and port.
 _SERVER_TAG = ".dagster/grpc_info"
-# Set by `etl-assets run`, whose runs no code server started.
-HOST_TAG = "etl_assets/host"
 # Where the code server answers now: set by `etl-assets ui` for the daemon. A run's tag may name one that is long gone.
 SERVER_VARIABLE = "ETL_ASSETS_CODE_SERVER"
 # Looks at which the code server answers before a run is given up: the daemon takes a moment to see that it is back.

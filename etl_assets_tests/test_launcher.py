@@ -12,7 +12,8 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
-from etl_assets.launcher import HOST_TAG, SERVER_VARIABLE, WatchedRunLauncher
+from etl_assets.instance import HOST_TAG
+from etl_assets.launcher import SERVER_VARIABLE, WatchedRunLauncher
 from etl_assets_tests.test_definitions import CHECKOUT
 
 BY_SOCKET = {".dagster/grpc_info": '{"host": "localhost", "socket": "/gone/with/its/server"}'}
