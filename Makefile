@@ -15,6 +15,11 @@ checksum = $(shell { pwd -P; cat pyproject.toml $(1); } | cksum | tr ' ' '-')
 RUNTIME := $(VENV)/.ready-run-$(call checksum,requirements.lock)
 DEV := $(VENV)/.ready-test-$(call checksum,requirements.lock requirements-dev.lock)
 
+# The peers of the benchmark have an environment of their own: what they need must not be there when the pipeline is used
+# or tested.
+BENCH_VENV := .venv-bench
+BENCH := $(BENCH_VENV)/.ready-$(call checksum,requirements-bench.lock)
+
 # Set up anew, whatever the name says: after an installation that was interrupted, when the environment's Python is gone,
 # and when a Python is named and is not the environment's.
 BUSY := $(VENV)/.busy
@@ -35,7 +40,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ui drill drill-all check lint types fmt lock clean sample again
+.PHONY: help run test ui drill drill-all bench check lint types fmt lock clean sample again
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +64,10 @@ drill: $(RUNTIME) ## break shards on purpose and watch them recover
 # HARNESS_SEED=… plays the same random schedules again; HARNESS_RANDOM is their number.
 drill-all: $(DEV) ## break every point of the pipeline in every way, then at random (half an hour)
 	HARNESS_ALL=1 HARNESS_RANDOM="$${HARNESS_RANDOM:-200}" $(PY) -m pytest -s -q etl_assets_tests/whole/test_harness.py $(ARGS)
+
+# make bench ARGS="--rows 100_000 --repeat 5"; all of them: make bench ARGS=--help
+bench: $(BENCH) ## measure the pipeline and five other ways on the same data (half an hour; see bench/README.md)
+	@$(PY) -m bench.run $(ARGS)
 
 # Only where nothing is: exports of one's own, in data/sources or where ETL_SOURCES says, are left alone.
 sample: $(RUNTIME)
@@ -86,12 +95,13 @@ fmt: $(DEV) ## format the code and mend what lint can mend
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras $(if $(UPGRADE),--upgrade)
 
-lock: $(DEV) ## remake both lock files from pyproject.toml (make lock UPGRADE=1 for the newest releases)
+lock: $(DEV) ## remake the lock files from pyproject.toml (make lock UPGRADE=1 for the newest releases)
 	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group bench --constraint requirements.lock --output-file requirements-bench.lock
 
-clean: ## remove the environment, caches and build artefacts; data and the run history stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the environments, caches and build artefacts; data and the run history stay
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 PIP = $(PY) -m pip --disable-pip-version-check --no-input --quiet
@@ -131,5 +141,13 @@ $(DEV): $(RUNTIME)
 	echo $$$$ >$(BUSY) && \
 	$(PIP) install --require-hashes -r requirements-dev.lock && \
 	touch '$@' && rm -f $(BUSY)
+
+# Made anew whenever it is not up to date: an installation that was interrupted has no mark.
+$(BENCH): $(RUNTIME)
+	@echo "Setting up $(BENCH_VENV) for the benchmark's peers: once, about a minute."; \
+	rm -rf $(BENCH_VENV) && $(PY) -m venv $(BENCH_VENV) && \
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
+		--require-hashes -r requirements-bench.lock && \
+	touch '$@'
 
 again:

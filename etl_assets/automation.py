@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_assets.assets import merged_profiles, sources
-from etl_assets.engine import attempts, exports, keys, merge, staging, storage
+from etl_assets.engine import attempts, exports, keys, merge, published, staging
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError, InputError
@@ -64,7 +64,7 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
         "and the set differs from the one in the warehouse.",
     )
     def publish_when_complete(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        stamp = published_stamp(settings)
+        stamp = published.stamp(settings.home, settings.shard_count)
         if context.cursor == stamp:
             return dg.SkipReason("Nothing has been published since the last look.")
         try:
@@ -81,14 +81,6 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
         return _merge_request(context.instance, found.set_hash)
 
     return publish_when_complete
-
-
-def published_stamp(settings: Settings) -> str:
-    """Changes whenever a shard, a source's snapshot or the warehouse is published; costs a stat a file."""
-    home = settings.home
-    paths = [home.shard_file(shard_id) for shard_id in shard_keys(settings.shard_count)]
-    paths += [home.source_pointer(source.name) for source in SOURCES] + [home.warehouse]
-    return keys.stable_hash("\n".join(storage.stamp(path) for path in paths))
 
 
 def _obstacle(settings: Settings, found: merge.ShardSet) -> str | None:
@@ -113,7 +105,6 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
     """Ask for the merge of this set, unless one is under way or it has failed too often."""
     under_way = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     for run in under_way:
-        # A run that this sensor asked for has no asset selection of its own: its job is the selection.
         if _SET_TAG in run.tags or _MERGE_KEY in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
     tries = instance.get_runs(dg.RunsFilter(tags={_SET_TAG: set_hash}))
@@ -124,7 +115,8 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
             f"The merge of this set of shards failed {len(failed)} times, last in run {failed[0].run_id}. "
             "See its error, then materialize merged_profiles by hand."
         )
-    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash})
+    # Selected by name as well as by the sensor's target: the page of runs shows the run's own selection.
+    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash}, asset_selection=[_MERGE_KEY])
 
 
 def rebuild_sensor(

@@ -10,21 +10,23 @@ from pathlib import Path
 from etl_assets.engine.errors import ConfigError
 
 DEFAULT_HOME = Path(".dagster")
+# Tag of a run that no code server started but `etl-assets run`, with the host of its process.
+HOST_TAG = "etl_assets/host"
 _SETTINGS = "dagster.yaml"
 
 
 def dagster_home(environment: Mapping[str, str]) -> Path:
     """The instance's folder, made if need be: `DAGSTER_HOME`, else `.dagster` in the current folder; absolute.
 
-    A folder made here, and the default one, gets a link to the shipped dagster.yaml; it is pointed anew when the
-    environment it pointed into is gone. Settings of the user's own stay, and a folder that the user made and left
-    without settings is taken to mean Dagster's defaults. ConfigError when the folder cannot be written.
+    A folder made here, an empty one and the default one get a link to the shipped dagster.yaml; it is pointed anew when
+    the environment it pointed into is gone. Settings of the user's own stay, and an instance that has run without any
+    is taken to mean Dagster's defaults. ConfigError when the folder cannot be written.
     """
     named = environment.get("DAGSTER_HOME", "").strip()
     home = Path(named or DEFAULT_HOME).expanduser().absolute()
-    is_ours = not named or not home.exists()
     try:
         home.mkdir(parents=True, exist_ok=True)
+        is_ours = not named or not any(home.iterdir())
         if is_ours or (home / _SETTINGS).is_symlink():
             _link_settings(home / _SETTINGS)
     except OSError as error:

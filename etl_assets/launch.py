@@ -4,97 +4,31 @@ Three runs, one after another in the caller's thread: the sources, the shards, t
 them, on the engine's threads; two Dagster runs at once in one process deadlock in its log handlers.
 """
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import dagster as dg
 
 from etl_assets.assets import merged_profiles, shard_profiles, sources
 from etl_assets.build import build_defs
-from etl_assets.engine import attempts, exports, merge, published, staging, storage
+from etl_assets.engine import attempts, merge, staging, storage
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
-from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.events import Observer, StepEvent
+from etl_assets.instance import HOST_TAG
+from etl_assets.outcome import Report, ShardReport, SourceReport, source_report
 from etl_assets.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# Shown on the runs' page of the UI, so that these runs are told from those the daemon launched.
-_TAGS = {"etl_assets/launched_by": "etl-assets run"}
+# Shown on the runs' page of the UI, so that these runs are told from those the daemon launched; the host, so that the
+# daemon can tell whether their process is alive.
+_TAGS = {"etl_assets/launched_by": "etl-assets run", HOST_TAG: socket.gethostname()}
 
 # The run's log goes to the instance; on the terminal the observer tells what there is to tell.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
-
-
-@dataclass(frozen=True)
-class SourceReport:
-    """What became of one source; counts are None when it failed."""
-
-    source: str
-    rows_in: int | None
-    rows_accepted: int | None
-    rows_quarantined: int | None
-    reasons: dict[str, int]
-    reused: bool
-    elapsed_ms: int | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class ShardReport:
-    """What became of one shard: `published`, `reused`, `failed`, or `skipped` when it was not its turn."""
-
-    shard_id: str
-    status: str
-    record_count: int | None = None
-    attempts: int = 0
-    elapsed_ms: int | None = None
-    error: str | None = None
-    run_id: str | None = None
-
-
-@dataclass
-class Report:
-    """What became of the whole."""
-
-    sources: list[SourceReport] = field(default_factory=list)
-    shards: list[ShardReport] = field(default_factory=list)
-    publication: dict[str, object] | None = None
-    merge_error: str | None = None
-    # A merge can fail after it has published, in its checks for example.
-    is_warehouse_replaced: bool = False
-    elapsed_ms: int = 0
-
-    @property
-    def failed_shards(self) -> list[str]:
-        """The shards that were to be built and were not."""
-        return [report.shard_id for report in self.shards if report.status == "failed"]
-
-    @property
-    def ok(self) -> bool:
-        """Whether a complete result was published."""
-        return self.publication is not None and not self.failed_shards
-
-
-def preflight(settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False) -> None:
-    """Refuse what cannot work before anything is written.
-
-    ConfigError for unknown shard names, an ETL_HOME that cannot be written to or whose warehouse has another shard
-    count; InputError for exports that are missing or break the contract as a whole.
-    """
-    known = shard_keys(settings.shard_count)
-    unknown = [name for name in shards or () if name not in known]
-    if unknown:
-        raise ConfigError(
-            f"No such shard: {', '.join(unknown)}. With ETL_NUM_SHARDS={settings.shard_count} the shards are "
-            f"{known[0]} to {known[-1]}."
-        )
-    for source in SOURCES:
-        exports.open_exports(source, settings.sources)
-    storage.require_writable(settings.home)
-    published.refuse_other_shard_count(settings.home, settings.shard_count, force=force)
 
 
 def run_pipeline(
@@ -196,16 +130,7 @@ class _Pipeline:
         snapshot = None if error else staging.current_snapshot(source, self._settings.home)
         if snapshot is None:
             return SourceReport(name, None, None, None, {}, False, elapsed_ms, error or "not staged")
-        return SourceReport(
-            name,
-            snapshot.rows_in,
-            snapshot.rows_accepted,
-            snapshot.rows_quarantined,
-            snapshot.reasons,
-            name in self._reused,
-            elapsed_ms,
-            None,
-        )
+        return source_report(snapshot, elapsed_ms, reused=name in self._reused)
 
 
 def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:

@@ -22,6 +22,7 @@ from etl_assets.engine.errors import (
     ShardSetError,
     SourceChangedError,
     StoppedError,
+    WriteError,
 )
 
 MAX_RETRIES = 3
@@ -38,6 +39,7 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (RejectRatioError, False),
     (ShardSetError, False),
     (AccountingError, False),
+    (WriteError, True),
     (PermissionError, False),
     (OSError, True),
     (duckdb.IOException, True),

@@ -39,11 +39,18 @@ def test_settings_of_the_users_own_are_never_replaced(tmp_path: Path) -> None:
     assert (dagster_home({}) / "dagster.yaml").read_text() == "telemetry: {enabled: true}\n"
 
 
-def test_a_home_that_the_user_made_without_settings_is_left_without(tmp_path: Path) -> None:
+def test_an_instance_that_has_run_without_settings_is_left_without(tmp_path: Path) -> None:
     """It may be the instance of other projects too."""
-    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/history").mkdir(parents=True)
     home = dagster_home({"DAGSTER_HOME": str(tmp_path / "shared")})
-    assert list(home.iterdir()) == []
+    assert [path.name for path in home.iterdir()] == ["history"]
+
+
+def test_an_empty_home_gets_the_shipped_settings(tmp_path: Path) -> None:
+    """Fails: who makes the folder first, as Dagster's own guide says, has an instance that heals no killed worker."""
+    (tmp_path / "mine").mkdir()
+    home = dagster_home({"DAGSTER_HOME": str(tmp_path / "mine")})
+    assert (home / "dagster.yaml").read_text() == _SHIPPED.read_text()
 
 
 def test_a_named_home_that_is_not_there_yet_is_made_with_the_shipped_settings(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from etl_assets import build, launch
 from etl_assets.engine import merge, shard
 from etl_assets.engine.contract import SOURCES, source_named
-from etl_assets.engine.errors import AccountingError, ConfigError, InputError
+from etl_assets.engine.errors import AccountingError
 from etl_assets.engine.storage import Home
 from etl_assets.events import StepEvent
 from etl_assets.settings import Settings
@@ -208,34 +208,3 @@ def test_a_warehouse_that_fails_a_check_is_no_success(
     report, _ = run(settings, instance)
     assert not report.ok
     assert report.merge_error == "Checks failed on the published warehouse: scores_in_range."
-
-
-class TestPreflight:
-    def test_passes_what_can_work_and_writes_nothing_but_the_folder(self, settings: Settings) -> None:
-        launch.preflight(settings, shards=["shard_03"])
-        assert list(settings.home.root.iterdir()) == []
-
-    def test_refuses_an_unknown_shard_with_the_range_of_the_known(self, settings: Settings) -> None:
-        with pytest.raises(ConfigError, match=r"No such shard: shard_9. .* shard_00 to shard_04"):
-            launch.preflight(settings, shards=["shard_9"])
-
-    def test_refuses_missing_exports(self, settings: Settings, sources: Path) -> None:
-        (sources / "support.csv").unlink()
-        with pytest.raises(InputError, match="No export of source 'support'"):
-            launch.preflight(settings)
-
-    def test_refuses_a_home_that_cannot_be_made(self, settings: Settings, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(ConfigError, match="cannot be written to"):
-            launch.preflight(replace(settings, home=Home(tmp_path / "file" / "home")))
-
-    def test_refuses_a_warehouse_of_another_shard_count_unless_forced(
-        self, settings: Settings, instance: dg.DagsterInstance
-    ) -> None:
-        run(settings, instance)
-        other = replace(settings, shard_count=3)
-        with pytest.raises(ConfigError, match=r"published from 5 shards, but ETL_NUM_SHARDS is 3"):
-            launch.preflight(other)
-        launch.preflight(other, force=True)
-        report, _ = run(other, instance, force=True)
-        assert report.ok

@@ -10,6 +10,7 @@ from etl_assets.engine import errors
 EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.SourceChangedError("changed"), True),
     (errors.AttemptTimeoutError("slow"), True),
+    (errors.WriteError("unreadable"), True),
     (errors.InputError("no file"), False),
     (errors.ConfigError("bad setting"), False),
     (errors.StoppedError("stopped"), False),

@@ -8,7 +8,7 @@ import dagster as dg
 
 from etl_assets.engine.catalog import TABLES
 from etl_assets.engine.contract import CUSTOMER_ID, Source
-from etl_assets.engine.published import describe_table, preview
+from etl_assets.engine.published import glance
 
 PREVIEW_ROWS = 5
 # Keys under which Dagster's asset catalog looks for these facts.
@@ -25,13 +25,12 @@ def source_schema(source: Source) -> dg.TableSchema:
 def table_facts(path: Path, table: str, record_count: int) -> dict[str, Any]:
     """Name, schema, row count and a preview of a published profile table, under the keys Dagster's catalog reads."""
     meanings = TABLES["merged_profiles"][1]
-    schema = dg.TableSchema([dg.TableColumn(n, t, meanings.get(n)) for n, t in describe_table(path, table)])
-    names, rows = preview(path, table, PREVIEW_ROWS)
+    seen = glance(path, table, PREVIEW_ROWS)
     return {
-        COLUMN_SCHEMA: schema,
+        COLUMN_SCHEMA: dg.TableSchema([dg.TableColumn(name, kind, meanings.get(name)) for name, kind in seen.columns]),
         ROW_COUNT: record_count,
         TABLE_NAME: f"{path.stem}.{table}",
-        "preview": markdown_table(names, rows),
+        "preview": markdown_table([name for name, _ in seen.columns], seen.rows),
         "path": dg.MetadataValue.path(path),
     }
 

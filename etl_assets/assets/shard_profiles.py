@@ -1,7 +1,7 @@
 """The partitioned asset: one shard's slices in, its published DuckDB file out."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -68,21 +68,15 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
             config.force,
             settings.shard_timeout_s,
         )
+        # Told at once, while the other shards are being built; a run of one shard has an output to tell by.
+        tell = _telling(context, settings) if len(shard_ids) > 1 else None
         with cancelled_for_good(), explained_failures():
-            manifests, failed = _build(context, request, shard_ids, observe)
-            with faults.scope(attempt=request.attempt):
-                faults.point("event.shards")
-        if len(shard_ids) == 1:
+            manifests, failed = _build(context, request, shard_ids, observe, tell)
+        if tell is None:
             for manifest in manifests:
                 yield dg.MaterializeResult(
                     data_version=dg.DataVersion(manifest.content_hash), metadata=_facts(settings, manifest)
                 )
-        else:
-            told = _told(context)
-            for manifest in manifests:
-                if manifest.shard_id in told:
-                    continue
-                context.log_event(_materialization(context, settings, manifest))
         if failed:
             raise _failure(failed, len(shard_ids))
 
@@ -90,33 +84,47 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
 
 
 def _build(
-    context: dg.AssetExecutionContext, request: ShardsRequest, shard_ids: Sequence[str], observe: Observer
+    context: dg.AssetExecutionContext,
+    request: ShardsRequest,
+    shard_ids: Sequence[str],
+    observe: Observer,
+    tell: Callable[[Manifest], None] | None,
 ) -> tuple[list[Manifest], list[ShardResult]]:
     """Build the shards that this run has not built yet; returns the good ones' manifests and the bad ones' results.
 
-    The good ones are those of the run's earlier attempts too: one that failed after them may not have reported them.
+    The good ones are those of the run's earlier attempts too: one that failed after them may not have told of them.
     """
     todo = shards.unfinished(request.home, request.run_id, shard_ids)
-    results: list[ShardResult] = []
+    earlier = shard.read_shards(request.home, [shard_id for shard_id in shard_ids if shard_id not in todo])
+    manifests = [state.manifest for state in earlier if state.manifest is not None]
+    failed: list[ShardResult] = []
+    if tell is not None:
+        for manifest in manifests:
+            tell(manifest)
     try:
         with contextlib.closing(shards.build_shards(request, todo)) as news:
             for entry in news:
-                if isinstance(entry, ShardResult):
-                    results.append(entry)
                 attempt = entry.attempt if isinstance(entry, ShardResult) else entry
                 with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
                     faults.point("event.attempt")
                 log_attempt(context, attempt)
                 observe(_step_event(entry))
+                if isinstance(entry, Attempt):
+                    continue
+                if entry.manifest is None:
+                    failed.append(entry)
+                    continue
+                manifests.append(entry.manifest)
+                with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
+                    faults.point("event.shards")
+                if tell is not None:
+                    tell(entry.manifest)
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         for attempt in attempts.latest_attempts(request.home, todo):
             if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
                 log_attempt(context, attempt)
         raise
-    earlier = shard.read_shards(request.home, [shard_id for shard_id in shard_ids if shard_id not in todo])
-    found = [*(state.manifest for state in earlier), *(result.manifest for result in results)]
-    good = [manifest for manifest in found if manifest is not None]
-    return good, [result for result in results if result.error is not None]
+    return manifests, failed
 
 
 def _step_event(entry: Attempt | ShardResult) -> StepEvent:
@@ -154,9 +162,7 @@ def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _materialization(
-    context: dg.AssetExecutionContext, settings: Settings, manifest: Manifest
-) -> dg.AssetMaterialization:
+def _materialization(settings: Settings, manifest: Manifest, provenance: Mapping[str, str]) -> dg.AssetMaterialization:
     """One shard's event in a run of many.
 
     Deliberately not the step's own output: Dagster would give every partition the same data version, and none at all
@@ -170,9 +176,20 @@ def _materialization(
             "dagster/code_version": manifest.code_version,
             "dagster/data_version": manifest.content_hash,
             "dagster/data_version_is_user_provided": "true",
-            **_provenance(context),
+            **provenance,
         },
     )
+
+
+def _telling(context: dg.AssetExecutionContext, settings: Settings) -> Callable[[Manifest], None]:
+    """What reports a shard to Dagster, once in a run."""
+    told, provenance = _told(context), _provenance(context)
+
+    def tell(manifest: Manifest) -> None:
+        if manifest.shard_id not in told:
+            context.log_event(_materialization(settings, manifest, provenance))
+
+    return tell
 
 
 def _told(context: dg.AssetExecutionContext) -> set[str | None]:

@@ -7,6 +7,9 @@ new one.
 
 import argparse
 import contextlib
+import os
+import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,12 +18,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import duckdb
 
 from etl_assets.cli import rendering
-from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
 from etl_assets.engine import duck
 from etl_assets.engine.errors import ConfigError, EtlError
 from etl_assets.settings import Settings, load_settings
@@ -42,10 +45,15 @@ _READING = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 # What goes wrong in the machine and not in the statement.
 _MACHINE = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)
 _BATCH_ROWS = 2_000
+_TOO_LONG = "The statement was stopped after {} s. Narrow it down or give it more time with --timeout."
 # Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
 _SPILL_FACTOR = 8
+# Beyond DuckDB's memory limit, which does not count one long text, the process may hold this: code, heap, a result.
+_OVERHEAD_MB = 2_048
 # How often the clock is looked at; a call that ends is noticed at once.
 _LOOK_S = 0.1
+# How long a statement may take to heed its interrupt: DuckDB looks at it between steps, and one step can take minutes.
+_GRACE_S = 5.0
 
 _T = TypeVar("_T")
 
@@ -72,9 +80,14 @@ def command(args: argparse.Namespace) -> int:
     """Run the statement and write its result."""
     settings = load_settings()
     sql = sys.stdin.read() if args.sql == "-" else args.sql
-    with _connected(settings) as connection:
+    # Deliberately not under ETL_HOME, which a reader need not be able to write.
+    with (
+        _bounded_memory(settings.memory_mb + _OVERHEAD_MB),
+        tempfile.TemporaryDirectory(prefix="etl-assets-") as scratch,
+        _connected(settings, scratch) as connection,
+    ):
         statement = _reading_statement(connection, sql)
-        clock = Clock(connection, args.timeout)
+        clock = Clock(connection, args.timeout, lambda: _give_up(scratch, args.timeout))
         with _explained(settings, args.timeout):
             result = _execute(connection, statement, clock)
             if args.format == "csv":
@@ -97,10 +110,14 @@ class Clock:
     thread of their own because Python handles signals on the main one, and only when that is not inside of C.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, limit_s: float) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, limit_s: float, abandon: Callable[[], None] = lambda: None
+    ) -> None:
+        """`abandon` is called when a statement does not heed its interrupt; it may end the process."""
         self.used_s = 0.0
         self._connection = connection
         self._limit_s = limit_s
+        self._abandon = abandon
         self._worker = ThreadPoolExecutor(max_workers=1)
 
     def run(self, call: Callable[[], _T]) -> _T:
@@ -114,7 +131,10 @@ class Clock:
                 if noted or is_over:
                     self._connection.interrupt()
                 wait([future], timeout=_LOOK_S)
-                is_over = self.used_s + time.perf_counter() - started > self._limit_s
+                used_s = self.used_s + time.perf_counter() - started
+                is_over = used_s > self._limit_s
+                if used_s > self._limit_s + _GRACE_S and not future.done():
+                    self._abandon()
         self.used_s += time.perf_counter() - started
         if noted:
             raise KeyboardInterrupt
@@ -158,13 +178,35 @@ class _Streamed(rendering.Result):
 
 
 @contextlib.contextmanager
-def _connected(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+def _bounded_memory(limit_mb: int) -> Iterator[None]:
+    """Let the system refuse more: DuckDB reports that as its own lack of memory, instead of taking the machine down."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = limit_mb << 20
+    wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _give_up(scratch: str, timeout_s: int) -> NoReturn:
+    """End the process at once: nothing is being written, and what does not heed an interrupt cannot be waited for."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.stderr.write(f"error: {_TOO_LONG.format(timeout_s)}\n")
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def _connected(settings: Settings, scratch: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory connection that sees the warehouse and nothing else."""
     path = settings.home.warehouse
     if not path.is_file():
         raise ConfigError(f"There is no warehouse at {path} yet. Make it with: etl-assets run")
-    # Deliberately not under ETL_HOME, which a reader need not be able to write.
-    with tempfile.TemporaryDirectory(prefix="etl-assets-") as scratch, contextlib.closing(duckdb.connect()) as found:
+    with contextlib.closing(duckdb.connect()) as found:
         # Otherwise a table name could mean a variable of this program.
         found.execute("SET python_enable_replacements = false")
         found.execute(f"SET memory_limit = '{settings.memory_mb}MB'")
@@ -222,9 +264,7 @@ def _explained(settings: Settings, timeout_s: int) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise EtlError(
-            f"The statement was stopped after {timeout_s} s. Narrow it down or give it more time with --timeout."
-        ) from error
+        raise EtlError(_TOO_LONG.format(timeout_s)) from error
     except duckdb.OutOfMemoryException as error:
         # Its advice is about settings that are locked here.
         raise EtlError(

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from etl_assets.cli import facts, terminal
-from etl_assets.launch import Report, ShardReport, SourceReport
+from etl_assets.outcome import Report, ShardReport, SourceReport
 from etl_assets.settings import Settings
 
 # More shards than this are summed up; those in trouble are shown whatever their number.
@@ -112,14 +112,16 @@ def _is_remarkable(shard: ShardReport) -> bool:
 def _show_publication(console: Console, report: Report, settings: Settings) -> None:
     warehouse = settings.home.warehouse
     published = facts.publication_facts(report.publication or {})
-    console.print(
+    customers, took = terminal.count(published.record_count, "customer"), terminal.duration(report.elapsed_ms)
+    told = (
         Text.assemble(
-            ("Published ", "green"),
-            f"{terminal.count(published.record_count, 'customer')} in {terminal.duration(report.elapsed_ms)}, digest "
-            f"{published.digest}",
-        ),
-        soft_wrap=True,
+            ("Unchanged: ", "green"),
+            f"{customers} published {published.published_at:%Y-%m-%d %H:%M:%S %Z}, verified in {took}",
+        )
+        if report.is_unchanged
+        else Text.assemble(("Published ", "green"), f"{customers} in {took}")
     )
+    console.print(told + Text(f", digest {published.digest}"), soft_wrap=True)
     console.print(f"to {warehouse} ({terminal.size(warehouse.stat().st_size)})", soft_wrap=True)
     if published.is_partial:
         missing = ", ".join(published.missing_shards)

@@ -3,17 +3,15 @@
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
 
-from etl_assets.cli import interrupts, progress, terminal
+from etl_assets import preflight
+from etl_assets.cli import interrupts, progress, report, terminal
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand
 from etl_assets.engine.routing import shard_keys
 from etl_assets.events import Observer, StepEvent
 from etl_assets.instance import dagster_home, opened_alone
+from etl_assets.outcome import Report
 from etl_assets.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from etl_assets import launch
 
 _DESCRIPTION = """
     Stage the sources, build the shards, merge them and publish $ETL_HOME/warehouse.duckdb. What is unchanged is
@@ -62,9 +60,6 @@ def command(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("What is finished is kept. Go on with: etl-assets run\n")
         raise
-    # Not above: it imports Dagster.
-    from etl_assets.cli import report
-
     report.show(console, done, settings)
     if done.ok:
         return EXIT_OK
@@ -73,9 +68,13 @@ def command(args: argparse.Namespace) -> int:
     return EXIT_FAILED
 
 
-def _run(
-    args: argparse.Namespace, settings: Settings, on_event: Observer, noticed: interrupts.Interrupts
-) -> "launch.Report":
+def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, noticed: interrupts.Interrupts) -> Report:
+    preflight.refuse_impossible(settings, shards=args.shards, force=args.force)
+    home = dagster_home(os.environ)
+    if not args.force:
+        unchanged = preflight.nothing_to_do(settings, home)
+        if unchanged is not None:
+            return unchanged
     # Dagster takes a second to import, which nobody who asks for help, or has a setting wrong, should wait for.
     import dagster as dg
     from dagster._core.instance.ref import InstanceRef
@@ -88,14 +87,12 @@ def _run(
         if noticed.happened:
             raise dg.Failure("interrupted by Ctrl-C", allow_retries=False)
 
-    launch.preflight(settings, shards=args.shards, force=args.force)
-    home = dagster_home(os.environ)
     reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
     try:
         with opened_alone(home):
             opened = dg.DagsterInstance.from_ref(reference)
         with opened as instance:
-            return launch.run_pipeline(
+            done = launch.run_pipeline(
                 settings,
                 instance=instance,
                 shards=args.shards,
@@ -105,6 +102,9 @@ def _run(
             )
     except OperationalError as error:
         raise OSError(None, f"the run history cannot be written: {error.orig}", str(home)) from error
+    if done.ok:
+        preflight.remember(settings, home)
+    return done
 
 
 def _names(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """`etl-assets ui`: the Dagster UI and daemon for this project, with its instance's settings.
 
-This process becomes `dagster dev`, so that signals and the exit code are Dagster's own.
+This process becomes `dagster dev` (see `dev.py`), so that signals are Dagster's own.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from importlib import resources
 from pathlib import Path
 
 from etl_assets.cli.arguments import Parser, Subparsers, add_subcommand, whole_number
@@ -27,6 +28,9 @@ _EXAMPLES = """
     etl-assets ui --port 3001
     etl-assets ui --read-only --port 3002
 """
+# Without it a backfill whose next look (every 30 s) falls into the seconds in which a killed code server is replaced
+# fails for good: its assets count as removed from the code.
+_PATIENT = {"DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1"}
 # Matched against the beginning of the warning. By category it could not be: Python reads this variable before
 # anything can be imported from site-packages.
 _QUIET = "ignore:Function `dev_command` is superseded"
@@ -49,6 +53,12 @@ def command(args: argparse.Namespace) -> int:
     _check_port(args.host, args.port)
     home = dagster_home(os.environ)
     print(f"Dagster UI: {_url(args.host, args.port)}  (ready in about 10 s; Ctrl-C stops it; instance in {home})")
+    if not (home / "dagster.yaml").is_file():
+        print(
+            f"warning: {home} has no dagster.yaml; by default Dagster heals no killed run. Copy the shipped one: "
+            f"cp {resources.files('etl_assets') / 'dagster.yaml'} {home}/",
+            file=sys.stderr,
+        )
     if not _is_loopback(args.host) and not args.read_only:
         print(
             f"warning: whoever can reach {args.host}:{args.port} can start and delete runs: it has no log-in.",
@@ -59,12 +69,12 @@ def command(args: argparse.Namespace) -> int:
     # gives that the same handler, and nothing but SIGKILL would end it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": _warnings(os.environ)}
+    environment = {**_PATIENT, **os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": _warnings(os.environ)}
     os.execve(sys.executable, [sys.executable, *_arguments(args)], environment)
 
 
 def _arguments(args: argparse.Namespace) -> list[str]:
-    program = ["-m", "dagster_webserver", "--read-only"] if args.read_only else ["-m", "dagster", "dev"]
+    program = ["-m", "dagster_webserver", "--read-only"] if args.read_only else ["-m", "etl_assets.cli.dev", "dev"]
     workspace = "workspace.yaml"
     code = ["-w", workspace] if Path(workspace).is_file() else ["-m", "etl_assets.definitions"]
     return [*program, "--host", args.host, "--port", str(args.port), *code]

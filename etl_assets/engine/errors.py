@@ -36,6 +36,10 @@ class ShardSetError(EtlError):
     """The set of published shards is incomplete, stale or damaged, so no merge may be published from it."""
 
 
+class WriteError(EtlError):
+    """What was just written cannot be read back: the disk or the memory of the machine is not to be trusted."""
+
+
 class StoppedError(EtlError):
     """The work was told to stop before it was published: its run was cancelled, or its neighbour failed for good."""
 

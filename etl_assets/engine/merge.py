@@ -7,6 +7,7 @@ memory nor handles.
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from etl_assets.engine import attempts, duck, faults, keys, shard
 from etl_assets.engine.catalog import TABLES
-from etl_assets.engine.errors import AccountingError, ShardSetError
+from etl_assets.engine.errors import AccountingError, ShardSetError, WriteError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.staging import (
     EMPTY_CONTENT_HASH,
@@ -106,19 +107,24 @@ def merge_shards(
         publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,
         duck.workbench(limits, scratch, folders=[home.root]) as connection,
     ):
-        duck.attach_new(connection, target, "warehouse")
-        connection.execute("USE warehouse")
+        _open_warehouse(connection, target)
         _copy_shards(connection, home, found)
         faults.point("merge.copied", target)
-        digest, record_count = digest_profiles(connection)
-        _check_shards(connection, home, found)
-        duplicates_dropped = _drop_duplicates(connection)
-        if duplicates_dropped:
-            digest, record_count = digest_profiles(connection)
         _write_quarantine(connection, home, found)
         _write_snapshots(connection, found)
         _write_attempts(connection, home, shard_count)
-        quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
+        faults.point("merge.tables", target)
+        _close_warehouse(connection)
+        # What is checked is what its readers will see: read back from the file.
+        with _read_back():
+            _open_warehouse(connection, target)
+            digest, record_count = digest_profiles(connection)
+            _check_shards(connection, home, found)
+            duplicates_dropped = _drop_duplicates(connection)
+            if duplicates_dropped:
+                digest, record_count = digest_profiles(connection)
+            quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
+            scores, mean_health = _score_counts(connection)
         connection.execute(
             "CREATE TABLE publication AS SELECT ?::TIMESTAMPTZ AS published_at, ? AS run_id, "
             "?::BIGINT AS record_count, ? AS digest, ?::INTEGER AS shard_count, ? AS code_version, "
@@ -136,12 +142,8 @@ def merge_shards(
                 duplicates_dropped,
             ],
         )
-        faults.point("merge.tables", target)
         _comment(connection)
-        scores, mean_health = _score_counts(connection)
-        connection.execute("CHECKPOINT warehouse")
-        connection.execute("USE memory")
-        connection.execute("DETACH warehouse")
+        _close_warehouse(connection)
     return Publication(
         record_count,
         digest,
@@ -155,6 +157,32 @@ def merge_shards(
         round((time.perf_counter() - started) * 1000),
         home.warehouse.stat().st_size,
     )
+
+
+def _open_warehouse(connection: duckdb.DuckDBPyConnection, target: Path) -> None:
+    duck.attach_new(connection, target, "warehouse")
+    connection.execute("USE warehouse")
+
+
+def _close_warehouse(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write all of it to the file, and let go of the file."""
+    connection.execute("CHECKPOINT warehouse")
+    connection.execute("USE memory")
+    connection.execute("DETACH warehouse")
+
+
+@contextlib.contextmanager
+def _read_back() -> Iterator[None]:
+    """WriteError when what was written cannot be read: DuckDB keeps a checksum of every block."""
+    try:
+        yield
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+        raise
+    except duckdb.Error as error:
+        raise WriteError(
+            f"The merged warehouse could not be read back after it was written ({str(error).splitlines()[0]}). It is "
+            "not published, the last one stays. Check the disk under ETL_HOME, then run again: etl-assets run"
+        ) from error
 
 
 def _check_same_set(home: Home, shard_count: int, found: ShardSet) -> None:
@@ -192,6 +220,25 @@ def read_publication(home: Home) -> dict[str, object] | None:
     except (duckdb.Error, OSError):
         return None
     return dict(zip(names, row, strict=True)) if row else None
+
+
+def damage(home: Home, limits: duck.Limits) -> str | None:
+    """Read the published warehouse whole; returns what is wrong with its profiles, or None."""
+    publication = read_publication(home)
+    if publication is None:
+        return "it cannot be read"
+    try:
+        with (
+            scratch_directory(home) as scratch,
+            duck.workbench(limits, scratch, folders=[home.root]) as connection,
+        ):
+            connection.execute(f"ATTACH {duck.literal(str(home.warehouse))} AS warehouse (READ_ONLY)")
+            found = digest_profiles(connection, "warehouse.merged_profiles")
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
+        return str(error).splitlines()[0]
+    return None if found == (publication["digest"], publication["record_count"]) else "its rows are not those published"
 
 
 def digest_profiles(connection: duckdb.DuckDBPyConnection, table: str = "merged_profiles") -> tuple[str, int]:
@@ -383,10 +430,3 @@ def _comment(connection: duckdb.DuckDBPyConnection) -> None:
         present = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
         for column in present & columns.keys():
             connection.execute(f"COMMENT ON COLUMN {table}.{column} IS {duck.literal(columns[column])}")
-
-
-def preview(path: Path, table: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Column names and the first rows of a published table, in customer order."""
-    with contextlib.closing(shard.open_read_only(path)) as connection:
-        cursor = connection.execute(f"SELECT * FROM {table} ORDER BY customer_id LIMIT {limit}")
-        return [column[0] for column in cursor.description or []], cursor.fetchall()

@@ -1,10 +1,13 @@
 """Reading what is published: table descriptions, previews and timings, for whoever shows them. Nothing is written."""
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from etl_assets.engine import merge, shard
+from etl_assets.engine import keys, merge, shard, storage
+from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError
+from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
 
 
@@ -21,15 +24,28 @@ def refuse_other_shard_count(home: Home, shard_count: int, *, force: bool = Fals
     )
 
 
-def describe_table(path: Path, table: str) -> list[tuple[str, str]]:
-    """Names and types of a published table's columns."""
+def stamp(home: Home, shard_count: int) -> str:
+    """Changes whenever a shard, a source's snapshot or the warehouse is published; costs a stat a file."""
+    paths = [home.shard_file(shard_id) for shard_id in shard_keys(shard_count)]
+    paths += [home.source_pointer(source.name) for source in SOURCES] + [home.warehouse]
+    return keys.stable_hash("\n".join(storage.stamp(path) for path in paths))
+
+
+@dataclass(frozen=True)
+class TableGlance:
+    """A published table at a glance: its columns with their types, and its first rows in customer order."""
+
+    columns: list[tuple[str, str]]
+    rows: list[tuple[object, ...]]
+
+
+def glance(path: Path, table: str, limit: int) -> TableGlance:
+    """Look at a published profile table."""
+    # Over one connection: to open one takes ten times as long as what is asked.
     with contextlib.closing(shard.open_read_only(path)) as connection:
-        return [(row[0], row[1]) for row in connection.execute(f"DESCRIBE {table}").fetchall()]
-
-
-def preview(path: Path, table: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Column names and the first rows of a published profile table, in customer order."""
-    return _rows(path, f"SELECT * FROM {table} ORDER BY customer_id LIMIT {limit}")
+        cursor = connection.execute(f"SELECT * FROM {table} ORDER BY customer_id LIMIT {limit}")
+        columns = [(str(name), str(kind)) for name, kind, *_ in cursor.description or []]
+        return TableGlance(columns, cursor.fetchall())
 
 
 def shard_timings(home: Home, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:

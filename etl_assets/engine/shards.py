@@ -11,6 +11,7 @@ from etl_assets.engine.duck import Limits
 from etl_assets.engine.errors import AccountingError, AttemptTimeoutError
 from etl_assets.engine.shard import Manifest
 from etl_assets.engine.storage import Home
+from etl_assets.engine.workers import Stop
 
 DONE = (Status.SUCCEEDED, Status.REUSED)
 
@@ -55,6 +56,16 @@ def unfinished(home: Home, run_id: str, shard_ids: Sequence[str]) -> list[str]:
     latest = attempts.latest_attempts(home, shard_ids)
     done = {attempt.shard_id for attempt in latest if attempt.run_id == run_id and attempt.status in DONE}
     return [shard_id for shard_id in shard_ids if shard_id not in done]
+
+
+def damaged(home: Home, manifests: Sequence[Manifest], worker_count: int) -> list[str]:
+    """Those of the published shards whose files, read whole, do not hold what their manifests say."""
+
+    def work(manifest: Manifest, tell: Callable[[str], None]) -> None:
+        if shard.verify_shard(home, manifest):
+            tell(manifest.shard_id)
+
+    return list(workers.run(work, manifests, worker_count, Stop()))
 
 
 def _attempted(request: ShardsRequest, begun: Attempt) -> ShardResult:

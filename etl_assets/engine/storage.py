@@ -28,6 +28,8 @@ from etl_assets.engine.errors import ConfigError
 TEMPORARY_PREFIX = ".tmp-"
 # A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
 FOREIGN_LEFTOVER_S = 24 * 3600.0
+# How far the clock of the day may have been put forward since a process began; a pid is not used again so soon.
+_CLOCK_SLACK_S = 5.0
 # DuckDB's own companion of a database being written.
 _WAL_SUFFIX = ".wal"
 # Linux: AT_FDCWD, and RENAME_EXCHANGE; the latter is macOS's RENAME_SWAP.
@@ -345,6 +347,19 @@ def process_is_alive(host: str, pid: int, start: str) -> bool | None:
     except PermissionError:
         pass
     return start == process_start(pid)
+
+
+def process_was_there(pid: int, moment: float) -> bool:
+    """Whether the process that had this pid on this machine at `moment` (Unix time) still runs.
+
+    For a process of which nothing but its pid was noted: one that has the pid now and began later is another one, as
+    after a restart of the machine or the container. Where there is no /proc to see that, it is taken for the same.
+    """
+    start = process_start(pid)
+    if start in ("0", "ended"):
+        return start == "0" and process_is_alive(socket.gethostname(), pid, start) is True
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start) / os.sysconf("SC_CLK_TCK")
+    return age_s + _CLOCK_SLACK_S >= time.time() - moment
 
 
 def _writer_is_alive(path: Path) -> bool:

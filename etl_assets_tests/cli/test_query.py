@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from etl_assets.cli import query
 from etl_assets.cli.query import Clock
 from etl_assets.cli.rendering import to_json, to_text
 from etl_assets_tests.cli.conftest import Cli, command, environment
@@ -162,6 +163,21 @@ def test_ctrl_c_stops_a_running_statement() -> None:
             assert clock.used_s < 20
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_statement_that_does_not_heed_its_interrupt_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB looks at an interrupt between steps, and one step can take minutes."""
+    let_go = threading.Event()
+
+    def give_up() -> None:
+        let_go.set()
+        raise SystemExit(1)
+
+    monkeypatch.setattr(query, "_GRACE_S", 0.1)
+    with contextlib.closing(duckdb.connect()) as connection:
+        clock = Clock(connection, limit_s=0.1, abandon=give_up)
+        with pytest.raises(SystemExit):
+            clock.run(let_go.wait)
 
 
 def test_csv_is_quoted_dates_are_iso_and_null_is_empty(cli: Cli, published: Mapping[str, str]) -> None:

@@ -59,13 +59,15 @@ def test_it_becomes_dagster_dev_on_this_machine_only_with_the_projects_instance(
     port = _free_port()
     _become(port=port)
     assert started["arguments"] == [
-        *(sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)),
+        *(sys.executable, "-m", "etl_assets.cli.dev", "dev", "--host", "127.0.0.1", "--port", str(port)),
         *("-m", "etl_assets.definitions"),
     ]
     env = started["env"]
     assert isinstance(env, dict)
     assert env["DAGSTER_HOME"] == str(tmp_path / ".dagster")
     assert env["PYTHONWARNINGS"] == "ignore:Function `dev_command` is superseded"
+    # Else a backfill fails for good when it is looked at while the code server is being replaced.
+    assert env["DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"] == "1"
     assert capsys.readouterr().out.startswith(f"Dagster UI: http://127.0.0.1:{port} ")
 
 
@@ -146,7 +148,7 @@ def test_the_ui_serves_and_ends_with_all_its_processes(tmp_path: Path, stop: sig
         process.send_signal(stop)
         # All its processes hold the other end: it ends when the last of them is gone.
         log += process.stdout.read()
-        process.wait(timeout=60)
+        assert process.wait(timeout=60) == 0
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -12,7 +12,7 @@ import pytest
 from etl_assets.engine import attempts, merge, shard, staging
 from etl_assets.engine.attempts import Status
 from etl_assets.engine.catalog import TABLES
-from etl_assets.engine.errors import AccountingError, ConfigError, EtlError, ShardSetError
+from etl_assets.engine.errors import AccountingError, ConfigError, EtlError, ShardSetError, WriteError
 from etl_assets.engine.merge import Publication, merge_shards
 from etl_assets.engine.routing import route, shard_keys
 from etl_assets.engine.storage import Home
@@ -482,6 +482,30 @@ def test_a_merge_that_fails_half_way_leaves_the_last_warehouse_and_no_temporary_
     monkeypatch.setattr(merge, "digest_profiles", out_of_disk)
     with pytest.raises(OSError, match="No space left"):
         _merge(published)
+    assert published.warehouse.read_bytes() == before
+    assert _leftovers(published) == []
+
+
+def test_a_warehouse_that_cannot_be_read_back_is_not_published(
+    published: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: a disk that loses what it is given costs yesterday's result, and no reader can open today's."""
+
+    def lost_by_the_disk(connection: duckdb.DuckDBPyConnection) -> None:
+        close_warehouse(connection)
+        if not damaged:
+            [path] = published.root.glob(".tmp-warehouse*")
+            with path.open("r+b") as stream:
+                stream.seek(path.stat().st_size // 4)
+                stream.write(b"\xff" * (path.stat().st_size // 2))
+            damaged.append(path)
+
+    close_warehouse, damaged = merge._close_warehouse, list[Path]()
+    before = published.warehouse.read_bytes()
+    monkeypatch.setattr(merge, "_close_warehouse", lost_by_the_disk)
+    with pytest.raises(WriteError, match=r"could not be read back.*Check the disk"):
+        _merge(published)
+    assert damaged
     assert published.warehouse.read_bytes() == before
     assert _leftovers(published) == []
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,6 +247,19 @@ def test_a_pid_that_another_process_has_now_does_not_keep_a_leftover(tmp_path: P
     stranger.write_text("left by an earlier process of this pid")
     assert storage.process_is_alive(host, pid, start) is True
     assert storage.sweep(tmp_path) == [stranger]
+
+
+def test_a_process_noted_by_its_pid_alone_is_told_from_a_later_one_of_that_pid(tmp_path: Path) -> None:
+    """Fails: after a restart of the machine, a dead run counts as in progress while its pid is in use."""
+    assert storage.process_was_there(os.getpid(), time.time())
+    # Before this process began.
+    assert storage.process_was_there(os.getpid(), time.time() - 1e6) is not Path("/proc/self/stat").exists()
+    with writer(tmp_path) as (process, _):
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not storage.process_was_there(process.pid, time.time())
+        process.wait()
+        assert not storage.process_was_there(process.pid, time.time())
 
 
 def test_another_hosts_file_is_left_alone_for_a_day(tmp_path: Path) -> None:

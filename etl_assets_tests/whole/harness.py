@@ -62,13 +62,15 @@ _IN_ATTEMPT = tuple(name for name in faults.POINTS if name.startswith("shard."))
 _OF_A_SHARD = (*_IN_ATTEMPT, *(name for name in faults.POINTS if name.startswith("attempt.")), "event.attempt")
 # The merge has no retries: a transient error there ends the run.
 _OF_THE_MERGE = tuple(name for name in faults.POINTS if name.startswith(("warehouse.", "merge.", "event.merge")))
+# What is published by then is reused by the retry, which does not come here again.
+_DONE_BY_THEN = tuple(
+    f"{what}.{moment}" for what in ("snapshot", "pointer", "shard") for moment in ("after_swap", "end")
+)
 # The process is gone after these.
 DEADLY = (Action.KILL, Action.TORN_WRITE)
 # The accident is that the published file itself is damaged; then a reader cannot but see it, until the next run.
 _DAMAGE_WAREHOUSE = {
     Action.CORRUPT: (
-        "merge.copied",
-        "merge.tables",
         "warehouse.before_sync",
         "warehouse.before_swap",
         "warehouse.after_swap",
@@ -102,6 +104,11 @@ class Schedule:
     is_every_attempt: bool = False
     # Whether the home it begins on holds the new exports already, so that a run without --force has nothing to do.
     is_current: bool = False
+
+    @property
+    def strikes_each_attempt(self) -> bool:
+        """Whether no attempt of a run gets past the fault."""
+        return self.is_every_attempt and self.point not in _DONE_BY_THEN
 
     @property
     def keeps_history(self) -> bool:
@@ -284,6 +291,7 @@ class Harness:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._starting = threading.Lock()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
         self._old_sources, self.new_sources = folder / "old_sources", folder / "new_sources"
@@ -319,13 +327,13 @@ class Harness:
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child, args=(dict(variables), tuple(arguments), sending))
         began = time.monotonic()
-        process.start()
+        with self._starting:
+            process.start()
         sending.close()
         with receiving:
             output = _watch(process, receiving, began, killed_after_s, is_hang_endless=is_hang_endless)
-        process.join()
-        assert process.exitcode is not None
-        elapsed_s, exit_code = time.monotonic() - began, process.exitcode
+        exit_code = self._exit_code(process)
+        elapsed_s = time.monotonic() - began
         process.close()
         lines = output.splitlines()
         facts = [json.loads(line.removeprefix(_FACTS)) for line in lines if line.startswith(_FACTS)]
@@ -336,6 +344,18 @@ class Harness:
             facts[-1] if facts else None,
             elapsed_s,
         )
+
+    def _exit_code(self, process: ForkServerProcess) -> int:
+        """The exit code of a process that has ended or is about to.
+
+        Not by joining it: whoever starts a process asks all others how they ended, each answer can be had but once, and
+        of two threads that ask, one is told 255.
+        """
+        while True:
+            with self._starting:
+                if process.exitcode is not None:
+                    return process.exitcode
+            time.sleep(POLL_S)
 
     def play(self, schedule: Schedule) -> Outcome:
         """Run a schedule from beginning to end and judge it; its place is kept only when something did not hold."""
@@ -541,7 +561,7 @@ class _Judge:
 
     def _expected_exit(self, point: str, action: Action) -> int | None:
         """What one fault must end in; None where it depends on the file that is hit."""
-        is_every = self.outcome.schedule.is_every_attempt
+        is_every = self.outcome.schedule.strikes_each_attempt
         match action:
             case Action.SLOW:
                 return 0
@@ -599,7 +619,7 @@ class _Judge:
                 if statuses.count(Status.KILLED) != sum(bool(ended.struck) for ended in self.outcome.ended):
                     yield f"the killed attempts are not told: {statuses}"
             case Action.RAISE | Action.RAISE_PERMANENT | Action.HANG:
-                is_once = schedule.action is Action.RAISE_PERMANENT or not schedule.is_every_attempt
+                is_once = schedule.action is Action.RAISE_PERMANENT or not schedule.strikes_each_attempt
                 failed = [attempt for attempt in mine if attempt.status is Status.FAILED]
                 if len(failed) != (1 if is_once else 1 + retry.MAX_RETRIES) or not all(a.error for a in failed):
                     yield f"the failed attempts are not told: {statuses}"

@@ -199,6 +199,14 @@ def test_a_query_that_wants_all_memory_ends_with_a_message_and_not_with_the_mach
 
 
 @pytest.mark.slow
+def test_one_value_that_is_larger_than_the_limit_is_refused_at_once(published: Mapping[str, str]) -> None:
+    """DuckDB's limit does not count it, nor is it interrupted: one text took 15 GB and a minute beyond its timeout."""
+    done = _query(published, "SELECT repeat('x', 4_000_000_000)", "--timeout", "60")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Out of Memory Error: failed to allocate data of size 4.0 GiB"), done.stderr
+
+
+@pytest.mark.slow
 def test_what_a_query_spills_is_bounded_and_removed(published: Mapping[str, str]) -> None:
     """DuckDB's own bound is nine tenths of the free disk: one sort of a cross join stopped everybody else's writes."""
     env = {**published, "ETL_MEMORY_LIMIT": "64MB"}

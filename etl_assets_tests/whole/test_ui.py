@@ -20,7 +20,8 @@ from playwright.sync_api import Locator, expect
 
 from etl_assets import sample_data
 from etl_assets_tests import oracle
-from etl_assets_tests.whole.ui_driver import SHARD_COUNT, WORK_S, Server, Visitor, serve, visit, wait_until
+from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
+from etl_assets_tests.whole.ui_driver import Visitor, visit
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,6 +56,7 @@ SWITCHES = {
     "refresh_when_exports_change": False,
     "daily_refresh": False,
 }
+SHARD_COUNT = 10
 SHARDS = {f"shard_{number:02}" for number in range(SHARD_COUNT)}
 ONE = "shard_03"
 PARTITIONS_PAGE = "/assets/shard_profiles?view=partitions"

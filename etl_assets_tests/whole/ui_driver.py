@@ -1,32 +1,19 @@
-"""A running Dagster UI, and somebody at a browser in front of it.
+"""Somebody at a browser in front of a running Dagster UI.
 
-What is clicked and expected belongs to the tests; here is how a server is started and ended, and how one waits for a
-page: always for a condition, with a deadline that a busy machine can keep.
+What is clicked and expected belongs to the tests; here is how one waits for a page: always for a condition, with a
+deadline that a busy machine can keep.
 """
 
 import contextlib
 import os
 import re
-import signal
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Error, Locator, Page, Response, expect, sync_playwright
 
-from etl_assets_tests.cli.conftest import command, environment
-
-CHECKOUT = Path(__file__).parents[2]
-SHARD_COUNT = 10
-# Until a page shows what is there already.
-PAGE_S = 60
-# Until something that a click started is done: the slowest measured with both cores busy, three times over.
-WORK_S = 240
+from etl_assets_tests.whole.served import PAGE_S, WORK_S, Server, wait_until
 
 _CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -36,86 +23,6 @@ _CHROMIUM_OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
-
-
-@dataclass(frozen=True)
-class Server:
-    """`etl-assets ui` in a session of its own, with its own exports, data and instance."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    sources: Path
-    home: Path
-    log: Path
-
-    @property
-    def warehouse(self) -> Path:
-        """What the merge publishes."""
-        return self.home / "warehouse.duckdb"
-
-    def published_shards(self) -> set[str]:
-        """The names of the shards that have a file."""
-        return {path.stem for path in (self.home / "shards").glob("shard_*.duckdb")}
-
-    def processes(self) -> list[str]:
-        """The living processes of the server's group: the server, its children and theirs."""
-        listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
-        lines = (line.split(maxsplit=2) for line in listed.stdout.splitlines())
-        return [args for pgid, stat, args in lines if int(pgid) == self.process.pid and not stat.startswith("Z")]
-
-    def interrupt(self) -> int:
-        """What Ctrl-C does in a terminal: SIGINT for the whole group. Returns the server's exit code."""
-        os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(timeout=PAGE_S)
-
-
-@contextlib.contextmanager
-def serve(folder: Path, sources: Path) -> Iterator[Server]:
-    """Start the UI as a user does, in the checkout; whatever is left of it at the end is killed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home, log = folder / "home", folder / "ui.log"
-    settings = {"ETL_SOURCES": sources, "ETL_HOME": home, "DAGSTER_HOME": folder / "dagster"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command("ui", "--port", str(port)),
-            cwd=CHECKOUT,
-            env=environment(**{name: str(path) for name, path in settings.items()}),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    server = Server(process, f"http://127.0.0.1:{port}", sources, home, log)
-    try:
-        wait_until(lambda: _answers(server), PAGE_S * 2, lambda: f"the UI to answer; its log ends:\n{_tail(log)}")
-        yield server
-    finally:
-        if server.processes():
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=PAGE_S)
-
-
-def wait_until(condition: Callable[[], bool], within_s: float, what: Callable[[], str]) -> None:
-    """Ask twice a second until the condition holds; AssertionError says what was waited for."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"Waited {within_s} s for {what()}"
-        time.sleep(0.5)
-
-
-def _answers(server: Server) -> bool:
-    assert server.process.poll() is None, f"The UI ended with {server.process.returncode}:\n{_tail(server.log)}"
-    try:
-        with urllib.request.urlopen(f"{server.url}/server_info", timeout=30) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-30:])
 
 
 @dataclass

@@ -1,0 +1,42 @@
+"""The way of tutorials: a worker per shard, each of which reads all exports and keeps its customers; then one file.
+
+As many at a time as there are cores. Results lie in a folder, one Parquet file a shard, until they are put together.
+"""
+
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from bench.peers.pandas_profiles import COLUMNS, in_shard, profiles, read
+
+
+def build(sources: Path, folder: Path, shard_count: int, shard: int) -> None:
+    """Write one shard's profiles; what is not the shard's is dropped as soon as it was read."""
+    exports = {}
+    for source in COLUMNS:
+        export = read(sources, source)
+        exports[source] = export[in_shard(export, shard, shard_count)]
+    profiles(exports).to_parquet(folder / f"shard_{shard:03d}.parquet", index=False)
+
+
+def main(sources: Path, out: Path, shard_count: int) -> None:
+    """Write the profiles to the new Parquet file `out`."""
+    with tempfile.TemporaryDirectory(dir=out.parent) as name:
+        folder = Path(name)
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+            list(pool.map(partial(build, sources, folder, shard_count), range(shard_count)))
+        shards = ds.dataset(folder, format="parquet")
+        with pq.ParquetWriter(out, shards.schema) as writer:
+            for batch in shards.to_batches():
+                writer.write_batch(batch)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

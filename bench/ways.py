@@ -1,0 +1,174 @@
+"""The ways that are measured: how each is started, and where its result and the one to compare it with are.
+
+A way gets a new scratch folder each time. What it needs to begin with (for the pipeline: an `ETL_HOME` in which
+something is published) is put there before the clock starts.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bench import data
+from etl_assets.engine.routing import shard_key
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FLOOR = "duckdb_query"
+COLD = "run_cold"
+
+
+class Kind(StrEnum):
+    """What a way is to the reader of the figures."""
+
+    FLOOR = "floor"
+    PEER = "peer"
+    OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of exports and number of shards, with what the pipeline published of it: the reference of all ways.
+
+    `changed_home` is that of the changed exports, where a way is measured that needs it.
+    """
+
+    rows: int
+    shards: int
+    sources: Path
+    home: Path
+    peer_python: Path
+    changed_sources: Path | None = None
+    changed_home: Path | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A command that is ready to be started, the result that it will write, and what that must be equal to."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    result: Path
+    reference: Path
+
+
+@dataclass(frozen=True)
+class Way:
+    """One line of the table."""
+
+    name: str
+    title: str
+    kind: Kind
+    prepare: Callable[[Case, Path], Start]
+    needs_peer_python: bool = False
+    needs_change: bool = False
+
+
+class PreparationError(Exception):
+    """The pipeline's own run, to which everything is compared, failed."""
+
+
+def publish(sources: Path, home: Path, shards: int, log: Path) -> None:
+    """Let the pipeline publish these exports, unmeasured; PreparationError when it does not.
+
+    It also brings the exports and the program into memory, so that nobody pays for being first.
+    """
+    with log.open("wb") as output:
+        done = subprocess.run(
+            _etl_assets(), env=_settings(sources, home, shards), stdout=output, stderr=output, cwd=home, check=False
+        )
+    if done.returncode != 0:
+        raise PreparationError(f"etl-assets run ended with {done.returncode}; see {log}")
+
+
+def _etl_assets(*arguments: str) -> tuple[str, ...]:
+    return (str(Path(sys.executable).with_name("etl-assets")), "run", *arguments)
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what would configure the pipeline or Dagster."""
+    prefixes = ("ETL_", "CHAOS_", "DAGSTER_", "BENCH_", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+def _settings(sources: Path, home: Path, shards: int) -> dict[str, str]:
+    return environment() | {
+        "ETL_SOURCES": str(sources),
+        "ETL_HOME": str(home / "etl"),
+        "DAGSTER_HOME": str(home / "dagster"),
+        "ETL_NUM_SHARDS": str(shards),
+    }
+
+
+def warehouse(home: Path) -> Path:
+    """What the pipeline published there."""
+    return home / "etl" / "warehouse.duckdb"
+
+
+def _peer(module: str, suffix: str, *, own_python: bool = True, with_shards: bool = False) -> Callable[..., Start]:
+    def prepare(case: Case, scratch: Path) -> Start:
+        result = scratch / f"profiles{suffix}"
+        python = str(case.peer_python) if own_python else sys.executable
+        command = [python, "-m", f"bench.peers.{module}", str(case.sources), str(result)]
+        if with_shards:
+            command.append(str(case.shards))
+        return Start(tuple(command), environment() | {"PYTHONPATH": str(CHECKOUT)}, result, warehouse(case.home))
+
+    return prepare
+
+
+def _cold(case: Case, scratch: Path) -> Start:
+    return Start(_etl_assets(), _settings(case.sources, scratch, case.shards), warehouse(scratch), warehouse(case.home))
+
+
+def _unchanged(case: Case, scratch: Path) -> Start:
+    shutil.copytree(case.home, scratch, dirs_exist_ok=True)
+    return _cold(case, scratch)
+
+
+def _one_shard(case: Case, scratch: Path) -> Start:
+    start = _unchanged(case, scratch)
+    command = _etl_assets("--shards", shard_key(min(3, case.shards - 1), case.shards), "--force")
+    return Start(command, start.environment, start.result, start.reference)
+
+
+def _few_changed(case: Case, scratch: Path) -> Start:
+    assert case.changed_sources is not None, "the case was made for ways that need no change"
+    assert case.changed_home is not None, "the case was made for ways that need no change"
+    shutil.copytree(case.home, scratch, dirs_exist_ok=True)
+    settings = _settings(case.changed_sources, scratch, case.shards)
+    return Start(_etl_assets(), settings, warehouse(scratch), warehouse(case.changed_home))
+
+
+WAYS: tuple[Way, ...] = (
+    Way(FLOOR, "one DuckDB query (the floor)", Kind.FLOOR, _peer(FLOOR, ".duckdb", own_python=False)),
+    Way("polars_script", "Polars script", Kind.PEER, _peer("polars_script", ".parquet"), needs_peer_python=True),
+    Way("pandas_loop", "pandas and a Python loop", Kind.PEER, _peer("pandas_loop", ".parquet"), needs_peer_python=True),
+    Way(
+        "filter_all_workers",
+        "workers that filter all files",
+        Kind.PEER,
+        _peer("filter_all_workers", ".parquet", with_shards=True),
+        needs_peer_python=True,
+    ),
+    Way(
+        "idiomatic_dagster",
+        "Dagster with its DuckDB IO manager",
+        Kind.PEER,
+        _peer("idiomatic_dagster", ".duckdb", with_shards=True),
+        needs_peer_python=True,
+    ),
+    Way(COLD, "etl-assets run, nothing there yet", Kind.OURS, _cold),
+    Way("run_unchanged", "etl-assets run, nothing changed", Kind.OURS, _unchanged),
+    Way("run_one_shard", "etl-assets run --shards, one of them", Kind.OURS, _one_shard),
+    Way(
+        "run_few_changed",
+        f"etl-assets run, 1 customer in {data.CHANGED_ONE_IN} changed",
+        Kind.OURS,
+        _few_changed,
+        needs_change=True,
+    ),
+)

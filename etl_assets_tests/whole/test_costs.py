@@ -1,0 +1,122 @@
+"""What a run costs, in figures that do not depend on how fast the machine is: ratios, bytes, events, opened files.
+
+Wide margins: a red test here means that something is done again and again that was done once, not that it got slower by
+a little. How fast it is, `make bench` measures.
+"""
+
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from bench import measure, ways
+from etl_assets import launch, sample_data
+from etl_assets.engine import duck, merge, shard
+from etl_assets.engine.routing import shard_key
+from etl_assets.engine.storage import Home
+from etl_assets_tests import factory
+from etl_assets_tests.dagster_runs import settings_for
+
+ROWS = 100_000
+# Seen: 6 to 7, of which more than half is what a process with Dagster in it costs anyhow.
+MAX_CPU_RATIO = 15
+# Seen: 3, of which the larger part is Dagster's history; slices, shards and warehouse are written once each.
+MAX_WRITTEN_PER_BYTE = 8
+# Seen: 4 (two log lines, what is planned, what is made).
+MAX_EVENTS_A_SHARD = 6
+# Seen: 71, for three runs, four sources, the merge and nine checks.
+MAX_OTHER_EVENTS = 150
+
+
+@pytest.mark.slow
+def test_a_run_costs_a_bounded_multiple_of_one_query(tmp_path: Path) -> None:
+    """Fails: each shard reads all files again, or Dagster is told of every row."""
+    sources = tmp_path / "sources"
+    sample_data.generate(sources, rows=ROWS, seed=1)
+    size = sum(path.stat().st_size for path in sources.iterdir())
+    log = tmp_path / "log"
+
+    def cost(command: Sequence[str], **variables: str) -> measure.Cost:
+        environment = ways.environment() | variables | {"PYTHONPATH": str(ways.CHECKOUT)}
+        found = measure.measure(command, environment=environment, folder=tmp_path, log=log, timeout_s=600)
+        assert found.exit_code == 0, log.read_text()
+        return found
+
+    floor = cost([sys.executable, "-m", "bench.peers.duckdb_query", str(sources), str(tmp_path / "floor.duckdb")])
+    run = cost(
+        [sys.executable, "-m", "etl_assets.cli.main", "run"],
+        ETL_SOURCES=str(sources),
+        ETL_HOME=str(tmp_path / "home"),
+        DAGSTER_HOME=str(tmp_path / "dagster"),
+    )
+    assert run.cpu_s / floor.cpu_s < MAX_CPU_RATIO
+    # Where the temporary folder is in memory, nothing goes to a disk.
+    assert (run.written_bytes or run.wchar_bytes) / size < MAX_WRITTEN_PER_BYTE
+
+
+def test_dagster_is_told_a_few_things_a_shard(sources: Path, home: Home, tmp_path: Path) -> None:
+    """Fails: the history of a thousand shards is what a run waits for."""
+    factory.write_exports(sources, crm=[factory.row(f"c{number}") for number in range(60)])
+    counts = {}
+    for shard_count in (4, 12):
+        settings = settings_for(sources, Home(home.root / str(shard_count)), shard_count)
+        with dg.DagsterInstance.ephemeral() as instance:
+            assert launch.run_pipeline(settings, instance=instance, on_event=lambda _: None).ok
+            counts[shard_count] = sum(len(instance.all_logs(run.run_id)) for run in instance.get_runs())
+    a_shard = (counts[12] - counts[4]) / 8
+    assert a_shard <= MAX_EVENTS_A_SHARD
+    assert counts[4] - 4 * a_shard <= MAX_OTHER_EVENTS
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
+    """How often DuckDB opens each file, by the file's name."""
+    found: Counter[str] = Counter()
+    workbench = duck.workbench
+    lock_down = duck.lock_down
+
+    def logging(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
+        connection.execute("CALL enable_logging('FileSystem', level = 'TRACE')")
+        lock_down(connection, folders)
+
+    @contextlib.contextmanager
+    def counting(*args: Any, **options: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+        with workbench(*args, **options) as connection:
+            yield connection
+            connection.execute("USE memory")
+            for (message,) in connection.execute(
+                "SELECT message FROM duckdb_logs WHERE type = 'FileSystem'"
+            ).fetchall():
+                entry = json.loads(message)
+                if entry["op"] == "OPEN":
+                    found[Path(entry["path"]).name] += 1
+
+    monkeypatch.setattr(duck, "lock_down", logging)
+    monkeypatch.setattr(duck, "workbench", counting)
+    return found
+
+
+def test_a_file_is_opened_as_often_as_it_must_be(sources: Path, home: Home, opened: "Counter[str]") -> None:
+    """Fails: the cost grows with shards × files, as where every shard reads everything and filters."""
+    factory.write_exports(sources, crm=[factory.row(f"c{number}") for number in range(60)])
+    factory.stage_all(factory.staging_request(sources, home, 8))
+    assert opened["crm.csv"] == 1
+    opened.clear()
+    given = shard.shard_input(home, shard_key(3, 8), 8)
+    shard.build_shard(home, given, factory.LIMITS, run_id="run", attempt=1)
+    assert opened.total() <= 16, opened
+    assert {name for name in opened if name.startswith("shard_")} == {"shard_03.parquet"}
+    for number in (0, 1, 2, 4, 5, 6, 7):
+        given = shard.shard_input(home, shard_key(number, 8), 8)
+        shard.build_shard(home, given, factory.LIMITS, run_id="run", attempt=1)
+    opened.clear()
+    merge.merge_shards(home, 8, factory.LIMITS, run_id="run")
+    # Two tables, each bound and read.
+    assert all(opened[f"{shard_key(number, 8)}.duckdb"] <= 4 for number in range(8)), opened
