@@ -1,6 +1,7 @@
 """`etl-assets run`: the whole pipeline in this process, seen as it works and summed up at the end."""
 
 import argparse
+import contextlib
 import os
 import sys
 
@@ -80,7 +81,7 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
     from dagster._core.instance.ref import InstanceRef
     from sqlalchemy.exc import OperationalError
 
-    from etl_assets import launch
+    from etl_assets import history, launch
 
     def observe(event: StepEvent) -> None:
         on_event(event)
@@ -89,9 +90,11 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
 
     reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
     try:
-        with opened_alone(home):
-            opened = dg.DagsterInstance.from_ref(reference)
-        with opened as instance:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(history.synced_once())
+            with opened_alone(home):
+                opened = dg.DagsterInstance.from_ref(reference)
+            instance = stack.enter_context(opened)
             done = launch.run_pipeline(
                 settings,
                 instance=instance,

@@ -130,6 +130,19 @@ def pattern_literal(path: Path | str) -> str:
     return literal(pattern(path))
 
 
+@contextlib.contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what is done inside as one; an error is raised as it is, and nothing is kept."""
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        # Not COMMIT: after an error DuckDB would discard everything without a word.
+        connection.rollback()
+        raise
+    connection.commit()
+
+
 def scalar(connection: duckdb.DuckDBPyConnection, statement: str, parameters: Sequence[object] = ()) -> object:
     """The first value of the first row of a query that returns one."""
     row = connection.execute(statement, list(parameters)).fetchone()

@@ -425,8 +425,10 @@ def _score_counts(connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, int]
 
 
 def _comment(connection: duckdb.DuckDBPyConnection) -> None:
-    for table, (meaning, columns) in TABLES.items():
-        connection.execute(f"COMMENT ON TABLE {table} IS {duck.literal(meaning)}")
-        present = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
-        for column in present & columns.keys():
-            connection.execute(f"COMMENT ON COLUMN {table}.{column} IS {duck.literal(columns[column])}")
+    present = {table: connection.execute(f"DESCRIBE {table}").fetchall() for table in TABLES}
+    # One transaction: each of a hundred would be synced by itself.
+    with duck.transaction(connection):
+        for table, (meaning, columns) in TABLES.items():
+            connection.execute(f"COMMENT ON TABLE {table} IS {duck.literal(meaning)}")
+            for name in {row[0] for row in present[table]} & columns.keys():
+                connection.execute(f"COMMENT ON COLUMN {table}.{name} IS {duck.literal(columns[name])}")

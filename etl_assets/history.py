@@ -1,0 +1,49 @@
+"""Dagster's history on SQLite: how often it goes to the disk while a run writes it."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+
+@contextlib.contextmanager
+def synced_once() -> Iterator[None]:
+    """Let what is written to the history inside go to the disk for good at the end, not with every event.
+
+    Dagster opens a connection for each event and closes it again. SQLite then syncs three times: at the commit, and
+    because the last connection to close moves the write-ahead log into the database. A small run did that 1400 times,
+    which takes seconds on most disks. A killed process loses nothing by this; a power cut can take the last events, but
+    not the soundness of the database (SQLite, "synchronous = NORMAL" in WAL mode).
+    """
+    kept: dict[str, sqlite3.Connection] = {}
+
+    def relax(connection: Any, _: object) -> None:
+        # Whatever goes wrong here goes wrong again, and is told, where the connection is used.
+        with contextlib.suppress(sqlite3.Error):
+            if isinstance(connection, sqlite3.Connection):
+                _relax(connection, kept)
+
+    event.listen(Engine, "connect", relax)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", relax)
+        for connection in kept.values():
+            connection.close()
+
+
+def _relax(connection: sqlite3.Connection, kept: dict[str, sqlite3.Connection]) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        # A new one: Dagster sets this too, after it has made its tables, each of which is synced three times.
+        connection.execute("PRAGMA journal_mode = WAL")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        return
+    connection.execute("PRAGMA synchronous = NORMAL")
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    if path not in kept:
+        # One that stays open, so that no other is the last to close.
+        kept[path] = sqlite3.connect(path, check_same_thread=False)
+        kept[path].execute("SELECT count(*) FROM sqlite_master").fetchone()
