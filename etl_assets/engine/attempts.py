@@ -5,7 +5,7 @@ warehouse as `shard_attempts` with the next merge.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -97,7 +97,7 @@ def latest_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
         paths = storage.list_files(home.attempts / shard_id, ".json")
         document = storage.read_json(paths[-1]) if paths else None
         if document is not None:
-            found.append(_judged(_from_json(document), is_last=True))
+            found.append(_judged(_from_json(document), ()))
     return found
 
 
@@ -110,7 +110,7 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
             if document is not None:
                 by_shard[shard_id].append(_from_json(document))
     return [
-        _judged(attempt, is_last=number == len(attempts) - 1)
+        _judged(attempt, attempts[number + 1 :])
         for attempts in by_shard.values()
         for number, attempt in enumerate(attempts)
     ]
@@ -120,13 +120,18 @@ def _from_json(document: dict[str, Any]) -> Attempt:
     return Attempt(**{**document, "status": Status(document["status"])})
 
 
-def _judged(attempt: Attempt, *, is_last: bool) -> Attempt:
+def _judged(attempt: Attempt, later: Sequence[Attempt]) -> Attempt:
+    """What became of an attempt that has not said so itself, given those at the same shard after it."""
     if attempt.status is not Status.RUNNING:
         return attempt
+    run = (attempt.run_id, attempt.host, attempt.pid, attempt.process_start)
+    if any((other.run_id, other.host, other.pid, other.process_start) == run for other in later):
+        # A run makes one attempt at a shard at a time, so this one is over, though its process lives.
+        return replace(attempt, status=Status.FAILED, error="how it ended could not be noted; its run tried again")
     alive = storage.process_is_alive(attempt.host, attempt.pid, attempt.process_start)
     if alive is None:
         # Another host's process cannot be asked; that the shard was attempted again tells that this one is gone.
-        alive = is_last
+        alive = not later
     return attempt if alive else replace(attempt, status=Status.KILLED, error="the process was killed or lost")
 
 

@@ -100,6 +100,21 @@ def test_a_retry_does_not_hide_the_killed_attempt_before_it(home: Home) -> None:
     assert statuses(home, "shard_03") == [Status.KILLED, Status.SUCCEEDED]
 
 
+def test_an_attempt_whose_end_could_not_be_noted_is_over_when_its_run_tries_again(home: Home) -> None:
+    """Fails: the warehouse leaves it out as one that still runs, and nobody learns of it."""
+    attempts.start(home, "shard_03", "run", 1)
+    attempts.finish(home, attempts.start(home, "shard_03", "run", 2), Status.SUCCEEDED, record_count=1)
+    lost, healed = attempts.read_attempts(home, ["shard_03"])
+    assert (lost.status, lost.error) == (Status.FAILED, "how it ended could not be noted; its run tried again")
+    assert healed.status is Status.SUCCEEDED
+
+
+def test_an_attempt_of_another_run_does_not_end_one_that_is_under_way(home: Home) -> None:
+    attempts.start(home, "shard_03", "run", 1)
+    attempts.start(home, "shard_03", "another", 1)
+    assert statuses(home, "shard_03") == [Status.RUNNING, Status.RUNNING]
+
+
 def test_another_hosts_attempt_is_running_until_the_shard_is_attempted_again(home: Home) -> None:
     """Fails: a shard that runs on another machine is reported as killed."""
     here = attempts.start(home, "shard_03", "run-9", 1)
@@ -107,7 +122,7 @@ def test_another_hosts_attempt_is_running_until_the_shard_is_attempted_again(hom
     foreign = replace(here, host="another-host", pid=1, run_id="foreign")
     write(home, replace(foreign, started_at="2026-01-01T00:00:00.000001+00:00"))
     assert statuses(home, "shard_03") == [Status.RUNNING]
-    write(home, replace(foreign, started_at="2026-01-01T00:00:00.000002+00:00"))
+    write(home, replace(foreign, pid=2, started_at="2026-01-01T00:00:00.000002+00:00"))
     assert statuses(home, "shard_03") == [Status.KILLED, Status.RUNNING]
 
 
