@@ -1,0 +1,119 @@
+"""Where the time of one `etl-assets run` goes: `python -m bench.phases SOURCES [SHARDS]`, on an empty home.
+
+Wall time of the main thread by phase, and inside the phases the engine's own functions: the wall and CPU time of all
+threads that were in them, added up. Wrapped functions, not a profiler: a profiler doubles what Dagster costs.
+"""
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Clock:
+    """Adds up what wrapped functions take, over all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.taken: dict[str, list[float]] = {}
+
+    def wrap(self, owner: ModuleType | type, name: str, label: str) -> None:
+        """Time this function under the label; wall seconds, CPU seconds of the calling thread, calls."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.thread_time()
+            try:
+                return function(*arguments, **options)
+            finally:
+                with self._lock:
+                    sums = self.taken.setdefault(label, [0.0, 0.0, 0])
+                    for index, value in enumerate((time.perf_counter() - wall, time.thread_time() - cpu, 1)):
+                        sums[index] += value
+
+        setattr(owner, name, timed)
+
+
+def _age_s() -> float:
+    """Seconds since this process was started."""
+    started = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]) / _TICKS
+    return float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0]) - started
+
+
+def main(sources: Path, shard_count: int) -> None:
+    """Run the pipeline once and print the table."""
+    marks: list[tuple[str, float]] = [("interpreter", _age_s())]
+    with tempfile.TemporaryDirectory(prefix="phases-", dir=os.environ.get("TMPDIR")) as folder:
+        os.environ |= {
+            "ETL_SOURCES": str(sources.absolute()),
+            "ETL_HOME": f"{folder}/home",
+            "DAGSTER_HOME": f"{folder}/dagster",
+            "ETL_NUM_SHARDS": str(shard_count),
+        }
+        from etl_assets.cli import main as command
+        from etl_assets.cli import run as _  # noqa: F401
+
+        marks.append(("import of the engine (DuckDB, numpy)", _age_s()))
+        import dagster as dg
+
+        from etl_assets import launch
+
+        marks.append(("import of Dagster", _age_s()))
+        clock = _wrapped(dg, launch)
+        code = command.main(["run"])
+        marks.append(("run and report", _age_s()))
+    before = 0.0
+    print(f"\n{'phase':44} {'wall s':>8}")
+    for name, at in marks:
+        print(f"{name:44} {at - before:8.2f}")
+        before = at
+    print(f"{'process start to end':44} {before:8.2f}\n\n{'inside':44} {'wall s':>8} {'CPU s':>8} {'calls':>6}")
+    for label, (wall, cpu, calls) in clock.taken.items():
+        print(f"{label:44} {wall:8.2f} {cpu:8.2f} {calls:6.0f}")
+    times = os.times()
+    print(f"\nCPU of the process {times.user + times.system:.2f} s; exit code {code}")
+
+
+def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
+    from dagster._core.instance.methods.event_methods import EventMethods
+
+    from etl_assets.assets import metadata
+    from etl_assets.engine import checks, exports, merge, quarantine, shard, shards, staging
+
+    clock = Clock()
+    for owner, name, label in (
+        (dg.DagsterInstance, "from_ref", "Dagster: open the instance"),
+        (launch._Pipeline, "__init__", "Dagster: definitions"),
+        (launch._Pipeline, "stage", "run 1, sources"),
+        (launch._Pipeline, "build", "run 2, shards"),
+        (launch._Pipeline, "merge", "run 3, merge and checks"),
+        (dg.DagsterInstance, "create_run_for_job", "Dagster: create a run"),
+        (EventMethods, "handle_new_event", "Dagster: store an event"),
+        (metadata, "table_facts", "Dagster: schema and preview"),
+        (exports, "hash_files", "staging: hash the files"),
+        (exports, "survey", "staging: count and judge records"),
+        (staging, "_copy_partitioned", "staging: parse, validate, route, write"),
+        (staging, "_finish_slices", "staging: read back, hash, duplicates"),
+        (quarantine, "write", "staging: quarantine"),
+        (shards, "_attempted", "shard: all"),
+        (shard, "_open_slices", "shard: open slices"),
+        (shard, "_validate", "shard: validate"),
+        (merge, "merge_shards", "merge: all"),
+        (merge, "_copy_shards", "merge: copy"),
+        (merge, "digest_profiles", "merge: read back, digest"),
+        (merge, "_drop_duplicates", "merge: duplicates"),
+        (checks, "check_warehouse", "merge: checks of the warehouse"),
+    ):
+        clock.wrap(owner, name, label)
+    return clock
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10)
