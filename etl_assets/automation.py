@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_assets.assets import merged_profiles, sources
-from etl_assets.engine import attempts, exports, keys, merge, published, staging
+from etl_assets.engine import attempts, exports, keys, merge, published, shard, staging
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError, InputError
@@ -87,7 +87,9 @@ def _obstacle(settings: Settings, found: merge.ShardSet) -> str | None:
     """Why this set is not to be merged now; None when it is complete and at rest."""
     if found.problems:
         shown = [f"{shard_id} {problem}" for shard_id, problem in list(found.problems.items())[:5]]
-        return f"{len(found.problems)} of {len(found.states)} shards are not ready: {'; '.join(shown)}"
+        # This process keeps the code it was started with, the runs read it anew.
+        hint = ". If you have changed it: Reload definitions" if shard.OTHER_CODE in found.problems.values() else ""
+        return f"{len(found.problems)} of {len(found.states)} shards are not ready: {'; '.join(shown)}{hint}"
     latest = attempts.latest_attempts(settings.home, shard_keys(settings.shard_count))
     busy = [attempt.shard_id for attempt in latest if attempt.status is Status.RUNNING]
     if busy:

@@ -92,6 +92,17 @@ class TestTheMerge:
         request, reason, _ = tick(complete)
         assert request is None
         assert "1 of 3 shards are not ready: shard_01 missing" in reason
+        assert "Reload" not in reason
+
+    def test_is_not_asked_for_while_shards_are_of_other_code_and_it_says_what_to_click(
+        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fails: who edits a score while the UI runs builds all shards anew, and never learns why nothing is merged."""
+        monkeypatch.setattr("etl_assets.engine.shard.code_version", lambda: "edited")
+        request, reason, _ = tick(complete)
+        assert request is None
+        assert "shard_00 built by another code version" in reason
+        assert reason.endswith("If you have changed it: Reload definitions")
 
     def test_is_not_asked_for_while_a_shard_is_damaged(self, complete: Project) -> None:
         complete.settings.home.shard_file("shard_01").write_bytes(b"nonsense")

@@ -156,6 +156,8 @@ def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
     path = settings.home.shard_file(manifest.shard_id)
     return {
         **shard.describe(manifest),
+        # Another run than this one when the shard was reused; the numbers are those of its building.
+        "built_by_run": manifest.run_id,
         "source_data_hash": manifest.source_data_hash,
         "content_hash": manifest.content_hash,
         **table_facts(path, "profiles", manifest.record_count),

@@ -26,6 +26,8 @@ from etl_assets.engine.storage import Home, publish_file, scratch_directory, swe
 
 # How DuckDB names the process that has a file open for writing.
 _LOCK_HOLDER = re.compile(r"Could not set lock .*Conflicting lock .*PID (\d+)")
+# Why a shard is stale whose code or SQL has changed.
+OTHER_CODE = "built by another code version"
 _MACROS = (
     "strip",
     "normalise_word",
@@ -204,7 +206,7 @@ def why_stale(state: ShardState, given: ShardInput) -> str | None:
     if manifest.shard_id != given.shard_id:
         return f"holds {manifest.shard_id}"
     if manifest.code_version != code_version():
-        return "built by another code version"
+        return OTHER_CODE
     if manifest.source_data_hash != given.source_data_hash:
         return "built from other source data"
     return None
