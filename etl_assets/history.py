@@ -14,7 +14,7 @@ def synced_once() -> Iterator[None]:
     """Let what is written to the history inside go to the disk for good at the end, not with every event.
 
     Dagster opens a connection for each event and closes it again. SQLite then syncs three times: at the commit, and
-    because the last connection to close moves the write-ahead log into the database. A small run did that 1400 times,
+    because the last connection to close moves the write-ahead log into the database. A small run did that 1200 times,
     which takes seconds on most disks. A killed process loses nothing by this; a power cut can take the last events, but
     not the soundness of the database (SQLite, "synchronous = NORMAL" in WAL mode).
     """

@@ -25,7 +25,7 @@ def _pragma(path: Path, name: str) -> object:
 
 
 def test_a_commit_is_not_synced_and_the_log_is_kept_until_the_end(database: Path) -> None:
-    """Fails: a small run syncs 1400 times, and takes as long as the disk likes."""
+    """Fails: a small run syncs 1200 times, and takes as long as the disk likes."""
     log = database.with_name("history.db-wal")
     with history.synced_once():
         for statement in ("CREATE TABLE t (n INTEGER)", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"):
