@@ -72,6 +72,9 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
         tell = _telling(context, settings) if len(shard_ids) > 1 else None
         with cancelled_for_good(), explained_failures():
             manifests, failed = _build(context, request, shard_ids, observe, tell)
+            if tell is None:
+                with faults.scope(shard_id=shard_ids[0], attempt=request.attempt):
+                    faults.point("event.shards")
         if tell is None:
             for manifest in manifests:
                 yield dg.MaterializeResult(
@@ -115,8 +118,6 @@ def _build(
                     failed.append(entry)
                     continue
                 manifests.append(entry.manifest)
-                with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
-                    faults.point("event.shards")
                 if tell is not None:
                     tell(entry.manifest)
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
@@ -186,8 +187,11 @@ def _materialization(settings: Settings, manifest: Manifest, provenance: Mapping
 def _telling(context: dg.AssetExecutionContext, settings: Settings) -> Callable[[Manifest], None]:
     """What reports a shard to Dagster, once in a run."""
     told, provenance = _told(context), _provenance(context)
+    attempt = attempt_number(context)
 
     def tell(manifest: Manifest) -> None:
+        with faults.scope(shard_id=manifest.shard_id, attempt=attempt):
+            faults.point("event.shards")
         if manifest.shard_id not in told:
             context.log_event(_materialization(settings, manifest, provenance))
 
