@@ -40,12 +40,15 @@ def run_pipeline(
     allow_partial: bool = False,
     on_event: Observer,
 ) -> Report:
-    """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them."""
+    """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them.
+
+    `force` builds also what is current: everything, or the shards named.
+    """
     started = time.perf_counter()
     pipeline = _Pipeline(settings, instance, on_event)
     report, warehouse_before = Report(), storage.stamp(settings.home.warehouse)
     wanted = sorted(set(shards)) if shards is not None else shard_keys(settings.shard_count)
-    report.sources = pipeline.stage(force)
+    report.sources = pipeline.stage(force and shards is None)
     if all(source.error is None for source in report.sources):
         report.shards = pipeline.build(wanted, force)
         if not report.failed_shards or allow_partial:

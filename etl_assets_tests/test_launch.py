@@ -108,6 +108,14 @@ def test_a_second_run_reuses_everything_and_force_nothing(settings: Settings, in
     assert len(digests) == 1
 
 
+def test_a_forced_run_of_some_shards_reads_no_export_again(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Fails: one shard of a hundred costs nearly as much as all of them."""
+    run(settings, instance)
+    report, _ = run(settings, instance, shards=["shard_03"], force=True)
+    assert [(shard.shard_id, shard.status) for shard in report.shards] == [("shard_03", "published")]
+    assert all(source.reused for source in report.sources)
+
+
 def test_a_failed_source_ends_the_run_before_the_shards(
     settings: Settings, instance: dg.DagsterInstance, sources: Path
 ) -> None:

@@ -39,7 +39,11 @@ def add_parser(subparsers: Subparsers) -> Parser:
     parser.add_argument(
         "--shards", type=_names, metavar="NAMES", help="build only these, separated by commas: shard_03,shard_07 (all)"
     )
-    parser.add_argument("--force", action="store_true", help="rebuild what is current, and replace any warehouse")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="rebuild what is current (with --shards, those shards only), and replace any warehouse",
+    )
     parser.add_argument(
         "--allow-partial",
         action="store_true",

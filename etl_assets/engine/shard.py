@@ -168,6 +168,8 @@ def read_shard(home: Home, shard_id: str) -> ShardState:
 
 def read_shards(home: Home, shard_ids: Sequence[str]) -> list[ShardState]:
     """Read many manifests over one connection: opening one takes ten times as long as reading a manifest."""
+    if not any(home.shard_file(shard_id).exists() for shard_id in shard_ids):
+        return [ShardState(shard_id, None, "missing") for shard_id in shard_ids]
     with contextlib.closing(duckdb.connect()) as connection:
         return [_read_state(connection, home, shard_id) for shard_id in shard_ids]
 
