@@ -66,7 +66,7 @@ drill-all: $(DEV) ## break every point of the pipeline in every way, then at ran
 	HARNESS_ALL=1 HARNESS_RANDOM="$${HARNESS_RANDOM:-200}" $(PY) -m pytest -s -q etl_assets_tests/whole/test_harness.py $(ARGS)
 
 # make bench ARGS="--rows 100_000 --repeat 5"; all of them: make bench ARGS=--help
-bench: $(BENCH) ## measure the pipeline and five other ways on the same data (half an hour; see bench/README.md)
+bench: $(BENCH) ## measure the pipeline and five other ways on the same data (a quarter of an hour; see bench/README.md)
 	@$(PY) -m bench.run $(ARGS)
 
 # Only where nothing is: exports of one's own, in data/sources or where ETL_SOURCES says, are left alone.
@@ -93,7 +93,7 @@ fmt: $(DEV) ## format the code and mend what lint can mend
 
 # Without --no-strip-extras pip refuses the result; index addresses are left out, so that it installs from any mirror.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras $(if $(UPGRADE),--upgrade)
+	--generate-hashes --no-emit-index-url --no-strip-extras $(if $(UPGRADE),--upgrade)
 
 lock: $(DEV) ## remake the lock files from pyproject.toml (make lock UPGRADE=1 for the newest releases)
 	$(COMPILE) pyproject.toml --group build --output-file requirements.lock

@@ -19,6 +19,12 @@ from etl_assets_tests.dagster_runs import settings_for
 from etl_assets_tests.factory import row
 
 
+@pytest.fixture(autouse=True)
+def trusted_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else exports that were written a moment ago count as changed, and nothing else would ever decide."""
+    monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
+
+
 @pytest.fixture
 def settings(sources: Path, home: Home) -> Settings:
     factory.write_exports(sources, crm=[row(f"c{number}") for number in range(40)], billing=[row("c1"), row("z")])
@@ -53,10 +59,8 @@ class TestRefusals:
 
 
 @pytest.fixture
-def instance_home(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def instance_home(settings: Settings, tmp_path: Path) -> Path:
     """The folder of a Dagster instance that knows all of a published warehouse."""
-    # Else exports that were written a moment ago could have changed unseen.
-    monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
     factory.run_engine(settings.sources, settings.home, 5)
     folder = tmp_path / "instance"
     folder.mkdir()

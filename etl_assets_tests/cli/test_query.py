@@ -177,7 +177,7 @@ def test_a_statement_that_does_not_heed_its_interrupt_is_given_up(monkeypatch: p
     with contextlib.closing(duckdb.connect()) as connection:
         clock = Clock(connection, limit_s=0.1, abandon=give_up)
         with pytest.raises(SystemExit):
-            clock.run(let_go.wait)
+            clock.run(lambda: let_go.wait(20))
 
 
 def test_csv_is_quoted_dates_are_iso_and_null_is_empty(cli: Cli, published: Mapping[str, str]) -> None:

@@ -21,7 +21,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     customers = [factory.row(f"cust_{number}") for number in range(5)]
     factory.write_exports(folder / "sources", crm=customers, billing=customers, product=customers, support=customers)
     factory.run_engine(folder / "sources", Home(folder / "home"), 2)
-    for name in ("work", "tmp"):
+    for name in ("here", "tmp"):
         (folder / name).mkdir()
     (folder / "secret.csv").write_text("password\nhunter2\n", encoding="utf-8")
     return children.environment(
@@ -37,7 +37,7 @@ def _query(published: Mapping[str, str], sql: str, *options: str) -> subprocess.
     return subprocess.run(
         [sys.executable, "-m", "etl_assets.cli.main", "query", sql, *options],
         env=published,
-        cwd=_folder(published) / "work",
+        cwd=_folder(published) / "here",
         capture_output=True,
         encoding="utf-8",
         timeout=100,
@@ -93,24 +93,24 @@ _FILES = [
     "SELECT getenv('HOME')",
 ]
 _ESCAPES = [
-    "ATTACH '{folder}/work/mine.duckdb'",
+    "ATTACH '{folder}/here/mine.duckdb'",
     "ATTACH ':memory:' AS mine",
-    "COPY merged_profiles TO '{folder}/work/stolen.csv'",
+    "COPY merged_profiles TO '{folder}/here/stolen.csv'",
     "COPY (SELECT 1) TO '/dev/stdout'",
-    "EXPORT DATABASE '{folder}/work/stolen'",
-    "IMPORT DATABASE '{folder}/work/stolen'",
-    "EXPLAIN ANALYZE COPY merged_profiles TO '{folder}/work/stolen.csv'",
+    "EXPORT DATABASE '{folder}/here/stolen'",
+    "IMPORT DATABASE '{folder}/here/stolen'",
+    "EXPLAIN ANALYZE COPY merged_profiles TO '{folder}/here/stolen.csv'",
     "INSTALL httpfs",
-    "LOAD '{folder}/work/evil.duckdb_extension'",
+    "LOAD '{folder}/here/evil.duckdb_extension'",
     "EXPLAIN ANALYZE INSTALL httpfs",
     "FROM st_read('{folder}/secret.csv')",
     "SET enable_external_access = true",
     "RESET lock_configuration",
     "SET memory_limit = '100GB'",
     "PRAGMA enable_profiling = 'json'",
-    "PRAGMA profiling_output = '{folder}/work/profile.json'",
-    "SET log_query_path = '{folder}/work/log'",
-    "FROM enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{folder}/work/log'}})",
+    "PRAGMA profiling_output = '{folder}/here/profile.json'",
+    "SET log_query_path = '{folder}/here/log'",
+    "FROM enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{folder}/here/log'}})",
     "FROM enable_profiling()",
     "CREATE SECRET mine (TYPE s3, KEY_ID 'x', SECRET 'y')",
     "CREATE FUNCTION mine(x) AS x",
