@@ -18,7 +18,10 @@ from etl_assets.engine.storage import Home
 
 DEFAULT_SHARDS = 10
 DEFAULT_MAX_REJECT_RATIO = 0.05
-DEFAULT_MEMORY_MB = 1024
+# Ten million customers in ten shards are built without spilling, in a process of less than 1 GB.
+DEFAULT_MEMORY_MB = 700
+# Rows of all columns that each thread of a merge collects, and the pages that it reads and writes.
+_MERGE_MB_A_THREAD = 160
 # Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
 DEFAULT_SHARD_TIMEOUT_S = 1800
 
@@ -37,13 +40,18 @@ class Settings:
     # What one .csv.gz may unpack to; beyond it the source is refused before it fills the disk.
     max_unpacked_mb: int = DEFAULT_MAX_UNPACKED_MB
 
+    def limits(self) -> Limits:
+        """What a run may use at any time, all that works at once together."""
+        return Limits(memory_mb=self.memory_mb, threads=self.workers)
+
     def worker_limits(self) -> Limits:
-        """What each of the `workers` may use: one thread, and its share of the memory; one stop for all of them."""
-        return Limits(memory_mb=max(64, self.memory_mb // self.workers), threads=1)
+        """What each of the `workers` may use when all of them are at work."""
+        return self.limits().share(self.workers)
 
     def merge_limits(self) -> Limits:
-        """What the merge may use, which runs alone."""
-        return Limits(memory_mb=self.memory_mb, threads=self.workers)
+        """What the merge may use. It passes rows on; more memory than this would but cache pages that are read once."""
+        enough_mb = max(self.memory_mb // 2, _MERGE_MB_A_THREAD * self.workers)
+        return Limits(memory_mb=min(self.memory_mb, enough_mb), threads=self.workers)
 
     def staging_request(self) -> StagingRequest:
         """What staging needs of these settings."""

@@ -13,6 +13,7 @@ from etl_assets.engine import duck, merge, shard, staging
 from etl_assets.engine.contract import SOURCES, Source
 from etl_assets.engine.merge import Publication
 from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.shard import Manifest, ShardInput
 from etl_assets.engine.staging import Snapshot, StagingRequest
 from etl_assets.engine.storage import Home
 
@@ -81,12 +82,20 @@ def stage_all(request: StagingRequest) -> dict[str, Snapshot]:
     return {source.name: staging.stage(source, request)[0] for source in SOURCES}
 
 
+def build_shard(
+    home: Home, given: ShardInput, *, run_id: str = "run", attempt: int = 1, limits: duck.Limits = LIMITS
+) -> Manifest:
+    """Build one shard on a workbench of its own."""
+    with shard.workbenches(home, limits) as benches:
+        return shard.build_shard(home, given, benches, limits.stop, run_id=run_id, attempt=attempt)
+
+
 def run_engine(sources: Path, home: Home, shard_count: int = 3, *, run_id: str = "run") -> Publication:
     """The whole engine without Dagster: stage, build every shard, merge."""
     stage_all(replace(staging_request(sources, home), shard_count=shard_count))
     for shard_id in shard_keys(shard_count):
         given = shard.shard_input(home, shard_id, shard_count)
-        shard.build_shard(home, given, LIMITS, run_id=run_id, attempt=1)
+        build_shard(home, given, run_id=run_id)
     return merge.merge_shards(home, shard_count, LIMITS, run_id=run_id)
 
 

@@ -19,7 +19,7 @@ from etl_assets.engine.attempts import Status
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
 from etl_assets_tests.dagster_runs import Project, failure_text, settings_for
-from etl_assets_tests.factory import LIMITS, row, stage_all, write_exports
+from etl_assets_tests.factory import LIMITS, build_shard, row, stage_all, write_exports
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def rebuild(project: Project, shard_id: str, run_id: str = "built") -> None:
     """Publish a shard anew, as an attempt that is on record."""
     home = project.settings.home
     begun = attempts.start(home, shard_id, run_id, 1)
-    made = shard.build_shard(home, shard.shard_input(home, shard_id, 3), LIMITS, run_id=run_id, attempt=1)
+    made = build_shard(home, shard.shard_input(home, shard_id, 3), run_id=run_id, attempt=1)
     attempts.finish(home, begun, Status.SUCCEEDED, record_count=made.record_count)
 
 

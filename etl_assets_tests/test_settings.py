@@ -21,7 +21,7 @@ def test_without_any_variable_the_defaults_apply(tmp_path: Path, monkeypatch: py
     found = load_settings({})
     assert found.sources == tmp_path / "data" / "sources"
     assert found.home == Home(tmp_path / "data")
-    assert (found.shard_count, found.max_reject_ratio, found.memory_mb) == (10, 0.05, 1024)
+    assert (found.shard_count, found.max_reject_ratio, found.memory_mb) == (10, 0.05, 700)
     assert found.workers == min(os.cpu_count() or 1, 8)
 
 
@@ -87,7 +87,7 @@ def test_a_wrong_reject_ratio_says_what_is_right(value: str) -> None:
 def test_a_wrong_memory_limit_says_what_is_right(value: str) -> None:
     text = complaint("ETL_MEMORY_LIMIT", value)
     assert f"ETL_MEMORY_LIMIT must be a size of at least 64MB like 512MB or 2GB, found {value!r}" in text
-    assert "Try: export ETL_MEMORY_LIMIT=1024MB" in text
+    assert "Try: export ETL_MEMORY_LIMIT=700MB" in text
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,23 @@ def test_the_bounds_of_the_reject_ratio_are_allowed(value: str, ratio: float) ->
     assert load_settings({"ETL_MAX_REJECT_RATIO": value}).max_reject_ratio == ratio
 
 
-@pytest.mark.parametrize(("workers", "memory_mb"), [("1", 1024), ("4", 256), ("64", 64)])
+@pytest.mark.parametrize(("workers", "memory_mb"), [("1", 700), ("4", 175), ("64", 64)])
 def test_the_workers_share_the_memory(workers: str, memory_mb: int) -> None:
     """Fails: as many workers as there are cores take as many times the memory that was allowed."""
     limits = load_settings({"ETL_WORKERS": workers}).worker_limits()
     assert (limits.memory_mb, limits.threads) == (memory_mb, 1)
 
 
-def test_the_merge_runs_alone_and_may_use_all_of_it() -> None:
-    limits = load_settings({"ETL_WORKERS": "4", "ETL_MEMORY_LIMIT": "2GB"}).merge_limits()
-    assert (limits.memory_mb, limits.threads) == (2048, 4)
+@pytest.mark.parametrize(
+    ("allowed", "workers", "memory_mb"),
+    [("2GB", "4", 1024), ("700MB", "2", 350), ("700MB", "4", 640), ("256MB", "8", 256)],
+)
+def test_the_merge_takes_what_its_threads_need_and_no_more_than_is_allowed(
+    allowed: str, workers: str, memory_mb: int
+) -> None:
+    """Fails: it fills its memory with pages that nobody reads again, or one thread does the work of all."""
+    limits = load_settings({"ETL_WORKERS": workers, "ETL_MEMORY_LIMIT": allowed}).merge_limits()
+    assert (limits.memory_mb, limits.threads) == (memory_mb, int(workers))
 
 
 def test_staging_is_asked_for_what_the_settings_say() -> None:

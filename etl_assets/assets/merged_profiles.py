@@ -61,13 +61,11 @@ def merged_profiles_asset(settings: Settings, observe: Observer) -> dg.AssetsDef
         observe(StepEvent("finished", NAME, record_count=publication.record_count, elapsed_ms=publication.elapsed_ms))
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")
+        with published.looking() as glance:
+            seen = table_facts(glance, settings.home.warehouse, NAME, publication.record_count)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publication.digest),
-            metadata={
-                **_facts(publication),
-                "shard_timings": _timings(settings),
-                **table_facts(settings.home.warehouse, NAME, publication.record_count),
-            },
+            metadata={**_facts(publication), "shard_timings": _timings(settings), **seen},
         )
 
     return merged_profiles

@@ -8,7 +8,7 @@ import dagster as dg
 
 from etl_assets.engine.catalog import TABLES
 from etl_assets.engine.contract import CUSTOMER_ID, Source
-from etl_assets.engine.published import glance
+from etl_assets.engine.published import Glance
 
 PREVIEW_ROWS = 5
 # Keys under which Dagster's asset catalog looks for these facts.
@@ -22,7 +22,7 @@ def source_schema(source: Source) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
-def table_facts(path: Path, table: str, record_count: int) -> dict[str, Any]:
+def table_facts(glance: Glance, path: Path, table: str, record_count: int) -> dict[str, Any]:
     """Name, schema, row count and a preview of a published profile table, under the keys Dagster's catalog reads."""
     meanings = TABLES["merged_profiles"][1]
     seen = glance(path, table, PREVIEW_ROWS)

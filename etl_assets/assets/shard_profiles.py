@@ -10,9 +10,10 @@ from pydantic import Field
 from etl_assets.assets.metadata import table_facts
 from etl_assets.assets.sources import OWNERS
 from etl_assets.attempts import attempt_number, log_attempt
-from etl_assets.engine import attempts, faults, shard, shards
+from etl_assets.engine import attempts, faults, published, shard, shards
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.published import Glance
 from etl_assets.engine.shard import Manifest
 from etl_assets.engine.shards import ShardResult, ShardsRequest
 from etl_assets.events import Observer, StepEvent
@@ -61,25 +62,25 @@ def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, obser
         request = ShardsRequest(
             settings.home,
             settings.shard_count,
-            settings.worker_limits(),
-            settings.workers,
+            settings.limits(),
             context.run.run_id,
             attempt_number(context),
             config.force,
             settings.shard_timeout_s,
         )
-        # Told at once, while the other shards are being built; a run of one shard has an output to tell by.
-        tell = _telling(context, settings) if len(shard_ids) > 1 else None
-        with cancelled_for_good(), explained_failures():
+        result: dg.MaterializeResult | None = None
+        with published.looking() as glance, cancelled_for_good(), explained_failures():
+            # Told at once, while the other shards are being built; a run of one shard has an output to tell by.
+            tell = _telling(context, settings, glance) if len(shard_ids) > 1 else None
             manifests, failed = _build(context, request, shard_ids, observe, tell)
             if tell is None:
                 with faults.scope(shard_id=shard_ids[0], attempt=request.attempt):
                     faults.point("event.shards")
-        if tell is None:
-            for manifest in manifests:
-                yield dg.MaterializeResult(
-                    data_version=dg.DataVersion(manifest.content_hash), metadata=_facts(settings, manifest)
-                )
+                for manifest in manifests:
+                    facts = _facts(settings, manifest, glance)
+                    result = dg.MaterializeResult(data_version=dg.DataVersion(manifest.content_hash), metadata=facts)
+        if result is not None:
+            yield result
         if failed:
             raise _failure(failed, len(shard_ids))
 
@@ -153,7 +154,7 @@ def _step_event(entry: Attempt | ShardResult) -> StepEvent:
     )
 
 
-def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
+def _facts(settings: Settings, manifest: Manifest, glance: Glance) -> dict[str, Any]:
     path = settings.home.shard_file(manifest.shard_id)
     return {
         **shard.describe(manifest),
@@ -161,11 +162,13 @@ def _facts(settings: Settings, manifest: Manifest) -> dict[str, Any]:
         "built_by_run": manifest.run_id,
         "source_data_hash": manifest.source_data_hash,
         "content_hash": manifest.content_hash,
-        **table_facts(path, "profiles", manifest.record_count),
+        **table_facts(glance, path, "profiles", manifest.record_count),
     }
 
 
-def _materialization(settings: Settings, manifest: Manifest, provenance: Mapping[str, str]) -> dg.AssetMaterialization:
+def _materialization(
+    settings: Settings, manifest: Manifest, glance: Glance, provenance: Mapping[str, str]
+) -> dg.AssetMaterialization:
     """One shard's event in a run of many.
 
     Deliberately not the step's own output: Dagster would give every partition the same data version, and none at all
@@ -174,7 +177,7 @@ def _materialization(settings: Settings, manifest: Manifest, provenance: Mapping
     return dg.AssetMaterialization(
         NAME,
         partition=manifest.shard_id,
-        metadata=_facts(settings, manifest),
+        metadata=_facts(settings, manifest, glance),
         tags={
             "dagster/code_version": manifest.code_version,
             "dagster/data_version": manifest.content_hash,
@@ -184,7 +187,7 @@ def _materialization(settings: Settings, manifest: Manifest, provenance: Mapping
     )
 
 
-def _telling(context: dg.AssetExecutionContext, settings: Settings) -> Callable[[Manifest], None]:
+def _telling(context: dg.AssetExecutionContext, settings: Settings, glance: Glance) -> Callable[[Manifest], None]:
     """What reports a shard to Dagster, once in a run."""
     told, provenance = _told(context), _provenance(context)
     attempt = attempt_number(context)
@@ -193,7 +196,7 @@ def _telling(context: dg.AssetExecutionContext, settings: Settings) -> Callable[
         with faults.scope(shard_id=manifest.shard_id, attempt=attempt):
             faults.point("event.shards")
         if manifest.shard_id not in told:
-            context.log_event(_materialization(settings, manifest, provenance))
+            context.log_event(_materialization(settings, manifest, glance, provenance))
 
     return tell
 

@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import gc
 import os
 import sys
+from collections.abc import Iterator
 
 from etl_assets import preflight
 from etl_assets.cli import interrupts, progress, report, terminal
@@ -81,11 +83,12 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
         if unchanged is not None:
             return unchanged
     # Dagster takes a second to import, which nobody who asks for help, or has a setting wrong, should wait for.
-    import dagster as dg
-    from dagster._core.instance.ref import InstanceRef
-    from sqlalchemy.exc import OperationalError
+    with _uncollected():
+        import dagster as dg
+        from dagster._core.instance.ref import InstanceRef
+        from sqlalchemy.exc import OperationalError
 
-    from etl_assets import history, launch
+        from etl_assets import history, launch
 
     def observe(event: StepEvent) -> None:
         on_event(event)
@@ -96,7 +99,7 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(history.synced_once())
-            with opened_alone(home):
+            with opened_alone(home), _uncollected():
                 opened = dg.DagsterInstance.from_ref(reference)
             instance = stack.enter_context(opened)
             done = launch.run_pipeline(
@@ -112,6 +115,17 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
     if done.ok:
         preflight.remember(settings, home)
     return done
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """What is made inside lives to the end of the process: to look for garbage in it, now and later, takes 0.2 s."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _names(text: str) -> list[str]:

@@ -8,10 +8,11 @@ import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import duckdb
 import xxhash
@@ -33,15 +34,81 @@ class Limits:
     threads: int = 1
     stop: Stop = field(default_factory=Stop, compare=False)
 
+    def share(self, count: int) -> "Limits":
+        """What each of `count` may use that work at once; one stop for all of them."""
+        return replace(self, memory_mb=max(64, self.memory_mb // count), threads=max(1, self.threads // count))
+
 
 @contextlib.contextmanager
 def workbench(
-    limits: Limits, scratch: Path, *, folders: Sequence[Path] = (), flush_rows: int | None = None
+    limits: Limits,
+    scratch: Path,
+    *,
+    folders: Sequence[Path] = (),
+    flush_rows: int | None = None,
+    keep_order: bool = True,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory connection that may read and write only `folders` and `scratch`, and cannot be talked out of it.
 
-    `flush_rows` is how many rows a partitioned COPY collects before it hands them to its files.
+    `flush_rows` is how many rows a partitioned COPY collects before it hands them to its files. `keep_order` is for
+    reading files whose rows are numbered; several threads need 130 MB each to keep it, and do without each other where
+    they do not get them.
     """
+    opened = _confined(limits, scratch, folders, flush_rows, keep_order=keep_order)
+    with contextlib.closing(opened) as connection, limits.stop.watching(connection):
+        yield connection
+
+
+class Workbenches:
+    """Connections like those of `workbench`, kept for who works next: to make one takes as long as a small shard.
+
+    `prepare` is called with each one that is made.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        scratch: Path,
+        *,
+        folders: Sequence[Path],
+        prepare: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> None:
+        self._limits = limits
+        self._scratch = scratch
+        self._folders = folders
+        self._prepare = prepare
+        self._idle: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
+
+    @contextlib.contextmanager
+    def one(self, stop: Stop) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for the block, interrupted by `stop`; one that saw an error is not used again."""
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = _confined(self._limits, self._scratch, self._folders)
+            self._prepare(connection)
+        try:
+            with stop.watching(connection):
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.put(connection)
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+
+def _confined(
+    limits: Limits,
+    scratch: Path,
+    folders: Sequence[Path],
+    flush_rows: int | None = None,
+    *,
+    keep_order: bool = True,
+) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     try:
         connection.execute(f"SET memory_limit = '{limits.memory_mb}MB'")
@@ -49,15 +116,14 @@ def workbench(
         connection.execute(f"SET temp_directory = {literal(str(scratch))}")
         # A Parquet time stamp with a zone is written out in this one, whatever machine this is.
         connection.execute("SET TimeZone = 'UTC'")
-        # Order within a file is kept by row numbers, never by luck.
-        connection.execute("SET preserve_insertion_order = true")
+        connection.execute(f"SET preserve_insertion_order = {keep_order}")
         if flush_rows is not None:
             connection.execute(f"SET partitioned_write_flush_threshold = {flush_rows}")
         lock_down(connection, [scratch, *folders])
-        with limits.stop.watching(connection):
-            yield connection
-    finally:
+    except BaseException:
         connection.close()
+        raise
+    return connection
 
 
 def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:

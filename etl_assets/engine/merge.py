@@ -105,7 +105,7 @@ def merge_shards(
     with (
         scratch_directory(home) as scratch,
         publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,
-        duck.workbench(limits, scratch, folders=[home.root]) as connection,
+        duck.workbench(limits, scratch, folders=[home.root], keep_order=False) as connection,
     ):
         _open_warehouse(connection, target)
         _copy_shards(connection, home, found)

@@ -23,6 +23,7 @@ from etl_assets.engine.errors import AccountingError, SourceChangedError
 from etl_assets.engine.fingerprint import code_fingerprint
 from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots, staging_version
 from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep
+from etl_assets.engine.workers import Stop
 
 # How DuckDB names the process that has a file open for writing.
 _LOCK_HOLDER = re.compile(r"Could not set lock .*Conflicting lock .*PID (\d+)")
@@ -104,8 +105,27 @@ def input_from(snapshots: dict[str, Snapshot], shard_id: str, shard_count: int) 
     )
 
 
-def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: str, attempt: int) -> Manifest:
+@contextlib.contextmanager
+def workbenches(home: Home, limits: duck.Limits) -> Iterator[duck.Workbenches]:
+    """What shards are built on; `limits` are those of each shard that is built at once."""
+    with scratch_directory(home) as scratch:
+        benches = duck.Workbenches(limits, scratch, folders=[home.staged, home.shards], prepare=_prepare)
+        with contextlib.closing(benches):
+            yield benches
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    duck.add_hashing(connection)
+    connection.execute(keys.STABLE_HASH_MACRO)
+    duck.add_macros(connection, _MACROS)
+
+
+def build_shard(
+    home: Home, given: ShardInput, benches: duck.Workbenches, stop: Stop, *, run_id: str, attempt: int
+) -> Manifest:
     """Build, validate and publish one shard.
+
+    Its rows are in no order: to sort them takes as much memory again as to join them, and the records are the same.
 
     Raises SourceChangedError when its slices are no longer the current ones (a newer attempt may have published),
     AccountingError when a customer would be lost or doubled, duckdb.Error and OSError from the machine.
@@ -114,14 +134,10 @@ def build_shard(home: Home, given: ShardInput, limits: duck.Limits, *, run_id: s
     sweep(home.shards)
     sweep(home.scratch)
     with (
-        scratch_directory(home) as scratch,
         publish_file(home.shard_file(given.shard_id), check=lambda: _check_current(home, given)) as target,
-        duck.workbench(limits, scratch, folders=[home.staged, home.shards]) as connection,
+        benches.one(stop) as connection,
     ):
         duck.attach_new(connection, target, "shard")
-        duck.add_hashing(connection)
-        connection.execute(keys.STABLE_HASH_MACRO)
-        duck.add_macros(connection, _MACROS)
         _open_slices(connection, home, given)
         read_ms = _elapsed_ms(started)
         connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(given.shard_id)}")
@@ -179,7 +195,7 @@ def _read_state(connection: duckdb.DuckDBPyConnection, home: Home, shard_id: str
     if not path.exists():
         return ShardState(shard_id, None, "missing")
     try:
-        with _attached(connection, path):
+        with attached(connection, path):
             names = ", ".join(field.name for field in fields(Manifest))
             row = connection.execute(f"SELECT {names} FROM opened.manifest").fetchone()
     except (duckdb.Error, OSError) as error:
@@ -190,7 +206,8 @@ def _read_state(connection: duckdb.DuckDBPyConnection, home: Home, shard_id: str
 
 
 @contextlib.contextmanager
-def _attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+    """A published file as the database `opened` of a connection."""
     connection.execute(f"ATTACH {duck.literal(str(path))} AS opened (READ_ONLY)")
     try:
         yield
@@ -259,7 +276,7 @@ def _open_slices(connection: duckdb.DuckDBPyConnection, home: Home, given: Shard
         path = home.snapshot(source.name, given.snapshots[source.name]) / f"{given.shard_id}.parquet"
         columns = ", ".join(source.required)
         connection.execute(
-            f"CREATE TEMP VIEW {source.name} AS SELECT '{source.name}' AS source_name, {columns} "
+            f"CREATE OR REPLACE TEMP VIEW {source.name} AS SELECT '{source.name}' AS source_name, {columns} "
             f"FROM read_parquet({duck.pattern_literal(path)})"
         )
 

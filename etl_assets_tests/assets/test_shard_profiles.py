@@ -16,7 +16,7 @@ from etl_assets.engine import attempts, faults, shard
 from etl_assets.engine.errors import AccountingError
 from etl_assets.engine.routing import shard_keys
 from etl_assets_tests.dagster_runs import Project, failure_text, materializations, range_tags
-from etl_assets_tests.factory import LIMITS, query, row, write_exports
+from etl_assets_tests.factory import build_shard, query, row, write_exports
 
 SHARDS = shard_keys(3)
 
@@ -261,7 +261,7 @@ def test_an_attempt_whose_process_was_killed_is_on_record_and_the_next_one_heals
     assert list(settings.home.shards.iterdir()) == [settings.home.shard_file("shard_01")]
     for name in ("shard_00", "shard_02"):
         given = shard.shard_input(settings.home, name, 3)
-        shard.build_shard(settings.home, given, LIMITS, run_id="other", attempt=1)
+        build_shard(settings.home, given, run_id="other", attempt=1)
     assert staged.run("merged_profiles").success
     rows = query(settings.home.warehouse, "SELECT shard_id, attempt, status, record_count FROM shard_attempts")
     manifest = shard.read_shard(settings.home, "shard_01").manifest

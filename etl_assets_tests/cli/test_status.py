@@ -181,7 +181,7 @@ def test_a_shard_that_is_being_built_is_running(cli: Cli, own: Mapping[str, str]
 
 def test_a_warehouse_older_than_its_shards_is_outdated(cli: Cli, own: Mapping[str, str]) -> None:
     given = shard.shard_input(_home(own), "shard_00", 3)
-    shard.build_shard(_home(own), given, factory.LIMITS, run_id="another", attempt=1)
+    factory.build_shard(_home(own), given, run_id="another", attempt=1)
     warehouse = _facts(cli, own)["warehouse"]
     assert (warehouse["state"], warehouse["reason"]) == ("outdated", "shards or sources were published since")
 

@@ -73,7 +73,7 @@ def _merge(home: Home, *, run_id: str = "second", allow_partial: bool = False) -
 
 def _build(home: Home, shard_id: str, shard_count: int = _SHARDS, *, run_id: str = "again") -> None:
     given = shard.shard_input(home, shard_id, shard_count)
-    shard.build_shard(home, given, factory.LIMITS, run_id=run_id, attempt=1)
+    factory.build_shard(home, given, run_id=run_id, attempt=1)
 
 
 def _ids_in(number: int) -> list[str]:

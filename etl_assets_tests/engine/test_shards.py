@@ -1,20 +1,22 @@
 """Many shards in one process: every attempt on record, and each shard's fate its own."""
 
 import contextlib
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from etl_assets.engine import attempts, duck, shard, shards
+from etl_assets.engine import attempts, duck, shard, shards, staging
 from etl_assets.engine.attempts import Attempt, Status
-from etl_assets.engine.errors import AttemptTimeoutError
+from etl_assets.engine.errors import AttemptTimeoutError, ConfigError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.shards import ShardResult, ShardsRequest
 from etl_assets.engine.storage import Home
+from etl_assets.engine.workers import Stop
 from etl_assets_tests.factory import row, stage_all, staging_request, write_exports
 
 SHARDS = shard_keys(3)
@@ -35,7 +37,8 @@ def staged(sources: Path, home: Home) -> Home:
 
 def request(home: Home, *, run_id: str = "run", attempt: int = 1, **changes: Any) -> ShardsRequest:
     """A request of one run; two shards at a time unless told otherwise."""
-    return ShardsRequest(home, 3, duck.Limits(memory_mb=128), changes.pop("workers", 2), run_id, attempt, **changes)
+    limits = duck.Limits(memory_mb=256, threads=changes.pop("workers", 2))
+    return ShardsRequest(home, 3, limits, run_id, attempt, **changes)
 
 
 def build(asked: ShardsRequest, shard_ids: list[str] = SHARDS) -> dict[str, ShardResult]:
@@ -52,25 +55,27 @@ def on_record(home: Home) -> list[tuple[str, int, str]]:
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace the building of one shard."""
 
-    def break_shard(shard_id: str, instead: Callable[[duck.Limits], object]) -> None:
+    def break_shard(shard_id: str, instead: Callable[[Stop], object]) -> None:
         real: Build = shard.build_shard
 
-        def breaking(home: Home, given: shard.ShardInput, limits: duck.Limits, **options: Any) -> shard.Manifest:
+        def breaking(
+            home: Home, given: shard.ShardInput, benches: duck.Workbenches, stop: Stop, **options: Any
+        ) -> shard.Manifest:
             if given.shard_id == shard_id:
-                instead(limits)
-            return real(home, given, limits, **options)
+                instead(stop)
+            return real(home, given, benches, stop, **options)
 
         monkeypatch.setattr(shard, "build_shard", breaking)
 
     return break_shard
 
 
-def _no_disk(_: duck.Limits) -> None:
+def _no_disk(_: Stop) -> None:
     raise OSError(28, "No space left on device")
 
 
-def _endless_query(limits: duck.Limits) -> None:
-    with contextlib.closing(duckdb.connect()) as connection, limits.stop.watching(connection):
+def _endless_query(stop: Stop) -> None:
+    with contextlib.closing(duckdb.connect()) as connection, stop.watching(connection):
         backstop = threading.Timer(BACKSTOP_S, connection.interrupt)
         backstop.start()
         try:
@@ -181,3 +186,65 @@ def test_what_is_not_staged_fails_the_attempt_and_says_so(sources: Path, home: H
     results = build(request(home), ["shard_00"])
     assert "not staged for 3 shards" in (results["shard_00"].attempt.error or "")
     assert on_record(home) == [("shard_00", 1, "failed")]
+
+
+def test_small_shards_are_built_on_a_thread_each_and_large_ones_by_all_threads(staged: Home) -> None:
+    """Fails: shards that do not fit in their share of the memory spill side by side, for nearly twice as long."""
+
+    def at_once(memory_mb: int) -> int:
+        asked = ShardsRequest(staged, 3, duck.Limits(memory_mb, threads=4), "run", 1)
+        return shards.side_by_side(asked, SHARDS)
+
+    def say(row_count: int) -> None:
+        """Let a slice hold so many rows, by its accounting."""
+        snapshot = staging.current_snapshots(staged, 3)["crm"]
+        path = staged.snapshot("crm", snapshot.snapshot) / "snapshot.json"
+        document = json.loads(path.read_text())
+        document["slices"][1]["record_count"] = row_count
+        path.write_text(json.dumps(document))
+
+    assert at_once(256) == 4
+    say(1_000_000)
+    assert [at_once(memory_mb) for memory_mb in (100, 200, 400, 600, 10_000)] == [1, 1, 2, 3, 4]
+
+
+def test_without_sources_every_shard_says_so_by_itself(home: Home) -> None:
+    """Fails: the run ends before it has begun a shard, and none is on record as failed."""
+    results = build(request(home))
+    assert {type(result.error) for result in results.values()} == {ConfigError}
+    assert on_record(home) == [(shard_id, 1, "failed") for shard_id in SHARDS]
+
+
+def test_a_connection_is_used_for_many_shards_until_one_fails(
+    staged: Home, broken: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: making one takes as long as a small shard; or what an error left behind is in the next shard's way."""
+    made: list[duckdb.DuckDBPyConnection] = []
+    lock_down = duck.lock_down
+
+    def counting(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
+        made.append(connection)
+        lock_down(connection, folders)
+
+    monkeypatch.setattr(duck, "lock_down", counting)
+    build(request(staged, workers=1))
+    assert len(made) == 1
+    made.clear()
+    real: Build = shard.build_shard
+
+    def failing(
+        home: Home, given: shard.ShardInput, benches: duck.Workbenches, stop: Stop, **options: Any
+    ) -> shard.Manifest:
+        if given.shard_id == "shard_01":
+            with benches.one(stop) as connection:
+                connection.execute("ATTACH ':memory:' AS shard")
+                raise OSError(28, "No space left on device")
+        return real(home, given, benches, stop, **options)
+
+    monkeypatch.setattr(shard, "build_shard", failing)
+    results = build(request(staged, workers=1, run_id="later", force=True))
+    assert [results[shard_id].error is None for shard_id in SHARDS] == [True, False, True]
+    assert len(made) == 2
+    for connection in made:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("SELECT 1")

@@ -19,6 +19,7 @@ from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import EtlError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.settings import load_settings
+from etl_assets_tests import factory
 
 # The default run of the tests takes smaller cases of the same kind.
 IS_FULL_SIZE = os.environ.get("HARNESS_ALL") == "1"
@@ -97,7 +98,7 @@ def _build_and_merge(*, run_id: str, attempt: int) -> None:
     settings = load_settings()
     for shard_id in shard_keys(settings.shard_count):
         given = shard.shard_input(settings.home, shard_id, settings.shard_count)
-        shard.build_shard(settings.home, given, settings.worker_limits(), run_id=run_id, attempt=attempt)
+        factory.build_shard(settings.home, given, run_id=run_id, attempt=attempt, limits=settings.worker_limits())
     merge.merge_shards(settings.home, settings.shard_count, settings.merge_limits(), run_id=run_id)
 
 

@@ -86,7 +86,7 @@ def _do(settings: Settings, action: str, label: str) -> None:
         merge.merge_shards(settings.home, settings.shard_count, settings.merge_limits(), run_id=label)
     else:
         given = shard.shard_input(settings.home, action, settings.shard_count)
-        shard.build_shard(settings.home, given, settings.worker_limits(), run_id=label, attempt=1)
+        factory.build_shard(settings.home, given, run_id=label, attempt=1, limits=settings.worker_limits())
 
 
 class Site:

@@ -21,6 +21,7 @@ from etl_assets import launch, sample_data
 from etl_assets.engine import duck, merge, shard
 from etl_assets.engine.routing import shard_key
 from etl_assets.engine.storage import Home
+from etl_assets.engine.workers import Stop
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for
 
@@ -79,27 +80,33 @@ def test_dagster_is_told_a_few_things_a_shard(sources: Path, home: Home, tmp_pat
 def opened(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
     """How often DuckDB opens each file, by the file's name."""
     found: Counter[str] = Counter()
-    workbench = duck.workbench
+    workbench, close = duck.workbench, duck.Workbenches.close
     lock_down = duck.lock_down
 
     def logging(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
         connection.execute("CALL enable_logging('FileSystem', level = 'TRACE')")
         lock_down(connection, folders)
 
+    def count(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("USE memory")
+        messages = connection.execute("SELECT message FROM duckdb_logs WHERE type = 'FileSystem'").fetchall()
+        entries = [json.loads(message) for (message,) in messages]
+        found.update(Path(entry["path"]).name for entry in entries if entry["op"] == "OPEN")
+
     @contextlib.contextmanager
     def counting(*args: Any, **options: Any) -> Iterator[duckdb.DuckDBPyConnection]:
         with workbench(*args, **options) as connection:
             yield connection
-            connection.execute("USE memory")
-            for (message,) in connection.execute(
-                "SELECT message FROM duckdb_logs WHERE type = 'FileSystem'"
-            ).fetchall():
-                entry = json.loads(message)
-                if entry["op"] == "OPEN":
-                    found[Path(entry["path"]).name] += 1
+            count(connection)
+
+    def counting_close(benches: duck.Workbenches) -> None:
+        with benches.one(Stop()) as connection:
+            count(connection)
+        close(benches)
 
     monkeypatch.setattr(duck, "lock_down", logging)
     monkeypatch.setattr(duck, "workbench", counting)
+    monkeypatch.setattr(duck.Workbenches, "close", counting_close)
     return found
 
 
@@ -110,12 +117,12 @@ def test_a_file_is_opened_as_often_as_it_must_be(sources: Path, home: Home, open
     assert opened["crm.csv"] == 1
     opened.clear()
     given = shard.shard_input(home, shard_key(3, 8), 8)
-    shard.build_shard(home, given, factory.LIMITS, run_id="run", attempt=1)
+    factory.build_shard(home, given, run_id="run", attempt=1)
     assert opened.total() <= 16, opened
     assert {name for name in opened if name.startswith("shard_")} == {"shard_03.parquet"}
     for number in (0, 1, 2, 4, 5, 6, 7):
         given = shard.shard_input(home, shard_key(number, 8), 8)
-        shard.build_shard(home, given, factory.LIMITS, run_id="run", attempt=1)
+        factory.build_shard(home, given, run_id="run", attempt=1)
     opened.clear()
     merge.merge_shards(home, 8, factory.LIMITS, run_id="run")
     # Two tables, each bound and read.

@@ -36,4 +36,3 @@ SELECT
     {shard_id} AS shard_id,
     customer_id || ':' || stable_hash({source_encoding}) AS idempotency_key
 FROM {joined_sources}
-ORDER BY customer_id
