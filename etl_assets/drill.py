@@ -17,6 +17,7 @@ from pathlib import Path
 from etl_assets.engine import attempts, checks, merge, staging, storage
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.duck import Limits
 from etl_assets.engine.faults import FAULT_VARIABLE, Action
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
@@ -172,7 +173,9 @@ def _proofs(
     struck = any(attempt.status not in (Status.SUCCEEDED, Status.REUSED) for attempt in known)
     # A corrupted file is found by whoever reads it: the attempt that wrote it has succeeded.
     struck = struck or (kind == "corrupt" and len(known) > 1)
-    findings = {check.name: check for check in checks.check_warehouse(disturbed)} if after else {}
+    findings = (
+        {check.name: check for check in checks.check_warehouse(disturbed, Limits(memory_mb=256))} if after else {}
+    )
     unique = findings.get("customers_unique")
     books = findings.get("accounting_closed")
     problems = merge.inspect_shards(disturbed, shard_count).problems if after else {"all": "nothing published"}

@@ -36,14 +36,14 @@ def synced_once() -> Iterator[None]:
 
 
 def _relax(connection: sqlite3.Connection, kept: dict[str, sqlite3.Connection]) -> None:
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-        # A new one: Dagster sets this too, after it has made its tables, each of which is synced three times.
-        connection.execute("PRAGMA journal_mode = WAL")
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        return
-    connection.execute("PRAGMA synchronous = NORMAL")
     path = connection.execute("PRAGMA database_list").fetchone()[2]
     if path not in kept:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+            # A new one: Dagster sets this too, after it has made its tables, each of which is synced three times.
+            connection.execute("PRAGMA journal_mode = WAL")
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            return
         # One that stays open, so that no other is the last to close.
         kept[path] = sqlite3.connect(path, check_same_thread=False)
         kept[path].execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("PRAGMA synchronous = NORMAL")

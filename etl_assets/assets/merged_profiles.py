@@ -83,7 +83,7 @@ def warehouse_checks(settings: Settings) -> dg.AssetChecksDefinition:
     )
     def run_checks() -> Iterator[dg.AssetCheckResult]:
         with explained_failures():
-            findings = checks.check_warehouse(settings.home)
+            findings = checks.check_warehouse(settings.home, settings.merge_limits())
         for finding in findings:
             yield dg.AssetCheckResult(
                 asset_key=NAME, check_name=finding.name, passed=finding.passed, metadata=dict(finding.facts)

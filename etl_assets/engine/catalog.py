@@ -38,6 +38,10 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "write_ms": "Of that, joining, scoring, keying and writing",
         },
     ),
+    "merged_files": (
+        "The file of each shard that was merged: a later merge keeps the rows of those that are still the same",
+        {"shard_id": "The shard", "file_stamp": "Number, time of change and size of its file"},
+    ),
     "shard_attempts": (
         "Every attempt at every shard, failed and killed ones included",
         {

@@ -11,7 +11,7 @@ from importlib import resources
 
 import duckdb
 
-from etl_assets.engine import duck, shard
+from etl_assets.engine import duck, merge
 from etl_assets.engine.staging import Snapshot
 from etl_assets.engine.storage import Home
 
@@ -55,9 +55,9 @@ def _leading_comment(statement: str) -> str:
 WAREHOUSE_CHECKS = _find_checks()
 
 
-def check_warehouse(home: Home) -> list[Finding]:
+def check_warehouse(home: Home, limits: duck.Limits) -> list[Finding]:
     """Run every check against the published warehouse; duckdb.Error or OSError when it cannot be opened."""
-    with contextlib.closing(shard.open_read_only(home.warehouse)) as connection:
+    with merge.opened_warehouse(home, limits) as connection:
         findings = []
         for check in WAREHOUSE_CHECKS:
             cursor = connection.execute(check.statement)

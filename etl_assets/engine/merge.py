@@ -3,12 +3,17 @@
 The merge never changes what is published until its own result is complete; a refused or failed merge leaves the last
 good warehouse in place. It opens a bounded number of shard files at a time, so the number of shards costs neither
 memory nor handles.
+
+Where most shards are those of the published warehouse, it begins with a copy of that and replaces the others' rows.
+Either way the result is read back and held against the manifests before it is published, so that what it was made
+from makes no difference to what it is.
 """
 
 import contextlib
+import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +21,9 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from etl_assets.engine import attempts, duck, faults, keys, shard
+from etl_assets.engine import attempts, duck, faults, keys, shard, storage
 from etl_assets.engine.catalog import TABLES
+from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import AccountingError, ShardSetError, WriteError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.staging import (
@@ -33,6 +39,25 @@ from etl_assets.engine.storage import Home, publish_file, scratch_directory, swe
 _PAGE_ROWS = 1_000_000
 # Files open at a time: far below any limit on open files.
 _SHARDS_A_STATEMENT = 64
+# Beyond this share of shards to replace, a merge begins with nothing.
+_MAX_REPLACED = 0.25
+# Beyond this many rows for each that is not deleted, it does too.
+_MAX_STORED = 1.25
+_STORED_ROWS = """
+    SELECT coalesce(sum(count), 0)::BIGINT FROM pragma_storage_info('merged_profiles')
+    WHERE column_name = 'customer_id' AND segment_type <> 'VALIDITY'
+"""
+_ENTRIES = """
+    SELECT name FROM (
+        SELECT table_name AS name, database_name, internal FROM duckdb_tables()
+        UNION ALL SELECT view_name, database_name, internal FROM duckdb_views()
+        UNION ALL SELECT function_name, database_name, internal FROM duckdb_functions()
+        UNION ALL SELECT schema_name, database_name, internal FROM duckdb_schemas()
+        UNION ALL SELECT type_name, database_name, internal FROM duckdb_types()
+        UNION ALL SELECT sequence_name, database_name, false FROM duckdb_sequences()
+        UNION ALL SELECT index_name, database_name, false FROM duckdb_indexes()
+    ) WHERE database_name = 'opened' AND NOT internal
+"""
 _LEVELS = ("LOW", "MEDIUM", "HIGH")
 
 
@@ -43,6 +68,8 @@ class ShardSet:
     snapshots: dict[str, Snapshot]
     states: tuple[shard.ShardState, ...]
     problems: dict[str, str]
+    # Of every file, taken before any was read; empty where nobody will ask whether they are still the same.
+    stamps: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def manifests(self) -> list[shard.Manifest]:
@@ -79,6 +106,7 @@ class Publication:
 
 def inspect_shards(home: Home, shard_count: int) -> ShardSet:
     """Hold every shard's manifest against the current sources; ConfigError when a source is not staged."""
+    stamps = file_stamps(home, shard_count)
     snapshots = current_snapshots(home, shard_count)
     states = tuple(shard.read_shards(home, shard_keys(shard_count)))
     problems = {}
@@ -86,7 +114,14 @@ def inspect_shards(home: Home, shard_count: int) -> ShardSet:
         problem = shard.why_stale(state, shard.input_from(snapshots, state.shard_id, shard_count))
         if problem:
             problems[state.shard_id] = problem
-    return ShardSet(snapshots, states, problems)
+    return ShardSet(snapshots, states, problems, stamps)
+
+
+def file_stamps(home: Home, shard_count: int) -> dict[Path, str]:
+    """A stamp of every shard's and source's file, which changes whenever it is published; costs a stat a file."""
+    paths = [home.shard_file(shard_id) for shard_id in shard_keys(shard_count)]
+    paths += [home.source_pointer(source.name) for source in SOURCES]
+    return {path: storage.stamp(path) for path in paths}
 
 
 def merge_shards(
@@ -102,21 +137,89 @@ def merge_shards(
     if found.problems and not (allow_partial and found.manifests):
         raise refusal(found.problems)
     sweep_home(home)
+    kept = _shards_to_keep(home, shard_count, found)
+    if kept:
+        with contextlib.suppress(_UnfitBaseError):
+            return _publish(home, shard_count, limits, found, kept, run_id, started)
+    return _publish(home, shard_count, limits, found, frozenset(), run_id, started)
+
+
+class _UnfitBaseError(Exception):
+    """What the published warehouse holds is not what it says; the merge begins with nothing instead."""
+
+
+@contextlib.contextmanager
+def _blamed_on_base(kept: frozenset[str]) -> Iterator[None]:
+    """Any fault found inside may come from the copied warehouse, if there is one."""
+    try:
+        yield
+    except (duckdb.Error, WriteError, ShardSetError, AccountingError) as error:
+        if kept:
+            raise _UnfitBaseError from error
+        raise
+
+
+def _shards_to_keep(home: Home, shard_count: int, found: ShardSet) -> frozenset[str]:
+    """The shards whose rows the published warehouse holds as they are to be merged; none when it is no good base.
+
+    Such a shard's file is still the one that was read for it, and held against its manifest, by the merge that did so:
+    one that was damaged by whatever writes to it is read again, and refused. The warehouse is no good base when much
+    would have to be replaced, when what was replaced before takes too much of its file, or when somebody made
+    something of his own in it.
+    """
+    publication = read_publication(home)
+    made_by = publication and (publication["code_version"], publication["shard_count"])
+    if publication is None or made_by != (shard.code_version(), shard_count):
+        return frozenset()
+    try:
+        with contextlib.closing(shard.open_read_only(home.warehouse)) as connection:
+            held = dict(connection.execute("SELECT shard_id, file_stamp FROM merged_files").fetchall())
+            stored_rows = duck.scalar(connection, _STORED_ROWS)
+            entries = {row[0] for row in connection.execute(_ENTRIES).fetchall()}
+    except (duckdb.Error, OSError):
+        return frozenset()
+    shard_ids = [manifest.shard_id for manifest in found.manifests]
+    kept = frozenset(name for name in shard_ids if held.get(name) == found.stamps[home.shard_file(name)])
+    replaced = len(held.keys() | set(shard_ids)) - len(kept)
+    record_count = publication["record_count"]
+    assert isinstance(stored_rows, int)
+    assert isinstance(record_count, int)
+    if entries != TABLES.keys() or replaced > _MAX_REPLACED * shard_count or stored_rows > _MAX_STORED * record_count:
+        return frozenset()
+    return kept
+
+
+def _publish(
+    home: Home,
+    shard_count: int,
+    limits: duck.Limits,
+    found: ShardSet,
+    kept: frozenset[str],
+    run_id: str,
+    started: float,
+) -> Publication:
+    """Publish the set, its rows copied from the published warehouse where they are to be kept, else from the shards."""
     with (
         scratch_directory(home) as scratch,
         publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,
         duck.workbench(limits, scratch, folders=[home.root], keep_order=False) as connection,
     ):
-        _open_warehouse(connection, target)
-        _copy_shards(connection, home, found)
+        if kept:
+            with _blamed_on_base(kept):
+                _open_base(connection, home, target, kept)
+        else:
+            _open_warehouse(connection, target)
+        with _blamed_on_base(kept):
+            _copy_shards(connection, home, [m for m in found.manifests if m.shard_id not in kept], append=bool(kept))
         faults.point("merge.copied", target)
         _write_quarantine(connection, home, found)
         _write_snapshots(connection, found)
         _write_attempts(connection, home, shard_count)
+        _write_files(connection, home, found)
         faults.point("merge.tables", target)
         _close_warehouse(connection)
         # What is checked is what its readers will see: read back from the file.
-        with _read_back():
+        with _blamed_on_base(kept), _read_back():
             _open_warehouse(connection, target)
             digest, record_count = digest_profiles(connection)
             _check_shards(connection, home, found)
@@ -159,6 +262,18 @@ def merge_shards(
     )
 
 
+def _open_base(connection: duckdb.DuckDBPyConnection, home: Home, target: Path, kept: frozenset[str]) -> None:
+    """Copy the published warehouse, and leave nothing in it but the profiles and manifests of the shards to keep."""
+    shutil.copyfile(home.warehouse, target)
+    _open_warehouse(connection, target)
+    with duck.transaction(connection):
+        for table in TABLES:
+            if table in ("merged_profiles", "shard_manifest"):
+                connection.execute(f"DELETE FROM {table} WHERE NOT list_contains(?, shard_id)", [sorted(kept)])
+            else:
+                connection.execute(f"DROP TABLE {table}")
+
+
 def _open_warehouse(connection: duckdb.DuckDBPyConnection, target: Path) -> None:
     duck.attach_new(connection, target, "warehouse")
     connection.execute("USE warehouse")
@@ -187,6 +302,8 @@ def _read_back() -> Iterator[None]:
 
 def _check_same_set(home: Home, shard_count: int, found: ShardSet) -> None:
     """A merge that was overtaken must not replace the newer warehouse that another one published meanwhile."""
+    if file_stamps(home, shard_count) == found.stamps:
+        return
     now = inspect_shards(home, shard_count)
     unreadable = {state.shard_id: now.problems[state.shard_id] for state in now.states if state.manifest is None}
     if unreadable.keys() - found.problems.keys():
@@ -222,18 +339,26 @@ def read_publication(home: Home) -> dict[str, object] | None:
     return dict(zip(names, row, strict=True)) if row else None
 
 
+@contextlib.contextmanager
+def opened_warehouse(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for reading the whole of the published warehouse; duckdb.Error when it cannot be opened.
+
+    To count distinct customers takes as much memory as there are customers, unless it is limited and may spill.
+    """
+    with scratch_directory(home) as scratch, duck.workbench(limits, scratch, folders=[home.root]) as connection:
+        connection.execute(f"ATTACH {duck.literal(str(home.warehouse))} AS warehouse (READ_ONLY)")
+        connection.execute("USE warehouse")
+        yield connection
+
+
 def damage(home: Home, limits: duck.Limits) -> str | None:
     """Read the published warehouse whole; returns what is wrong with its profiles, or None."""
     publication = read_publication(home)
     if publication is None:
         return "it cannot be read"
     try:
-        with (
-            scratch_directory(home) as scratch,
-            duck.workbench(limits, scratch, folders=[home.root]) as connection,
-        ):
-            connection.execute(f"ATTACH {duck.literal(str(home.warehouse))} AS warehouse (READ_ONLY)")
-            found = digest_profiles(connection, "warehouse.merged_profiles")
+        with opened_warehouse(home, limits) as connection:
+            found = digest_profiles(connection)
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
@@ -241,7 +366,7 @@ def damage(home: Home, limits: duck.Limits) -> str | None:
     return None if found == (publication["digest"], publication["record_count"]) else "its rows are not those published"
 
 
-def digest_profiles(connection: duckdb.DuckDBPyConnection, table: str = "merged_profiles") -> tuple[str, int]:
+def digest_profiles(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
     """xxh3_128 over the rows in customer_id order, and their number; what shard a customer is in does not matter.
 
     A row stands in it by DuckDB's 64-bit hash of all its columns but `shard_id`, so every published value counts.
@@ -252,7 +377,8 @@ def digest_profiles(connection: duckdb.DuckDBPyConnection, table: str = "merged_
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE row_hashes AS "
-        f"SELECT shard_id, {shard.row_hash_sql(connection, table)} AS row_hash FROM {table} ORDER BY customer_id"
+        f"SELECT shard_id, {shard.row_hash_sql(connection, 'merged_profiles')} AS row_hash FROM merged_profiles "
+        "ORDER BY customer_id"
     )
     digest, record_count = keys.RowDigest(), 0
     while len(page := _page_of_hashes(connection, record_count)):
@@ -269,18 +395,19 @@ def _page_of_hashes(connection: duckdb.DuckDBPyConnection, first: int) -> npt.ND
     return np.asarray(page["row_hash"], np.uint64)
 
 
-def _copy_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
-    """Copy profiles, then manifests, many shards a statement.
+def _copy_shards(
+    connection: duckdb.DuckDBPyConnection, home: Home, manifests: Sequence[shard.Manifest], *, append: bool
+) -> None:
+    """Copy profiles, then manifests, many shards a statement; `append` to tables that are there.
 
     Deliberately not from attached files with UNION ALL: its branches run one after another, so that a shard of one row
     group keeps all threads but one idle.
     """
-    manifests = found.manifests
     for first in range(0, len(manifests), _SHARDS_A_STATEMENT):
         batch = manifests[first : first + _SHARDS_A_STATEMENT]
         paths = ", ".join(duck.pattern_literal(home.shard_file(manifest.shard_id)) for manifest in batch)
         for table, part in (("merged_profiles", "profiles"), ("shard_manifest", "manifest")):
-            verb = f"INSERT INTO {table}" if first else f"CREATE TABLE {table} AS"
+            verb = f"INSERT INTO {table}" if first or append else f"CREATE TABLE {table} AS"
             try:
                 connection.execute(f"{verb} SELECT * FROM read_duckdb([{paths}], table_name = '{part}')")
             except duckdb.InterruptException:
@@ -293,7 +420,7 @@ def _copy_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: Shard
                 raise refusal(damaged) from error
 
 
-def _damaged_among(home: Home, manifests: list[shard.Manifest]) -> dict[str, str]:
+def _damaged_among(home: Home, manifests: Sequence[shard.Manifest]) -> dict[str, str]:
     """The shards whose files, each read by itself, are not what their manifests say."""
     problems = {manifest.shard_id: shard.verify_shard(home, manifest) for manifest in manifests}
     return {shard_id: problem for shard_id, problem in problems.items() if problem}
@@ -399,6 +526,13 @@ def _write_attempts(connection: duckdb.DuckDBPyConnection, home: Home, shard_cou
     types = ("VARCHAR", "VARCHAR", "INTEGER", "VARCHAR", "TIMESTAMPTZ", "TIMESTAMPTZ", "BIGINT", "BIGINT", "VARCHAR")
     unnested = ", ".join(f"unnest(?::{kind}[])" for kind in types)
     connection.execute(f"INSERT INTO shard_attempts SELECT {unnested}", [list(column) for column in columns])
+
+
+def _write_files(connection: duckdb.DuckDBPyConnection, home: Home, found: ShardSet) -> None:
+    connection.execute("CREATE TABLE merged_files (shard_id VARCHAR, file_stamp VARCHAR)")
+    shard_ids = [manifest.shard_id for manifest in found.manifests]
+    stamps = [found.stamps[home.shard_file(shard_id)] for shard_id in shard_ids]
+    connection.execute("INSERT INTO merged_files SELECT unnest(?), unnest(?)", [shard_ids, stamps])
 
 
 def _check_accounts(connection: duckdb.DuckDBPyConnection, found: ShardSet, record_count: int) -> int:

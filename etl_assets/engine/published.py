@@ -8,9 +8,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine import keys, merge, shard, storage
-from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError
-from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
 
 
@@ -28,10 +26,9 @@ def refuse_other_shard_count(home: Home, shard_count: int, *, force: bool = Fals
 
 
 def stamp(home: Home, shard_count: int) -> str:
-    """Changes whenever a shard, a source's snapshot or the warehouse is published; costs a stat a file."""
-    paths = [home.shard_file(shard_id) for shard_id in shard_keys(shard_count)]
-    paths += [home.source_pointer(source.name) for source in SOURCES] + [home.warehouse]
-    return keys.stable_hash("\n".join(storage.stamp(path) for path in paths))
+    """Changes whenever a shard, a source's snapshot or the warehouse is published."""
+    stamps = [*merge.file_stamps(home, shard_count).values(), storage.stamp(home.warehouse)]
+    return keys.stable_hash("\n".join(stamps))
 
 
 @dataclass(frozen=True)

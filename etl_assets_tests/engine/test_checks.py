@@ -10,7 +10,7 @@ import pytest
 from etl_assets.engine import checks, duck
 from etl_assets.engine.staging import Snapshot
 from etl_assets.engine.storage import Home
-from etl_assets_tests.factory import alter, row, run_engine, stage_all, staging_request, write_exports
+from etl_assets_tests.factory import LIMITS, alter, row, run_engine, stage_all, staging_request, write_exports
 
 NAMES = (
     "accounting_closed",
@@ -44,7 +44,7 @@ def copied(sound: Path, home: Home) -> Home:
 
 
 def test_a_sound_warehouse_passes_every_check(copied: Home) -> None:
-    findings = checks.check_warehouse(copied)
+    findings = checks.check_warehouse(copied, LIMITS)
     assert {finding.name: finding.passed for finding in findings} == dict.fromkeys(NAMES, True)
     facts: dict[str, Mapping[str, int]] = {finding.name: finding.facts for finding in findings}
     assert facts["accounting_closed"] == {
@@ -83,20 +83,20 @@ def test_a_sound_warehouse_passes_every_check(copied: Home) -> None:
 def test_each_check_fails_on_the_defect_it_is_there_for(copied: Home, failing: set[str], statement: str) -> None:
     """A check that passes whatever the warehouse holds is decoration."""
     alter(copied.warehouse, statement)
-    findings = checks.check_warehouse(copied)
+    findings = checks.check_warehouse(copied, LIMITS)
     assert {finding.name for finding in findings if not finding.passed} == failing
 
 
 def test_a_failed_check_says_how_many(copied: Home) -> None:
     alter(copied.warehouse, "UPDATE merged_profiles SET churn_risk = 'low' WHERE customer_id < 'c'")
-    (finding,) = [finding for finding in checks.check_warehouse(copied) if not finding.passed]
+    (finding,) = [finding for finding in checks.check_warehouse(copied, LIMITS) if not finding.passed]
     assert finding.facts == {"bad_health_scores": 0, "bad_churn_risks": 2, "bad_expansion_potentials": 0}
 
 
 def test_a_warehouse_that_is_not_there_cannot_pass(home: Home) -> None:
     """An empty folder would show five green checks."""
     with pytest.raises(duckdb.IOException, match=r"warehouse\.duckdb"):
-        checks.check_warehouse(home)
+        checks.check_warehouse(home, LIMITS)
 
 
 def test_every_check_is_a_file_whose_comment_says_what_it_promises() -> None:

@@ -4,7 +4,10 @@ import contextlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -107,7 +110,7 @@ def test_the_warehouse_holds_every_fixed_table_and_column_and_each_says_what_it_
         published.warehouse, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
     )
     tables = dict(factory.query(published.warehouse, "SELECT table_name, comment FROM duckdb_tables()"))
-    assert tables.keys() == _FIXED_COLUMNS.keys()
+    assert tables.keys() == TABLES.keys() > _FIXED_COLUMNS.keys()
     assert all(tables.values())
     for table, columns in _FIXED_COLUMNS.items():
         assert set(columns.split()) <= {column for name, column, _ in found if name == table}
@@ -575,3 +578,175 @@ def test_a_merge_sweeps_what_the_killed_left_where_everything_was_reused(sources
     assert all(list(folder.glob(".tmp-*")) for folder in folders)
     merge_shards(home, 3, factory.LIMITS, run_id="again")
     assert [path for folder in folders for path in folder.glob(".tmp-*")] == []
+
+
+# Beginning with what is published.
+
+
+_MANY = 8
+
+
+@pytest.fixture(scope="module")
+def many_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with exports and a warehouse of eight shards; tests work on copies of it."""
+    root = tmp_path_factory.mktemp("many")
+    factory.run_engine(_write_sources(root / "sources"), Home(root / "home"), _MANY, run_id="first")
+    return root
+
+
+@pytest.fixture
+def many(many_template: Path, tmp_path: Path) -> Path:
+    """A folder with exports and a home whose warehouse was merged from its very files, and may be a base."""
+    shutil.copytree(many_template, tmp_path / "many")
+    merge_shards(Home(tmp_path / "many" / "home"), _MANY, factory.LIMITS, run_id="first")
+    return tmp_path / "many"
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The shards whose files each merge has read."""
+    found: list[list[str]] = []
+    copy_shards = merge._copy_shards
+
+    def copying(connection: Any, home: Home, manifests: Sequence[shard.Manifest], *, append: bool) -> None:
+        found.append([manifest.shard_id for manifest in manifests])
+        copy_shards(connection, home, manifests, append=append)
+
+    monkeypatch.setattr(merge, "_copy_shards", copying)
+    return found
+
+
+def _everything(path: Path) -> dict[str, list[Any]]:
+    """All rows of all tables, in an order of their own, and what each table and column is said to mean."""
+    tables = {name: factory.query(path, f"SELECT * FROM {name} ORDER BY ALL") for name in TABLES}
+    comments = (
+        "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
+    )
+    return tables | {"comments": factory.query(path, comments)}
+
+
+def _merge_many(home: Home, **options: Any) -> Publication:
+    return merge_shards(home, _MANY, factory.LIMITS, run_id="second", **options)
+
+
+def _change_one_customer(root: Path) -> str:
+    """Restage the exports with another company name for one customer, and build its shard; returns the shard."""
+    home = Home(root / "home")
+    factory.stage_all(factory.staging_request(_write_sources(root / "sources", company_name="Other"), home, _MANY))
+    shard_id = f"shard_{route(_IDS[0], _MANY):02d}"
+    _build(home, shard_id, _MANY)
+    return shard_id
+
+
+def test_where_one_shard_has_changed_its_rows_are_replaced_and_the_result_is_the_same(
+    many: Path, copied: list[list[str]]
+) -> None:
+    """Fails: the rows of before stay, or accounts and comments are those of the last publication."""
+    home = Home(many / "home")
+    before = factory.query(home.warehouse, "SELECT company_name FROM merged_profiles WHERE customer_id = 'cust_0'")
+    shard_id = _change_one_customer(many)
+    publication = _merge_many(home)
+    assert copied == [[shard_id]]
+    changed = _everything(home.warehouse)
+    home.warehouse.unlink()
+    anew = _merge_many(home)
+    assert copied[1:] == [shard_keys(_MANY)]
+    from_nothing = _everything(home.warehouse)
+    for tables in (changed, from_nothing):
+        tables["publication"] = [row[1:] for row in tables["publication"]]
+    assert changed == from_nothing
+    assert replace(publication, elapsed_ms=0, size_bytes=0) == replace(anew, elapsed_ms=0, size_bytes=0)
+    assert before != factory.query(
+        home.warehouse, "SELECT company_name FROM merged_profiles WHERE customer_id = 'cust_0'"
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE merged_profiles SET mrr = 1 WHERE customer_id = (SELECT max(customer_id) FROM merged_profiles)",
+        "DELETE FROM merged_profiles",
+        "UPDATE shard_manifest SET content_hash = 'other'",
+        "DELETE FROM shard_manifest",
+        "INSERT INTO merged_profiles SELECT * FROM merged_profiles",
+        "ALTER TABLE merged_profiles DROP COLUMN mrr",
+    ],
+)
+def test_a_warehouse_that_does_not_hold_what_it_says_is_no_base(
+    many: Path, copied: list[list[str]], statement: str
+) -> None:
+    """Fails: what somebody did to the last publication is published again, or no merge succeeds any more."""
+    home = Home(many / "home")
+    published = _merge_many(home).digest
+    factory.alter(home.warehouse, statement)
+    copied.clear()
+    assert _merge_many(home).digest == published
+    assert copied[-1] == shard_keys(_MANY)
+
+
+def test_a_warehouse_of_damaged_pages_is_no_base(many: Path, copied: list[list[str]]) -> None:
+    home = Home(many / "home")
+    published = _merge_many(home).digest
+    content = bytearray(home.warehouse.read_bytes())
+    for position in range(len(content) // 4, len(content), 4096):
+        content[position] ^= 0xFF
+    home.warehouse.write_bytes(content)
+    copied.clear()
+    assert _merge_many(home).digest == published
+    assert copied[-1] == shard_keys(_MANY)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine AS SELECT 1",
+        "CREATE VIEW mine AS SELECT * FROM merged_profiles",
+        "CREATE SCHEMA mine",
+        "CREATE MACRO mine(a) AS a",
+        "CREATE SEQUENCE mine",
+        "CREATE INDEX mine ON merged_profiles (email)",
+    ],
+)
+def test_what_somebody_made_in_the_warehouse_is_not_published_again(
+    many: Path, copied: list[list[str]], statement: str
+) -> None:
+    """Fails: whether it is still there after a merge depends on how much has changed."""
+    home = Home(many / "home")
+    factory.alter(home.warehouse, statement)
+    _merge_many(home)
+    assert copied == [shard_keys(_MANY)]
+    assert b"mine" not in home.warehouse.read_bytes()
+
+
+def test_a_damaged_shard_is_refused_also_where_its_rows_are_published(many: Path) -> None:
+    """Guarantee 6. Fails: the merge keeps the rows of before and says nothing of the file."""
+    home = Home(many / "home")
+    shard_id = _change_one_customer(many)
+    other = next(name for name in (f"shard_{route(customer, _MANY):02d}" for customer in _IDS) if name != shard_id)
+    factory.alter(home.shard_file(other), "UPDATE profiles SET mrr = 1")
+    with pytest.raises(ShardSetError, match=f"{other}: damaged"):
+        _merge_many(home)
+
+
+def test_a_shard_that_is_missing_in_a_partial_merge_leaves_nothing_behind(many: Path, copied: list[list[str]]) -> None:
+    home = Home(many / "home")
+    home.shard_file("shard_03").unlink()
+    publication = _merge_many(home, allow_partial=True)
+    assert copied == [[]]
+    assert publication.missing_shards == ("shard_03",)
+    for table in ("merged_profiles", "shard_manifest", "merged_files"):
+        assert factory.query(home.warehouse, f"SELECT count(*) FROM {table} WHERE shard_id = 'shard_03'") == [(0,)]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_MAX_REPLACED", 0.1), ("_MAX_STORED", 0.9)])
+def test_where_much_is_or_was_replaced_a_merge_begins_with_nothing(
+    many: Path, copied: list[list[str]], monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    """Fails: the file grows with every merge, or a merge deletes nearly all rows one by one."""
+    home = Home(many / "home")
+    shard_id = _change_one_customer(many)
+    _merge_many(home)
+    monkeypatch.setattr(merge, limit, value)
+    _build(home, shard_id, _MANY)
+    _merge_many(home)
+    assert copied == [[shard_id], shard_keys(_MANY)]

@@ -38,6 +38,7 @@ from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.faults import Action
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
+from etl_assets_tests import factory
 from etl_assets_tests.whole import power
 
 # Imported so that the server, which preloads this module, has them before it forks.
@@ -586,7 +587,9 @@ class _Judge:
             return
         if seen != self.harness.new:
             yield f"the recovered warehouse is {seen}, undisturbed it is {self.harness.new}"
-        yield from (f"check failed: {found}" for found in checks.check_warehouse(home) if not found.passed)
+        yield from (
+            f"check failed: {found}" for found in checks.check_warehouse(home, factory.LIMITS) if not found.passed
+        )
         for name, snapshot in staging.current_snapshots(home, SHARD_COUNT).items():
             found = checks.recount_source(home, snapshot)
             if not found.passed:

@@ -175,7 +175,7 @@ def _digest(site: Site) -> str:
 def _assert_whole(site: Site, generation: str) -> None:
     """The warehouse is this generation and no other, its books are closed, and nothing lies about."""
     assert site.generations() == [(generation, CUSTOMERS)]
-    assert [found.name for found in checks.check_warehouse(site.home) if not found.passed] == []
+    assert [found.name for found in checks.check_warehouse(site.home, factory.LIMITS) if not found.passed] == []
     assert merge.inspect_shards(site.home, 2).problems == {}
     assert site.leftovers() == []
     assert list(site.home.root.rglob("*.wal")) == []

@@ -11,6 +11,7 @@ import pytest
 from etl_assets.drill import leftovers
 from etl_assets.engine import attempts, checks, faults, merge, staging
 from etl_assets.engine.routing import shard_keys
+from etl_assets_tests import factory
 from etl_assets_tests.whole import harness, power
 from etl_assets_tests.whole.children import IS_FULL_SIZE
 from etl_assets_tests.whole.harness import AIMED_SHARD, SHARD_COUNT, Harness
@@ -44,7 +45,7 @@ def _variables(made: Harness, place: Path, fault: str = "") -> dict[str, str]:
 def _problems(place: Path) -> list[str]:
     """What is not as it should be in a home that is published and complete."""
     home = harness.home_of(place)
-    found = [check.name for check in checks.check_warehouse(home) if not check.passed]
+    found = [check.name for check in checks.check_warehouse(home, factory.LIMITS) if not check.passed]
     snapshots = staging.current_snapshots(home, SHARD_COUNT)
     staging.require_undamaged(home, snapshots.values())
     found += [source for source, snapshot in snapshots.items() if not checks.recount_source(home, snapshot).passed]
