@@ -1,7 +1,8 @@
 """The whole pipeline in one process, as real Dagster runs on the instance that the UI shows.
 
-Three runs, one after another in the caller's thread: the sources, the shards, the merge. The parallel work is inside
-them, on the engine's threads; two Dagster runs at once in one process deadlock in its log handlers.
+Three runs, one after another in the caller's thread: the sources, unless they are current and the instance knows it,
+the shards, the merge. The parallel work is inside them, on the engine's threads; two Dagster runs at once in one
+process deadlock in its log handlers.
 """
 
 import socket
@@ -10,18 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import dagster as dg
+import duckdb
 
 from etl_assets.assets import merged_profiles, shard_profiles, sources
 from etl_assets.build import build_defs
-from etl_assets.engine import attempts, merge, staging, storage
+from etl_assets.engine import attempts, checks, merge, staging, storage
 from etl_assets.engine.attempts import Attempt, Status
-from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.contract import SOURCES, Source
+from etl_assets.engine.errors import EtlError
 from etl_assets.engine.routing import shard_keys
 from etl_assets.events import Observer, StepEvent
 from etl_assets.instance import HOST_TAG
 from etl_assets.outcome import Report, ShardReport, SourceReport, source_report
 from etl_assets.settings import Settings
 
+_DATA_VERSION = "dagster/data_version"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # Shown on the runs' page of the UI, so that these runs are told from those the daemon launched; the host, so that the
 # daemon can tell whether their process is alive.
@@ -73,12 +77,30 @@ class _Pipeline:
         self._job = build_defs(settings=settings, observe=self._note).resolve_implicit_global_asset_job_def()
 
     def stage(self, force: bool) -> list[SourceReport]:
-        """Run the source assets."""
+        """Run the source assets, where that would find or tell anything new."""
         names = [source.name for source in SOURCES]
+        if not force and all(self._is_current_and_told(source) for source in SOURCES):
+            for name in names:
+                self._note(StepEvent("finished", name, elapsed_ms=0, reused=True))
+            return [self._source_report(name) for name in names]
         result = self._run(names, {sources.OP_NAME: {"force": force}})
         if not result.success and not self._errors:
             self._errors = dict.fromkeys(names, _why(result))
         return [self._source_report(name) for name in names]
+
+    def _is_current_and_told(self, source: Source) -> bool:
+        """Whether the source is staged, soundly and from the files that are there, and the instance knows just that."""
+        try:
+            snapshot = staging.current_snapshot(source, self._settings.home)
+            return (
+                snapshot is not None
+                and staging.is_current(source, self._settings.staging_request())
+                and _data_version(self._instance, source.name) == snapshot.data_hash
+                and checks.recount_source(self._settings.home, snapshot).passed
+            )
+        except (EtlError, duckdb.Error):
+            # The run will say what it is, or mend it.
+            return False
 
     def build(self, wanted: Sequence[str], force: bool) -> list[ShardReport]:
         """Run the shards, a run for each unbroken range of them."""
@@ -134,6 +156,13 @@ class _Pipeline:
         if snapshot is None:
             return SourceReport(name, None, None, None, {}, False, elapsed_ms, error or "not staged")
         return source_report(snapshot, elapsed_ms, reused=name in self._reused)
+
+
+def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:
+    """The data version of an asset's latest materialization."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(name))
+    materialization = event.asset_materialization if event else None
+    return (materialization.tags or {}).get(_DATA_VERSION) if materialization else None
 
 
 def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:

@@ -178,9 +178,10 @@ def made_by_this_code(snapshot: Snapshot) -> bool:
 
 
 def is_current(source: Source, request: StagingRequest) -> bool:
-    """Whether the current snapshot was made from exactly the files that lie there now, without reading them."""
+    """Whether staging would take the current snapshot as it is: told by the files' stats, without reading them."""
     stats = exports.stat_files(exports.find_files(source, request.sources), request.sources)
-    return _known_snapshot(source, request, stats) is not None
+    known = _known_snapshot(source, request, stats)
+    return known is not None and known.reject_ratio <= request.max_reject_ratio
 
 
 def load_snapshot(folder: Path) -> Snapshot | None:
