@@ -39,6 +39,8 @@ from etl_assets.engine.storage import Home, publish_file, scratch_directory, swe
 _PAGE_ROWS = 1_000_000
 # Files open at a time: far below any limit on open files.
 _SHARDS_A_STATEMENT = 64
+# Of the shards that are in the way of a merge.
+_SHARDS_NAMED = 10
 # Beyond this share of shards to replace, a merge begins with nothing.
 _MAX_REPLACED = 0.25
 # Beyond this many rows for each that is not deleted, it does too.
@@ -316,12 +318,17 @@ def _check_same_set(home: Home, shard_count: int, found: ShardSet) -> None:
 
 
 def refusal(problems: dict[str, str]) -> ShardSetError:
-    """The error that names every shard in the way and the command that repairs them."""
-    listed = "; ".join(f"{shard_id}: {problem}" for shard_id, problem in problems.items())
+    """The error that names the shards in the way, not more than a person reads, and the command that repairs them."""
+    named = list(problems.items())[:_SHARDS_NAMED]
+    listed = "; ".join(f"{shard_id}: {problem}" for shard_id, problem in named)
+    more = len(problems) - len(named)
+    # `etl-assets run` by itself builds every one that is not fit.
+    which = f" --shards {','.join(problems)}" if not more else ""
     return ShardSetError(
-        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}). The last "
-        f"published warehouse stays as it is. Repair: etl-assets run --shards {','.join(problems)}, or materialize "
-        "these partitions of shard_profiles in the UI and then merged_profiles."
+        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}"
+        f"{f'; and {more} more: etl-assets status' if more else ''}). The last published warehouse stays as it is. "
+        f"Repair: etl-assets run{which}, or materialize these partitions of shard_profiles in the UI and then "
+        "merged_profiles."
     )
 
 

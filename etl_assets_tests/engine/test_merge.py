@@ -750,3 +750,12 @@ def test_where_much_is_or_was_replaced_a_merge_begins_with_nothing(
     _build(home, shard_id, _MANY)
     _merge_many(home)
     assert copied == [[shard_id], shard_keys(_MANY)]
+
+
+def test_of_many_shards_that_are_in_the_way_some_are_named() -> None:
+    """Fails: with a thousand shards, the message is what nobody can read, three times on a screen."""
+    message = str(merge.refusal(dict.fromkeys(shard_keys(300), "missing")))
+    assert "300 shards are not fit to merge (shard_000: missing; " in message
+    assert "shard_009: missing; and 290 more: etl-assets status)" in message
+    assert "shard_010" not in message
+    assert "Repair: etl-assets run, or materialize" in message
