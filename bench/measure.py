@@ -164,8 +164,8 @@ def _ended() -> int | None:
     return info.si_pid if info else None
 
 
-def _become_reaper() -> None:
-    """Inherit all that the command leaves behind, and end with whoever started this process."""
+def become_reaper() -> None:
+    """Inherit all that is left behind below this process, and be told (SIGTERM) when who started it has ended."""
     libc = ctypes.CDLL(None, use_errno=True)
     for option, value in ((_PR_SET_CHILD_SUBREAPER, 1), (_PR_SET_PDEATHSIG, signal.SIGTERM)):
         if libc.prctl(option, value, 0, 0, 0) != 0:
@@ -217,6 +217,15 @@ def _outlive(me: int, seen: Seen, used: _Used) -> int:
     return len(killed)
 
 
+def end_all() -> None:
+    """Kill every process below this one, those included that are started meanwhile; for a reaper of orphans."""
+    while living := set(descendants(os.getpid())):
+        _kill(living)
+        while (child := _ended()) is not None:
+            os.waitpid(child, 0)
+        time.sleep(SAMPLE_MS / 1000)
+
+
 def _kill(process_ids: set[int]) -> None:
     for process_id in process_ids:
         try:
@@ -231,13 +240,13 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, required=True, metavar="S", help="seconds after which it is killed")
     given: dict[str, Any] = json.load(sys.stdin)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _become_reaper()
+    become_reaper()
     try:
         cost = _run(given["command"], given["environment"], given["folder"], given["log"], parser.parse_args().timeout)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     finally:
-        _kill(set(descendants(os.getpid())))
+        end_all()
     print(json.dumps(asdict(cost)))
     return 0
 

@@ -1,4 +1,4 @@
-"""The plot of a `results.json`: each way as a multiple of the floor, and growth with rows and shards where measured."""
+"""The plot of a `results.json`: each way as a multiple of the floor; backfills in the UI and growth where measured."""
 
 import json
 import sys
@@ -11,6 +11,13 @@ from matplotlib.ticker import LogLocator
 # Told apart also without colours: by lightness, and by the words beside them.
 COLORS = {"floor": "#7f7f7f", "peer": "#8fb8de", "ours": "#d95f02"}
 LABELS = {"floor": "floor", "peer": "other ways", "ours": "this pipeline"}
+# The parts of a backfill, one after another.
+PARTS = {
+    "waiting for the daemon": "#d9d9d9",
+    "building": "#4c78a8",
+    "merging": "#1f3b5c",
+    "until shown as completed": "#f0f0f0",
+}
 MARKERS = {"floor": "s", "ours": "o"}
 
 
@@ -19,17 +26,20 @@ def main(results: Path, picture: Path) -> None:
     given = json.loads(results.read_text(encoding="utf-8"))
     growth = panels(given)
     ways = [way for way in given["comparison"]["ways"] if way["median"]]
-    bars_high = 1.5 + 0.42 * len(ways)
-    figure = plt.figure(figsize=(10, bars_high + (3.6 if growth else 0)), layout="constrained")
+    backfills = [project for project in (given.get("ui") or {"projects": []})["projects"] if project["median"]]
+    heights = [1.5 + 0.42 * len(ways)]
+    heights += [1.4 + 0.42 * len(backfills)] if backfills else []
+    heights += [3.6] if growth else []
+    figure = plt.figure(figsize=(10, sum(heights)), layout="constrained")
+    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    bars(parts.pop(0).subplots(), given, ways)
+    if backfills:
+        stacks(parts.pop(0).subplots(), given["ui"], backfills)
     if growth:
-        upper, lower = figure.subfigures(2, 1, height_ratios=[bars_high, 3.6])
         for axes, (name, label, cases, measure, scale) in zip(
-            lower.subplots(1, len(growth), squeeze=False)[0], growth, strict=True
+            parts.pop(0).subplots(1, len(growth), squeeze=False)[0], growth, strict=True
         ):
             lines(axes, name, label, cases, measure, scale)
-    else:
-        upper = figure
-    bars(upper.subplots(), given, ways)
     figure.savefig(picture, dpi=150)
 
 
@@ -72,6 +82,30 @@ def bars(axes: Any, given: dict[str, Any], ways: list[dict[str, Any]]) -> None:
         frameon=False,
         fontsize=8,
     )
+
+
+def stacks(axes: Any, given: dict[str, Any], backfills: list[dict[str, Any]]) -> None:
+    """One bar a project, from the request on, in the parts that it consists of."""
+    for position, project in enumerate(backfills):
+        start = 0.0
+        for (name, color), end in zip(PARTS.items(), ends(project["median"]), strict=True):
+            axes.barh(position, end - start, left=start, color=color, label=None if position else name)
+            start = end
+        axes.annotate(
+            f"{start:.1f} s", (start, position), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.margins(x=0.08)
+    axes.set_yticks(range(len(backfills)), [project["title"] for project in backfills], fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"seconds since the request to backfill {given['shards']} shards in the Dagster UI")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=8)
+
+
+def ends(median: dict[str, Any]) -> list[float]:
+    """When each of the parts ends; one that is not there ends as it begins."""
+    built, merged = median["last_shard_s"], median["merged_s"] or median["last_shard_s"]
+    return [median["first_run_s"], built, merged, max(merged, median["shown_s"])]
 
 
 def panels(given: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]], str, float]]:

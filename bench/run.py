@@ -15,6 +15,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +23,11 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import data, figures, measure
+from bench import backfill, data, figures, measure
+from bench.backfill import UiLine
 from bench.equal import DifferentError, check_equal
 from bench.figures import Line
+from bench.server import ServerError
 from bench.ways import CHECKOUT, COLD, FLOOR, WAYS, Case, PreparationError, Way, publish
 from etl_assets.cli import terminal
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, whole_number
@@ -39,6 +42,7 @@ _EXAMPLES = """
     make bench
     make bench ARGS="--rows 100_000 --repeat 5"
     make bench ARGS="--only duckdb_query,run_cold --growth"
+    make bench ARGS="--only duckdb_query --ui"
 """
 _GROWING = (FLOOR, COLD)
 # Load average per core above which something else is running.
@@ -64,11 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load = os.getloadavg()[0]
     if load > _QUIET_LOAD * (os.cpu_count() or 1):
         print(f"warning: the machine is busy (load {load:.1f}); all times will be too long", file=sys.stderr)
-    documents, lines = [], []
+    documents: list[tuple[dict[str, Any], list[Line]]] = []
+    ui_lines = [UiLine(project) for project in backfill.PROJECTS] if args.ui else []
     try:
         for rows, shards, ways in to_measure:
-            lines = _measure_case(args, console, rows, shards, ways)
+            # In the UI only what is compared, not what shows growth.
+            lines = _measure_case(args, console, rows, shards, ways, [] if documents else ui_lines)
             console.print(_table(lines, rows, shards))
+            if ui_lines and not documents:
+                console.print()
+                console.print(_ui_table(ui_lines, rows, shards))
             console.print()
             documents.append((figures.document(rows, shards, lines), lines))
     except PreparationError as error:
@@ -79,12 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     results = args.out / "results.json"
     comparison, *growth = (document for document, _ in documents)
+    ui = backfill.document(args.rows, args.shards, ui_lines) if ui_lines else None
     results.write_text(
-        json.dumps({**_circumstances(args, load), "comparison": comparison, "growth": growth}, indent=2) + "\n",
+        json.dumps({**_circumstances(args, load), "comparison": comparison, "growth": growth, "ui": ui}, indent=2)
+        + "\n",
         encoding="utf-8",
     )
     _plot(args, console, results)
     is_good = all(line.problem is None for _, lines in documents for line in lines)
+    is_good = is_good and all(line.problem is None for line in ui_lines)
     return EXIT_OK if is_good else EXIT_FAILED
 
 
@@ -119,6 +131,8 @@ def parser() -> Parser:
     made.add_argument(
         "--growth-shards", type=_list_of(shards), default=[10, 100], metavar="N,N", help="with how many shards (10,100)"
     )
+    made.add_argument("--ui", action="store_true", help="also a backfill of all shards in the Dagster UI, two projects")
+    made.add_argument("--ui-repeat", type=whole_number(1, 99), default=1, metavar="N", help="times round for --ui (1)")
     made.add_argument(
         "--timeout", type=whole_number(1, 86_400), default=1800, metavar="S", help="seconds for one run (1800)"
     )
@@ -162,7 +176,8 @@ def _obstacle(args: argparse.Namespace, row_counts: list[int]) -> str | None:
     """Why measuring cannot begin."""
     if not Path("/proc/self/io").exists():
         return "the benchmark reads /proc, which only Linux has"
-    if any(way.needs_peer_python for way in args.only) and not args.peer_python.exists():
+    needs_peer_python = args.ui or any(way.needs_peer_python for way in args.only)
+    if needs_peer_python and not args.peer_python.exists():
         return f"the peers' environment is missing ({args.peer_python}); make bench sets it up"
     args.out.mkdir(parents=True, exist_ok=True)
     # What is there already is counted again: a wrong refusal is better than a full disk in the middle.
@@ -176,9 +191,14 @@ def _obstacle(args: argparse.Namespace, row_counts: list[int]) -> str | None:
 
 
 def _measure_case(
-    args: argparse.Namespace, console: Console, rows: int, shards: int, ways: Sequence[Way]
+    args: argparse.Namespace,
+    console: Console,
+    rows: int,
+    shards: int,
+    ways: Sequence[Way],
+    ui_lines: Sequence[UiLine],
 ) -> list[Line]:
-    """Every way, `--repeat` times round."""
+    """Every way, `--repeat` times round; then the backfills, `--ui-repeat` times."""
     console.print(f"{rows:,} customers, {shards} shards: preparing")
     logs = args.out / "logs"
     logs.mkdir(exist_ok=True)
@@ -193,6 +213,12 @@ def _measure_case(
                     log = logs / f"{line.way.name}-{rows}x{shards}-{number}.log"
                     _measure_once(line, case, Path(folder) / "scratch", log, args.timeout)
                     console.print(f"  {number}/{args.repeat} {line.way.name}: {_last(line)}")
+        for number in range(1, args.ui_repeat + 1):
+            for ui_line in ui_lines:
+                if ui_line.problem is None:
+                    log = logs / f"{ui_line.project.name}-{rows}x{shards}-{number}.log"
+                    _backfill_once(ui_line, case, Path(folder) / "scratch", log, args.timeout)
+                    console.print(f"  {number}/{args.ui_repeat} {ui_line.project.name}: {_last_backfill(ui_line)}")
     return lines
 
 
@@ -237,6 +263,26 @@ def _measure_once(line: Line, case: Case, scratch: Path, log: Path, timeout_s: f
         shutil.rmtree(scratch)
 
 
+def _backfill_once(line: UiLine, case: Case, scratch: Path, log: Path, timeout_s: float) -> None:
+    """One backfill, whose times count when its result is right."""
+    scratch.mkdir()
+    log.unlink(missing_ok=True)
+    try:
+        start, taken = backfill.measure_backfill(line.project, case, scratch, log, timeout_s)
+        check_equal(start.reference, start.result)
+        line.backfills.append(replace(taken, engine_s=backfill.engine_s(start.result)))
+    except ServerError as error:
+        line.problem = f"failed: {error}; see {log.name}"
+    except DifferentError as error:
+        line.problem = f"WRONG: {error}"
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _last_backfill(line: UiLine) -> str:
+    return line.problem or f"built after {line.backfills[-1].last_shard_s:.1f} s, equal"
+
+
 def _last(line: Line) -> str:
     return line.problem or f"{line.costs[-1].wall_s:.2f} s, equal"
 
@@ -270,6 +316,31 @@ def _table(lines: Sequence[Line], rows: int, shards: int) -> Any:
             terminal.size(round(line.median("written_bytes") or 0)),
             "equal",
         )
+    return made
+
+
+def _ui_table(lines: Sequence[UiLine], rows: int, shards: int) -> Any:
+    repeat = max((len(line.backfills) for line in lines), default=0)
+    made = terminal.table(
+        ("backfill in the UI, after its request", "left"),
+        ("first run", "right"),
+        ("last shard", "right"),
+        ("merged", "right"),
+        ("completed", "right"),
+        ("a run: queue", "right"),
+        ("process start", "right"),
+        ("work", "right"),
+        ("engine", "right"),
+        ("profiles", "left"),
+        title=f"{rows:,} customers, {shards} shards; medians of {repeat}, of a run the mean of all",
+    )
+    for line in lines:
+        if line.problem:
+            made.add_row(line.project.title, *["-"] * 8, terminal.plain(line.problem))
+            continue
+        values = [line.median(measure) for measure in backfill.MEASURES]
+        shown = ["-" if value is None else f"{value:.1f} s" for value in values]
+        made.add_row(line.project.title, *shown, "equal")
     return made
 
 

@@ -78,14 +78,15 @@ def publish(sources: Path, home: Path, shards: int, log: Path) -> None:
     """
     with log.open("wb") as output:
         done = subprocess.run(
-            _etl_assets(), env=_settings(sources, home, shards), stdout=output, stderr=output, cwd=home, check=False
+            etl_assets("run"), env=settings(sources, home, shards), stdout=output, stderr=output, cwd=home, check=False
         )
     if done.returncode != 0:
         raise PreparationError(f"etl-assets run ended with {done.returncode}; see {log}")
 
 
-def _etl_assets(*arguments: str) -> tuple[str, ...]:
-    return (str(Path(sys.executable).with_name("etl-assets")), "run", *arguments)
+def etl_assets(subcommand: str, *arguments: str) -> tuple[str, ...]:
+    """The pipeline's own command, of the environment that this process runs in."""
+    return (str(Path(sys.executable).with_name("etl-assets")), subcommand, *arguments)
 
 
 def environment() -> dict[str, str]:
@@ -94,7 +95,8 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
-def _settings(sources: Path, home: Path, shards: int) -> dict[str, str]:
+def settings(sources: Path, home: Path, shards: int) -> dict[str, str]:
+    """The environment in which the pipeline reads these exports and keeps all it has below `home`."""
     return environment() | {
         "ETL_SOURCES": str(sources),
         "ETL_HOME": str(home / "etl"),
@@ -121,7 +123,9 @@ def _peer(module: str, suffix: str, *, own_python: bool = True, with_shards: boo
 
 
 def _cold(case: Case, scratch: Path) -> Start:
-    return Start(_etl_assets(), _settings(case.sources, scratch, case.shards), warehouse(scratch), warehouse(case.home))
+    return Start(
+        etl_assets("run"), settings(case.sources, scratch, case.shards), warehouse(scratch), warehouse(case.home)
+    )
 
 
 def _unchanged(case: Case, scratch: Path) -> Start:
@@ -134,7 +138,7 @@ def _unchanged(case: Case, scratch: Path) -> Start:
 def _one_shard(case: Case, scratch: Path) -> Start:
     shutil.copytree(case.home, scratch, dirs_exist_ok=True)
     start = _cold(case, scratch)
-    command = _etl_assets("--shards", shard_key(min(3, case.shards - 1), case.shards), "--force")
+    command = etl_assets("run", "--shards", shard_key(min(3, case.shards - 1), case.shards), "--force")
     return Start(command, start.environment, start.result, start.reference)
 
 
@@ -142,8 +146,8 @@ def _few_changed(case: Case, scratch: Path) -> Start:
     assert case.changed_sources is not None, "the case was made for ways that need no change"
     assert case.changed_home is not None, "the case was made for ways that need no change"
     shutil.copytree(case.home, scratch, dirs_exist_ok=True)
-    settings = _settings(case.changed_sources, scratch, case.shards)
-    return Start(_etl_assets(), settings, warehouse(scratch), warehouse(case.changed_home))
+    changed = settings(case.changed_sources, scratch, case.shards)
+    return Start(etl_assets("run"), changed, warehouse(scratch), warehouse(case.changed_home))
 
 
 WAYS: tuple[Way, ...] = (
