@@ -57,7 +57,7 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         target=dg.AssetSelection.assets(merged_profiles.NAME)
         | dg.AssetSelection.checks_for_assets(merged_profiles.NAME),
-        minimum_interval_seconds=10,
+        minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         # Dagster takes no description of such a sensor from its docstring.
         description="Merges when every shard is published from the current sources, none is being built or has failed, "

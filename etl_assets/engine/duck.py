@@ -55,7 +55,7 @@ def workbench(
     they do not get them.
     """
     opened = _confined(limits, scratch, folders, flush_rows, keep_order=keep_order)
-    with contextlib.closing(opened) as connection, limits.stop.watching(connection):
+    with contextlib.closing(opened) as connection, limits.stop.watching(connection), _explained(limits):
         yield connection
 
 
@@ -88,7 +88,7 @@ class Workbenches:
             connection = _confined(self._limits, self._scratch, self._folders)
             self._prepare(connection)
         try:
-            with stop.watching(connection):
+            with stop.watching(connection), _explained(self._limits):
                 yield connection
         except BaseException:
             connection.close()
@@ -99,6 +99,19 @@ class Workbenches:
         """Close those that nobody uses."""
         while not self._idle.empty():
             self._idle.get_nowait().close()
+
+
+@contextlib.contextmanager
+def _explained(limits: Limits) -> Iterator[None]:
+    """Say which limit was too little and what is to be done; DuckDB names its own settings, which nobody here sets."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise duckdb.OutOfMemoryException(
+            f"{limits.memory_mb} MB of memory, its part of ETL_MEMORY_LIMIT, are too little for what was to be done "
+            f"({str(error).splitlines()[0]}). Raise ETL_MEMORY_LIMIT, or spread the customers over more shards with "
+            "ETL_NUM_SHARDS."
+        ) from error
 
 
 def _confined(

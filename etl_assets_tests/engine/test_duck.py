@@ -1,0 +1,37 @@
+"""Connections: what they may use, and what they say when that is too little."""
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from etl_assets.engine import duck
+from etl_assets.engine.workers import Stop
+
+# A list has to be in memory as a whole.
+TOO_MUCH = "SELECT len(list(range)) FROM range(50_000_000)"
+
+
+def test_what_each_of_several_may_use_is_a_part_of_the_whole_under_one_stop() -> None:
+    limits = duck.Limits(memory_mb=900, threads=8)
+    assert [(limits.share(n).memory_mb, limits.share(n).threads) for n in (1, 3, 8, 100)] == [
+        (900, 8),
+        (300, 2),
+        (112, 1),
+        (64, 1),
+    ]
+    assert limits.share(3).stop is limits.stop
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_who_needs_more_memory_is_told_of_which_setting(tmp_path: Path, kept: bool) -> None:
+    """Fails: DuckDB advises its own settings, which nobody here can set."""
+    limits = duck.Limits(memory_mb=64)
+    benches = duck.Workbenches(limits, tmp_path, folders=[], prepare=lambda _: None)
+    opened = benches.one(Stop()) if kept else duck.workbench(limits, tmp_path)
+    with pytest.raises(duckdb.OutOfMemoryException) as caught, opened as connection:
+        connection.execute(TOO_MUCH).fetchall()
+    message = str(caught.value)
+    assert message.startswith("64 MB of memory, its part of ETL_MEMORY_LIMIT, are too little")
+    assert "Raise ETL_MEMORY_LIMIT, or spread the customers over more shards with ETL_NUM_SHARDS." in message
+    assert "SET" not in message
