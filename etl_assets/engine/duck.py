@@ -6,6 +6,7 @@ memory and every core, and spill beside whatever it has open.
 
 import contextlib
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,7 @@ class Workbenches:
         self._folders = folders
         self._prepare = prepare
         self._idle: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
+        self._numbers = itertools.count()
 
     @contextlib.contextmanager
     def one(self, stop: Stop) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -85,7 +87,10 @@ class Workbenches:
         try:
             connection = self._idle.get_nowait()
         except Empty:
-            connection = _confined(self._limits, self._scratch, self._folders)
+            # A folder of its own: two databases that spill to one would write to files of the same names.
+            scratch = self._scratch / str(next(self._numbers))
+            scratch.mkdir()
+            connection = _confined(self._limits, scratch, self._folders)
             self._prepare(connection)
         try:
             with stop.watching(connection), _explained(self._limits):

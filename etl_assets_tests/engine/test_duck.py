@@ -35,3 +35,14 @@ def test_who_needs_more_memory_is_told_of_which_setting(tmp_path: Path, kept: bo
     assert message.startswith("64 MB of memory, its part of ETL_MEMORY_LIMIT, are too little")
     assert "Raise ETL_MEMORY_LIMIT, or spread the customers over more shards with ETL_NUM_SHARDS." in message
     assert "SET" not in message
+
+
+def test_connections_in_use_at_once_spill_to_folders_of_their_own(tmp_path: Path) -> None:
+    """Fails: two databases write to temporary files of the same names, and read what the other one wrote."""
+    benches = duck.Workbenches(duck.Limits(memory_mb=64), tmp_path, folders=[], prepare=lambda _: None)
+    with benches.one(Stop()) as first, benches.one(Stop()) as second:
+        folders = [duck.scalar(found, "SELECT current_setting('temp_directory')") for found in (first, second)]
+    assert len(set(folders)) == 2
+    assert all(Path(str(folder)).parent == tmp_path and Path(str(folder)).is_dir() for folder in folders)
+    with benches.one(Stop()) as again:
+        assert duck.scalar(again, "SELECT current_setting('temp_directory')") in folders

@@ -30,6 +30,8 @@ ROWS = 100_000
 MAX_CPU_RATIO = 15
 # Seen: 3, of which the larger part is Dagster's history; slices, shards and warehouse are written once each.
 MAX_WRITTEN_PER_BYTE = 8
+# Seen: 300 MB, of which 200 are Dagster and its imports.
+MAX_PEAK_BYTES = 600_000_000
 # Seen: 4 (two log lines, what is planned, what is made).
 MAX_EVENTS_A_SHARD = 6
 # Seen: 71, for three runs, four sources, the merge and nine checks.
@@ -58,6 +60,7 @@ def test_a_run_costs_a_bounded_multiple_of_one_query(tmp_path: Path) -> None:
         DAGSTER_HOME=str(tmp_path / "dagster"),
     )
     assert run.cpu_s / floor.cpu_s < MAX_CPU_RATIO
+    assert run.peak_bytes < MAX_PEAK_BYTES
     # Where the temporary folder is in memory, nothing goes to a disk.
     assert (run.written_bytes or run.wchar_bytes) / size < MAX_WRITTEN_PER_BYTE
 
