@@ -206,30 +206,29 @@ def _publish(
         publish_file(home.warehouse, check=lambda: _check_same_set(home, shard_count, found)) as target,
         duck.workbench(limits, scratch, folders=[home.root], keep_order=False) as connection,
     ):
-        if kept:
-            with _blamed_on_base(kept):
-                _open_base(connection, home, target, kept)
-        else:
-            _open_warehouse(connection, target)
         with _blamed_on_base(kept):
+            if kept:
+                _open_base(connection, home, target, kept)
+            else:
+                _open_warehouse(connection, target)
             _copy_shards(connection, home, [m for m in found.manifests if m.shard_id not in kept], append=bool(kept))
-        faults.point("merge.copied", target)
-        _write_quarantine(connection, home, found)
-        _write_snapshots(connection, found)
-        _write_attempts(connection, home, shard_count)
-        _write_files(connection, home, found)
-        faults.point("merge.tables", target)
-        _close_warehouse(connection)
-        # What is checked is what its readers will see: read back from the file.
-        with _blamed_on_base(kept), _read_back():
-            _open_warehouse(connection, target)
-            digest, record_count = digest_profiles(connection)
-            _check_shards(connection, home, found)
-            duplicates_dropped = _drop_duplicates(connection)
-            if duplicates_dropped:
+            faults.point("merge.copied", target)
+            _write_quarantine(connection, home, found)
+            _write_snapshots(connection, found)
+            _write_attempts(connection, home, shard_count)
+            _write_files(connection, home, found)
+            faults.point("merge.tables", target)
+            _close_warehouse(connection)
+            # What is checked is what its readers will see: read back from the file.
+            with _read_back():
+                _open_warehouse(connection, target)
                 digest, record_count = digest_profiles(connection)
-            quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
-            scores, mean_health = _score_counts(connection)
+                _check_shards(connection, home, found)
+                duplicates_dropped = _drop_duplicates(connection)
+                if duplicates_dropped:
+                    digest, record_count = digest_profiles(connection)
+                quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
+                scores, mean_health = _score_counts(connection)
         connection.execute(
             "CREATE TABLE publication AS SELECT ?::TIMESTAMPTZ AS published_at, ? AS run_id, "
             "?::BIGINT AS record_count, ? AS digest, ?::INTEGER AS shard_count, ? AS code_version, "
