@@ -85,7 +85,7 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
     from dagster._core.instance.methods.event_methods import EventMethods
 
     from etl_assets.assets import metadata
-    from etl_assets.engine import checks, exports, merge, quarantine, shard, shards, staging
+    from etl_assets.engine import checks, exports, merge, quarantine, shard, shards, staging, warehouse
 
     clock = Clock()
     for owner, name, label in (
@@ -107,7 +107,7 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
         (shard, "_validate", "shard: validate"),
         (merge, "merge_shards", "merge: all"),
         (merge, "_copy_shards", "merge: copy"),
-        (merge, "digest_profiles", "merge: read back, digest"),
+        (warehouse, "digest_profiles", "merge: read back, digest"),
         (merge, "_drop_duplicates", "merge: duplicates"),
         (checks, "check_warehouse", "merge: checks of the warehouse"),
     ):

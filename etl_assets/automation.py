@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from etl_assets.assets import merged_profiles, sources
-from etl_assets.engine import attempts, exports, keys, merge, published, shard, staging
+from etl_assets.engine import attempts, exports, keys, published, shard, shardset, staging, warehouse
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError, InputError
@@ -68,10 +68,10 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
         if context.cursor == stamp:
             return dg.SkipReason("Nothing has been published since the last look.")
         try:
-            found = merge.inspect_shards(settings.home, settings.shard_count)
+            found = shardset.inspect_shards(settings.home, settings.shard_count)
         except ConfigError as error:
             return dg.SkipReason(str(error))
-        publication = merge.read_publication(settings.home)
+        publication = warehouse.read_publication(settings.home)
         if publication is not None and publication["set_hash"] == found.set_hash and not found.problems:
             context.update_cursor(stamp)
             return dg.SkipReason(f"The warehouse already holds this set of {len(found.states)} shards.")
@@ -83,7 +83,7 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
     return publish_when_complete
 
 
-def _obstacle(settings: Settings, found: merge.ShardSet) -> str | None:
+def _obstacle(settings: Settings, found: shardset.ShardSet) -> str | None:
     """Why this set is not to be merged now; None when it is complete and at rest."""
     if found.problems:
         shown = [f"{shard_id} {problem}" for shard_id, problem in list(found.problems.items())[:5]]
@@ -138,7 +138,7 @@ def rebuild_sensor(
         context: dg.RunStatusSensorContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         try:
-            found = merge.inspect_shards(settings.home, settings.shard_count)
+            found = shardset.inspect_shards(settings.home, settings.shard_count)
         except ConfigError as error:
             # A refresh of some sources, while others were never staged.
             yield dg.SkipReason(str(error))

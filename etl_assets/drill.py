@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl_assets.engine import attempts, checks, merge, staging, storage
+from etl_assets.engine import attempts, checks, shardset, staging, storage, warehouse
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.duck import Limits
@@ -168,7 +168,7 @@ def _exit(code: int) -> str:
 def _proofs(
     undisturbed: Home, disturbed: Home, shard_count: int, kind: str, shard_id: str, exit_codes: list[int]
 ) -> list[Proof]:
-    before, after = merge.read_publication(undisturbed) or {}, merge.read_publication(disturbed) or {}
+    before, after = warehouse.read_publication(undisturbed) or {}, warehouse.read_publication(disturbed) or {}
     known = attempts.read_attempts(disturbed, [shard_id])
     struck = any(attempt.status not in (Status.SUCCEEDED, Status.REUSED) for attempt in known)
     # A corrupted file is found by whoever reads it: the attempt that wrote it has succeeded.
@@ -178,7 +178,7 @@ def _proofs(
     )
     unique = findings.get("customers_unique")
     books = findings.get("accounting_closed")
-    problems = merge.inspect_shards(disturbed, shard_count).problems if after else {"all": "nothing published"}
+    problems = shardset.inspect_shards(disturbed, shard_count).problems if after else {"all": "nothing published"}
     return [
         Proof("the fault struck", "yes", "yes" if struck else "no"),
         Proof("the pipeline recovered", "exit 0", _exit(exit_codes[-1])),

@@ -15,7 +15,7 @@ import duckdb
 
 from etl_assets.assets import merged_profiles, shard_profiles, sources
 from etl_assets.build import build_defs
-from etl_assets.engine import attempts, checks, merge, staging, storage
+from etl_assets.engine import attempts, checks, staging, storage, warehouse
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES, Source
 from etl_assets.engine.errors import EtlError
@@ -125,7 +125,7 @@ class _Pipeline:
         failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
         if failed:
             return None, f"Checks failed on the published warehouse: {', '.join(failed)}."
-        return merge.read_publication(self._settings.home), None
+        return warehouse.read_publication(self._settings.home), None
 
     def _run(
         self, names: Sequence[str], config: dict[str, dict[str, bool]], tags: dict[str, str] | None = None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from etl_assets.engine import attempts, exports, merge, published, shards, staging, storage
+from etl_assets.engine import attempts, exports, published, shards, shardset, staging, storage, warehouse
 from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.routing import shard_keys
@@ -50,15 +50,17 @@ def nothing_to_do(settings: Settings, dagster_home: Path) -> Report | None:
         return None
     if not all(staging.is_current(source, settings.staging_request()) for source in SOURCES):
         return None
-    found = merge.inspect_shards(home, settings.shard_count)
-    publication = merge.read_publication(home)
+    found = shardset.inspect_shards(home, settings.shard_count)
+    publication = warehouse.read_publication(home)
     if found.problems or publication is None or publication["set_hash"] != found.set_hash:
         return None
     latest = attempts.latest_attempts(home, shard_ids)
     # An attempt that failed, or was killed, after the merge is not told in the warehouse yet.
     if not all(attempt.status in shards.DONE for attempt in latest):
         return None
-    if shards.damaged(settings.home, found.manifests, settings.workers) or merge.damage(home, settings.merge_limits()):
+    if shards.damaged(settings.home, found.manifests, settings.workers) or warehouse.damage(
+        home, settings.merge_limits()
+    ):
         return None
     storage.sweep_home(home)
     return Report(

@@ -14,7 +14,7 @@ import pytest
 # Where Dagster works out when a schedule ticks has no public name.
 from dagster._utils.schedules import cron_string_iterator
 
-from etl_assets.engine import attempts, checks, merge, shard, staging, storage
+from etl_assets.engine import attempts, checks, merge, shard, shardset, staging, storage
 from etl_assets.engine.attempts import Status
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
@@ -211,7 +211,7 @@ class TestTheMerge:
     def test_is_asked_for_once_with_its_checks_when_the_set_is_complete(self, complete: Project) -> None:
         request, _, _ = tick(complete)
         assert request is not None
-        found = merge.inspect_shards(complete.settings.home, 3)
+        found = shardset.inspect_shards(complete.settings.home, 3)
         assert request.run_key == f"{found.set_hash}:0"
         result = run_merge(complete, request)
         assert result.success, failure_text(result)
@@ -302,7 +302,7 @@ def test_after_a_refresh_only_the_shards_whose_data_changed_are_rebuilt(complete
         billing=[row("a"), row("z")],
     )
     requests = after_refresh(complete)
-    stale = list(merge.inspect_shards(complete.settings.home, 3).problems)
+    stale = list(shardset.inspect_shards(complete.settings.home, 3).problems)
     assert len(stale) == 1
     assert [request.partition_key for request in requests] == stale
     # Heard of twice, the refresh still causes one run a shard.

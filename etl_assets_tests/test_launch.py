@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from etl_assets import build, launch
-from etl_assets.engine import merge, shard, staging
+from etl_assets.engine import merge, shard, staging, warehouse
 from etl_assets.engine.contract import SOURCES, source_named
 from etl_assets.engine.errors import AccountingError
 from etl_assets.engine.storage import Home
@@ -77,7 +77,7 @@ def test_a_failed_shard_stops_neither_the_others_nor_the_last_warehouse(
 ) -> None:
     """Fails: one bad shard costs the day's work, or a result without its customers is published."""
     run(settings, instance)
-    before = merge.read_publication(settings.home)
+    before = warehouse.read_publication(settings.home)
     write_exports(sources, crm=[row(f"c{number}", email="new@x.example") for number in range(40)])
     break_shard(monkeypatch, "shard_03")
     report, _ = run(settings, instance)
@@ -86,7 +86,7 @@ def test_a_failed_shard_stops_neither_the_others_nor_the_last_warehouse(
     assert "a customer too many" in (report.shards[3].error or "")
     assert [found.status for found in report.shards].count("published") == 4
     assert report.merge_error == "Not merged: shard_03 failed."
-    assert merge.read_publication(settings.home) == before
+    assert warehouse.read_publication(settings.home) == before
 
 
 def test_some_shards_can_be_asked_for_and_need_not_be_neighbours(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets import preflight
-from etl_assets.engine import attempts, merge, staging
+from etl_assets.engine import attempts, merge, staging, warehouse
 from etl_assets.engine.attempts import Status
 from etl_assets.engine.errors import ConfigError, InputError
 from etl_assets.engine.routing import shard_keys
@@ -74,7 +74,7 @@ class TestNothingToDo:
         assert report is not None
         assert report.ok
         assert report.is_unchanged
-        assert report.publication == merge.read_publication(settings.home)
+        assert report.publication == warehouse.read_publication(settings.home)
         assert {(source.source, source.rows_in, source.reused) for source in report.sources} == {
             ("crm", 40, True),
             ("billing", 2, True),

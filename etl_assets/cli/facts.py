@@ -10,12 +10,12 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from etl_assets.engine import attempts, exports, merge, shard, staging
+from etl_assets.engine import attempts, exports, shard, shardset, staging, warehouse
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.contract import SOURCES, Source
 from etl_assets.engine.errors import ConfigError, InputError
-from etl_assets.engine.merge import ShardSet
 from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.shardset import ShardSet
 from etl_assets.engine.staging import Snapshot
 from etl_assets.settings import Settings
 
@@ -114,7 +114,7 @@ class PublicationFacts:
 
 
 def publication_facts(row: dict[str, Any]) -> PublicationFacts:
-    """What `merge.read_publication` returns, as far as it is shown."""
+    """What `warehouse.read_publication` returns, as far as it is shown."""
     return PublicationFacts(**{one.name: row[one.name] for one in fields(PublicationFacts)})
 
 
@@ -177,7 +177,7 @@ def _source_state(source: Source, settings: Settings, snapshot: Snapshot | None)
 def _shard_set(settings: Settings) -> ShardSet:
     """The shards held against the staged sources; without such sources, none is fit for anything."""
     try:
-        return merge.inspect_shards(settings.home, settings.shard_count)
+        return shardset.inspect_shards(settings.home, settings.shard_count)
     except ConfigError:
         states = tuple(shard.read_shards(settings.home, shard_keys(settings.shard_count)))
         reason = f"the sources are not staged for {settings.shard_count} shards"
@@ -243,7 +243,7 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
 
 def _warehouse_facts(settings: Settings, found: ShardSet) -> WarehouseFacts:
     path = settings.home.warehouse
-    publication = merge.read_publication(settings.home)
+    publication = warehouse.read_publication(settings.home)
     if publication is None:
         state: WarehouseState = "damaged" if path.exists() else "missing"
         reason = "it cannot be read" if path.exists() else None

@@ -11,7 +11,7 @@ from importlib import resources
 
 import duckdb
 
-from etl_assets.engine import duck, merge
+from etl_assets.engine import duck, warehouse
 from etl_assets.engine.staging import Snapshot
 from etl_assets.engine.storage import Home
 
@@ -57,7 +57,7 @@ WAREHOUSE_CHECKS = _find_checks()
 
 def check_warehouse(home: Home, limits: duck.Limits) -> list[Finding]:
     """Run every check against the published warehouse; duckdb.Error or OSError when it cannot be opened."""
-    with merge.opened_warehouse(home, limits) as connection:
+    with warehouse.opened(home, limits) as connection:
         findings = []
         for check in WAREHOUSE_CHECKS:
             cursor = connection.execute(check.statement)

@@ -12,35 +12,27 @@ from makes no difference to what it is.
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 
-from etl_assets.engine import attempts, duck, faults, keys, shard, storage
+from etl_assets.engine import attempts, duck, faults, shard, shardset, warehouse
 from etl_assets.engine.catalog import TABLES
-from etl_assets.engine.contract import SOURCES
 from etl_assets.engine.errors import AccountingError, ShardSetError, WriteError
 from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.shardset import ShardSet
 from etl_assets.engine.staging import (
     EMPTY_CONTENT_HASH,
-    Snapshot,
     content_hash_sql,
-    current_snapshots,
     require_undamaged,
 )
 from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep_home
 
-# Hashes of rows read at a time: 8 MB.
-_PAGE_ROWS = 1_000_000
 # Files open at a time: far below any limit on open files.
 _SHARDS_A_STATEMENT = 64
-# Of the shards that are in the way of a merge.
-_SHARDS_NAMED = 10
 # Beyond this share of shards to replace, a merge begins with nothing.
 _MAX_REPLACED = 0.25
 # Beyond this many rows for each that is not deleted, it does too.
@@ -64,32 +56,6 @@ _LEVELS = ("LOW", "MEDIUM", "HIGH")
 
 
 @dataclass(frozen=True)
-class ShardSet:
-    """The published shards held against the current sources: what may be merged, and what stands in the way."""
-
-    snapshots: dict[str, Snapshot]
-    states: tuple[shard.ShardState, ...]
-    problems: dict[str, str]
-    # Of every file, taken before any was read; empty where nobody will ask whether they are still the same.
-    stamps: Mapping[Path, str] = field(default_factory=dict)
-
-    @property
-    def manifests(self) -> list[shard.Manifest]:
-        """The manifests of the shards that may be merged, in shard order."""
-        good = [state.manifest for state in self.states if state.shard_id not in self.problems]
-        return [manifest for manifest in good if manifest is not None]
-
-    @property
-    def set_hash(self) -> str:
-        """Identity of this set: changes when any shard is published anew or a source's accounting changes."""
-        shards = [
-            f"{m.shard_id} {m.source_data_hash} {m.code_version} {m.content_hash} {m.run_id} {m.attempt}"
-            for m in self.manifests
-        ]
-        return keys.stable_hash("\n".join(shards + [snapshot.snapshot for snapshot in self.snapshots.values()]))
-
-
-@dataclass(frozen=True)
 class Publication:
     """What was published; `score_counts` maps `churn_risk HIGH` and the like to customers."""
 
@@ -106,26 +72,6 @@ class Publication:
     size_bytes: int
 
 
-def inspect_shards(home: Home, shard_count: int) -> ShardSet:
-    """Hold every shard's manifest against the current sources; ConfigError when a source is not staged."""
-    stamps = file_stamps(home, shard_count)
-    snapshots = current_snapshots(home, shard_count)
-    states = tuple(shard.read_shards(home, shard_keys(shard_count)))
-    problems = {}
-    for state in states:
-        problem = shard.why_stale(state, shard.input_from(snapshots, state.shard_id, shard_count))
-        if problem:
-            problems[state.shard_id] = problem
-    return ShardSet(snapshots, states, problems, stamps)
-
-
-def file_stamps(home: Home, shard_count: int) -> dict[Path, str]:
-    """A stamp of every shard's and source's file, which changes whenever it is published; costs a stat a file."""
-    paths = [home.shard_file(shard_id) for shard_id in shard_keys(shard_count)]
-    paths += [home.source_pointer(source.name) for source in SOURCES]
-    return {path: storage.stamp(path) for path in paths}
-
-
 def merge_shards(
     home: Home, shard_count: int, limits: duck.Limits, *, run_id: str, allow_partial: bool = False
 ) -> Publication:
@@ -135,9 +81,9 @@ def merge_shards(
     `allow_partial` leaves such shards out instead and marks the result.
     """
     started = time.perf_counter()
-    found = inspect_shards(home, shard_count)
+    found = shardset.inspect_shards(home, shard_count)
     if found.problems and not (allow_partial and found.manifests):
-        raise refusal(found.problems)
+        raise shardset.refusal(found.problems)
     sweep_home(home)
     kept = _shards_to_keep(home, shard_count, found)
     if kept:
@@ -169,7 +115,7 @@ def _shards_to_keep(home: Home, shard_count: int, found: ShardSet) -> frozenset[
     would have to be replaced, when what was replaced before takes too much of its file, or when somebody made
     something of his own in it.
     """
-    publication = read_publication(home)
+    publication = warehouse.read_publication(home)
     made_by = publication and (publication["code_version"], publication["shard_count"])
     if publication is None or made_by != (shard.code_version(), shard_count):
         return frozenset()
@@ -222,11 +168,11 @@ def _publish(
             # What is checked is what its readers will see: read back from the file.
             with _read_back():
                 _open_warehouse(connection, target)
-                digest, record_count = digest_profiles(connection)
+                digest, record_count = warehouse.digest_profiles(connection)
                 _check_shards(connection, home, found)
                 duplicates_dropped = _drop_duplicates(connection)
                 if duplicates_dropped:
-                    digest, record_count = digest_profiles(connection)
+                    digest, record_count = warehouse.digest_profiles(connection)
                 quarantined = _check_accounts(connection, found, record_count + duplicates_dropped)
                 scores, mean_health = _score_counts(connection)
         connection.execute(
@@ -303,102 +249,17 @@ def _read_back() -> Iterator[None]:
 
 def _check_same_set(home: Home, shard_count: int, found: ShardSet) -> None:
     """A merge that was overtaken must not replace the newer warehouse that another one published meanwhile."""
-    if file_stamps(home, shard_count) == found.stamps:
+    if shardset.file_stamps(home, shard_count) == found.stamps:
         return
-    now = inspect_shards(home, shard_count)
+    now = shardset.inspect_shards(home, shard_count)
     unreadable = {state.shard_id: now.problems[state.shard_id] for state in now.states if state.manifest is None}
     if unreadable.keys() - found.problems.keys():
-        raise refusal(unreadable)
+        raise shardset.refusal(unreadable)
     if now.set_hash != found.set_hash:
         raise ShardSetError(
             "The set of shards changed while it was merged; the last published warehouse stays. "
             "Materialize merged_profiles again, or run: etl-assets run"
         )
-
-
-def refusal(problems: dict[str, str]) -> ShardSetError:
-    """The error that names the shards in the way, not more than a person reads, and the command that repairs them."""
-    named = list(problems.items())[:_SHARDS_NAMED]
-    listed = "; ".join(f"{shard_id}: {problem}" for shard_id, problem in named)
-    more = len(problems) - len(named)
-    # `etl-assets run` by itself builds every one that is not fit.
-    which = f" --shards {','.join(problems)}" if not more else ""
-    return ShardSetError(
-        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}"
-        f"{f'; and {more} more: etl-assets status' if more else ''}). The last published warehouse stays as it is. "
-        f"Repair: etl-assets run{which}, or materialize these partitions of shard_profiles in the UI and then "
-        "merged_profiles."
-    )
-
-
-def read_publication(home: Home) -> dict[str, object] | None:
-    """The `publication` row of the warehouse; None when nothing is published or it cannot be read."""
-    if not home.warehouse.exists():
-        return None
-    try:
-        with contextlib.closing(shard.open_read_only(home.warehouse)) as connection:
-            cursor = connection.execute("SELECT * FROM publication")
-            names = [column[0] for column in cursor.description or []]
-            row = cursor.fetchone()
-    except (duckdb.Error, OSError):
-        return None
-    return dict(zip(names, row, strict=True)) if row else None
-
-
-@contextlib.contextmanager
-def opened_warehouse(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection for reading the whole of the published warehouse; duckdb.Error when it cannot be opened.
-
-    To count distinct customers takes as much memory as there are customers, unless it is limited and may spill.
-    """
-    with scratch_directory(home) as scratch, duck.workbench(limits, scratch, folders=[home.root]) as connection:
-        connection.execute(f"ATTACH {duck.literal(str(home.warehouse))} AS warehouse (READ_ONLY)")
-        connection.execute("USE warehouse")
-        yield connection
-
-
-def damage(home: Home, limits: duck.Limits) -> str | None:
-    """Read the published warehouse whole; returns what is wrong with its profiles, or None."""
-    publication = read_publication(home)
-    if publication is None:
-        return "it cannot be read"
-    try:
-        with opened_warehouse(home, limits) as connection:
-            found = digest_profiles(connection)
-    except duckdb.InterruptException:
-        raise
-    except duckdb.Error as error:
-        return str(error).splitlines()[0]
-    return None if found == (publication["digest"], publication["record_count"]) else "its rows are not those published"
-
-
-def digest_profiles(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
-    """xxh3_128 over the rows in customer_id order, and their number; what shard a customer is in does not matter.
-
-    A row stands in it by DuckDB's 64-bit hash of all its columns but `shard_id`, so every published value counts.
-    Compare digests of one code version: another DuckDB may hash otherwise. Deliberately not over the rows' text, which
-    no version changes: that of all columns took five times as long, that of some would miss a change in the others.
-
-    Leaves the temp table `row_hashes` (shard_id, row_hash) in customer_id order; it spills when it is big.
-    """
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE row_hashes AS "
-        f"SELECT shard_id, {shard.row_hash_sql(connection, 'merged_profiles')} AS row_hash FROM merged_profiles "
-        "ORDER BY customer_id"
-    )
-    digest, record_count = keys.RowDigest(), 0
-    while len(page := _page_of_hashes(connection, record_count)):
-        digest.add(page)
-        record_count += len(page)
-    return digest.hexdigest(), record_count
-
-
-def _page_of_hashes(connection: duckdb.DuckDBPyConnection, first: int) -> npt.NDArray[np.uint64]:
-    """The next hashes; by pages, because one result has no bound."""
-    page = connection.execute(
-        "SELECT row_hash FROM row_hashes WHERE rowid >= ? AND rowid < ? ORDER BY rowid", [first, first + _PAGE_ROWS]
-    ).fetchnumpy()
-    return np.asarray(page["row_hash"], np.uint64)
 
 
 def _copy_shards(
@@ -423,7 +284,7 @@ def _copy_shards(
                 damaged = _damaged_among(home, batch)
                 if not damaged:
                     raise
-                raise refusal(damaged) from error
+                raise shardset.refusal(damaged) from error
 
 
 def _damaged_among(home: Home, manifests: Sequence[shard.Manifest]) -> dict[str, str]:
@@ -442,7 +303,7 @@ def _check_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: Shar
         if copied.get(manifest.shard_id) != [manifest.run_id, manifest.attempt, manifest.content_hash]
     }
     if overtaken:
-        raise refusal(overtaken)
+        raise shardset.refusal(overtaken)
     rows = connection.execute(
         f"SELECT shard_id, count(*), {content_hash_sql('row_hash')} FROM row_hashes GROUP BY shard_id"
     ).fetchall()
@@ -454,7 +315,7 @@ def _check_shards(connection: duckdb.DuckDBPyConnection, home: Home, found: Shar
     }
     if damaged:
         # A row may say that it belongs to another shard than the one whose file holds it: ask the files.
-        raise refusal(_damaged_among(home, found.manifests) or damaged)
+        raise shardset.refusal(_damaged_among(home, found.manifests) or damaged)
 
 
 def _drop_duplicates(connection: duckdb.DuckDBPyConnection) -> int:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import duckdb
 
-from etl_assets.engine import keys, merge, shard, storage
+from etl_assets.engine import keys, shard, shardset, storage, warehouse
 from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.storage import Home
 
 
 def refuse_other_shard_count(home: Home, shard_count: int, *, force: bool = False) -> None:
     """ConfigError when the published warehouse was made of another number of shards; `force` lets it be replaced."""
-    publication = merge.read_publication(home)
+    publication = warehouse.read_publication(home)
     if publication is None or force or publication["shard_count"] == shard_count:
         return
     published = publication["shard_count"]
@@ -27,7 +27,7 @@ def refuse_other_shard_count(home: Home, shard_count: int, *, force: bool = Fals
 
 def stamp(home: Home, shard_count: int) -> str:
     """Changes whenever a shard, a source's snapshot or the warehouse is published."""
-    stamps = [*merge.file_stamps(home, shard_count).values(), storage.stamp(home.warehouse)]
+    stamps = [*shardset.file_stamps(home, shard_count).values(), storage.stamp(home.warehouse)]
     return keys.stable_hash("\n".join(stamps))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from etl_assets.engine import merge, shard
+from etl_assets.engine import shard, warehouse
 from etl_assets.engine.contract import source_named
 from etl_assets_tests.dagster_runs import Project, failure_text
 from etl_assets_tests.factory import query, row, run_engine, write_csv
@@ -13,13 +13,13 @@ from etl_assets_tests.factory import query, row, run_engine, write_csv
 def publish_by_engine(project: Project) -> dict[str, object] | None:
     """A complete set of shards and a warehouse, without the runs of Dagster that are not looked at here."""
     run_engine(project.settings.sources, project.settings.home)
-    return merge.read_publication(project.settings.home)
+    return warehouse.read_publication(project.settings.home)
 
 
 def test_the_merge_reports_counts_digest_scores_and_the_shards_timings(project: Project) -> None:
     result = project.publish()
     facts = project.materialized("merged_profiles").metadata
-    publication = merge.read_publication(project.settings.home)
+    publication = warehouse.read_publication(project.settings.home)
     assert publication is not None
     assert (facts["record_count"].value, facts["quarantined_count"].value) == (6, 3)
     assert facts["digest"].value == publication["digest"]
@@ -82,7 +82,7 @@ def test_a_stale_set_is_refused_with_the_shards_and_the_command(project: Project
     assert "shard_00" not in text
     assert "shard_01: built from other source data; shard_02: built from other source data" in text
     assert "etl-assets run --shards shard_01,shard_02" in text
-    assert merge.read_publication(project.settings.home) == published
+    assert warehouse.read_publication(project.settings.home) == published
 
 
 def test_a_merge_reports_what_the_catalog_and_a_person_look_for(project: Project) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine import merge
+from etl_assets.engine import warehouse
 from etl_assets.engine.contract import source_named
 from etl_assets.engine.storage import Home
 from etl_assets_tests import factory
@@ -32,7 +32,7 @@ def _home(env: Mapping[str, str]) -> Home:
 
 
 def _digest(env: Mapping[str, str]) -> object:
-    publication = merge.read_publication(_home(env))
+    publication = warehouse.read_publication(_home(env))
     return publication and publication["digest"]
 
 
@@ -177,7 +177,7 @@ def test_a_partial_result_is_published_only_on_request_and_says_so(cli: Cli, own
     partial = cli("run", "--shards", "shard_00", "--allow-partial", env=own)
     assert partial.returncode == 0, partial.stderr
     assert "PARTIAL: the customers of shard_01 are missing from it" in partial.stdout
-    publication = merge.read_publication(_home(own))
+    publication = warehouse.read_publication(_home(own))
     assert publication is not None
     assert publication["is_partial"] is True
 

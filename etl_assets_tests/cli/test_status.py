@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etl_assets.engine import attempts, merge, shard
+from etl_assets.engine import attempts, merge, shard, warehouse
 from etl_assets.engine.attempts import Status
 from etl_assets.engine.contract import source_named
 from etl_assets.engine.storage import Home
@@ -79,7 +79,7 @@ def test_a_published_home_is_current_and_its_numbers_are_told(cli: Cli, own: Map
     assert (crm["state"], crm["rows_in"], crm["rows_accepted"], crm["rows_quarantined"]) == ("current", 30, 30, 0)
     assert _states(facts) == ["published"] * 3
     assert sum(part["record_count"] for part in facts["shards"]) == 30
-    publication = merge.read_publication(_home(own))
+    publication = warehouse.read_publication(_home(own))
     assert publication is not None
     assert facts["warehouse"]["state"] == "current"
     assert facts["warehouse"]["record_count"] == 30

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_assets.engine import merge, shard, staging
+from etl_assets.engine import shard, shardset, staging, warehouse
 from etl_assets.engine.contract import source_named
 from etl_assets.engine.errors import DamagedSnapshotError
 from etl_assets.engine.routing import shard_keys
@@ -42,10 +42,10 @@ def test_a_damaged_snapshot_is_made_anew_by_running_again(project: Project, home
     results = [project.stage(), project.build_all(), project.run("merged_profiles")]
     if not all(result.success for result in results):
         project.publish()
-    publication = merge.read_publication(home)
+    publication = warehouse.read_publication(home)
     assert publication is not None
     assert publication["record_count"] == 60
-    assert merge.inspect_shards(home, 2).problems == {}
+    assert shardset.inspect_shards(home, 2).problems == {}
 
 
 def test_a_shard_says_which_source_is_damaged_and_what_reads_it_again(project: Project, home: Home) -> None:

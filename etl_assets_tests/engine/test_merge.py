@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl_assets.engine import attempts, merge, shard, staging
+from etl_assets.engine import attempts, merge, shard, shardset, staging, warehouse
 from etl_assets.engine.attempts import Status
 from etl_assets.engine.catalog import TABLES
 from etl_assets.engine.errors import AccountingError, ConfigError, EtlError, ShardSetError, WriteError
@@ -134,7 +134,7 @@ def test_every_customer_stands_once_and_in_its_shard(published: Home) -> None:
 
 def test_the_publication_is_what_the_merge_returned_and_what_the_warehouse_says(published: Home) -> None:
     returned = _merge(published)
-    row = merge.read_publication(published)
+    row = warehouse.read_publication(published)
     assert row is not None
     assert row["run_id"] == "second"
     assert row["record_count"] == returned.record_count == len(_IDS)
@@ -199,7 +199,7 @@ def test_the_warehouse_tells_of_every_ended_attempt_and_of_none_that_runs(publis
 
 def test_merging_the_same_shards_again_gives_the_same_rows_and_digest(published: Home) -> None:
     before = factory.query(published.warehouse, "SELECT * FROM merged_profiles ORDER BY customer_id")
-    first = merge.read_publication(published)
+    first = warehouse.read_publication(published)
     again = _merge(published)
     assert first is not None
     assert (first["digest"], first["set_hash"]) == (again.digest, again.set_hash)
@@ -213,7 +213,7 @@ def test_the_digest_and_the_rows_do_not_depend_on_the_number_of_shards(
     other = Home(tmp_path / "other")
     columns = "* EXCLUDE (shard_id)"
     digest = factory.run_engine(template / "sources", other, shard_count).digest
-    first = merge.read_publication(published)
+    first = warehouse.read_publication(published)
     assert first is not None
     assert digest == first["digest"]
     rows = [
@@ -240,7 +240,7 @@ def test_another_row_gives_another_digest(published: Home, change: str) -> None:
 
     def digest() -> tuple[str, int]:
         with contextlib.closing(shard.open_read_only(published.warehouse)) as connection:
-            return merge.digest_profiles(connection)
+            return warehouse.digest_profiles(connection)
 
     before = digest()
     factory.alter(published.warehouse, change)
@@ -248,7 +248,7 @@ def test_another_row_gives_another_digest(published: Home, change: str) -> None:
 
 
 def test_a_changed_source_is_published_after_its_shard_was_built_again(published: Home, tmp_path: Path) -> None:
-    first = merge.read_publication(published)
+    first = warehouse.read_publication(published)
     factory.stage_all(factory.staging_request(_write_sources(tmp_path / "new", email="new@x.example"), published))
     _build(published, f"shard_{route(_IDS[0], _SHARDS):02d}")
     publication = _merge(published)
@@ -351,7 +351,7 @@ def test_a_customer_of_two_shards_whose_manifests_agree_is_kept_once(published: 
         f"INSERT INTO profiles {two_of_the_other}",
         f"UPDATE manifest SET record_count = record_count + 2, content_hash = (SELECT {content_hash} FROM profiles)",
     )
-    first = merge.read_publication(published)
+    first = warehouse.read_publication(published)
     publication = _merge(published)
     assert first is not None
     assert publication.duplicates_dropped == 2
@@ -391,7 +391,7 @@ def test_a_partial_merge_leaves_the_unfit_shards_out_and_says_so(published: Home
     factory.alter(published.shard_file("shard_02"), "UPDATE manifest SET code_version = 'older'")
     publication = _merge(published, allow_partial=True)
     assert (publication.is_partial, publication.missing_shards) == (True, ("shard_01", "shard_02"))
-    row = merge.read_publication(published)
+    row = warehouse.read_publication(published)
     assert row is not None
     assert (row["is_partial"], row["missing_shards"]) == (True, ["shard_01", "shard_02"])
     found = factory.query(published.warehouse, "SELECT customer_id FROM merged_profiles ORDER BY 1")
@@ -428,14 +428,14 @@ def test_a_partial_merge_does_not_take_a_shard_whose_rows_are_damaged(published:
 
 def test_a_shard_published_anew_during_the_merge_is_refused(published: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """The warehouse would hold the old records of a shard whose new ones are already there."""
-    digest_profiles = merge.digest_profiles
+    digest_profiles = warehouse.digest_profiles
 
     def published_meanwhile(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
         _build(published, "shard_01", run_id="meanwhile")
         return digest_profiles(connection)
 
     before = published.warehouse.read_bytes()
-    monkeypatch.setattr(merge, "digest_profiles", published_meanwhile)
+    monkeypatch.setattr(warehouse, "digest_profiles", published_meanwhile)
     with pytest.raises(ShardSetError, match="changed while it was merged"):
         _merge(published)
     assert published.warehouse.read_bytes() == before
@@ -447,21 +447,21 @@ def test_a_shard_published_anew_during_the_merge_is_refused(published: Home, mon
 def test_a_shard_published_anew_after_it_was_inspected_is_refused(
     published: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inspect_shards = merge.inspect_shards
+    inspect_shards = shardset.inspect_shards
 
-    def then_published(home: Home, shard_count: int) -> merge.ShardSet:
+    def then_published(home: Home, shard_count: int) -> shardset.ShardSet:
         found = inspect_shards(home, shard_count)
         _build(published, "shard_01", run_id="meanwhile")
         return found
 
-    monkeypatch.setattr(merge, "inspect_shards", then_published)
+    monkeypatch.setattr(shardset, "inspect_shards", then_published)
     _assert_refused(published, ("shard_01", "published anew during the merge"))
 
 
 def test_sources_staged_anew_during_the_merge_are_refused(
     published: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest_profiles = merge.digest_profiles
+    digest_profiles = warehouse.digest_profiles
     request = factory.staging_request(_write_sources(tmp_path / "new", email="new@x.example"), published)
 
     def staged_meanwhile(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
@@ -469,7 +469,7 @@ def test_sources_staged_anew_during_the_merge_are_refused(
         return digest_profiles(connection)
 
     before = published.warehouse.read_bytes()
-    monkeypatch.setattr(merge, "digest_profiles", staged_meanwhile)
+    monkeypatch.setattr(warehouse, "digest_profiles", staged_meanwhile)
     with pytest.raises(ShardSetError, match="changed while it was merged"):
         _merge(published)
     assert published.warehouse.read_bytes() == before
@@ -482,7 +482,7 @@ def test_a_merge_that_fails_half_way_leaves_the_last_warehouse_and_no_temporary_
         raise OSError(28, "No space left on device")
 
     before = published.warehouse.read_bytes()
-    monkeypatch.setattr(merge, "digest_profiles", out_of_disk)
+    monkeypatch.setattr(warehouse, "digest_profiles", out_of_disk)
     with pytest.raises(OSError, match="No space left"):
         _merge(published)
     assert published.warehouse.read_bytes() == before
@@ -547,18 +547,18 @@ def test_a_reader_of_the_old_warehouse_keeps_it_and_does_not_hold_up_the_new_one
 
 
 def test_there_is_no_publication_before_the_first_one_nor_in_a_damaged_file(home: Home, published: Home) -> None:
-    assert merge.read_publication(Home(home.root / "elsewhere")) is None
+    assert warehouse.read_publication(Home(home.root / "elsewhere")) is None
     published.warehouse.write_bytes(b"not a database")
-    assert merge.read_publication(published) is None
+    assert warehouse.read_publication(published) is None
     assert _merge(published).record_count == len(_IDS)
 
 
 def test_inspection_names_the_fit_shards_and_the_problems_of_the_others(published: Home) -> None:
-    complete = merge.inspect_shards(published, _SHARDS)
+    complete = shardset.inspect_shards(published, _SHARDS)
     assert complete.problems == {}
     assert [manifest.shard_id for manifest in complete.manifests] == shard_keys(_SHARDS)
     published.shard_file("shard_01").unlink()
-    found = merge.inspect_shards(published, _SHARDS)
+    found = shardset.inspect_shards(published, _SHARDS)
     assert found.problems == {"shard_01": "missing"}
     assert [manifest.shard_id for manifest in found.manifests] == ["shard_00", "shard_02"]
     assert found.set_hash != complete.set_hash
@@ -754,7 +754,7 @@ def test_where_much_is_or_was_replaced_a_merge_begins_with_nothing(
 
 def test_of_many_shards_that_are_in_the_way_some_are_named() -> None:
     """Fails: with a thousand shards, the message is what nobody can read, three times on a screen."""
-    message = str(merge.refusal(dict.fromkeys(shard_keys(300), "missing")))
+    message = str(shardset.refusal(dict.fromkeys(shard_keys(300), "missing")))
     assert "300 shards are not fit to merge (shard_000: missing; " in message
     assert "shard_009: missing; and 290 more: etl-assets status)" in message
     assert "shard_010" not in message

@@ -33,7 +33,7 @@ from etl_assets import build, launch, retry, sample_data
 from etl_assets.assets import shard_profiles
 from etl_assets.cli import main, report, run
 from etl_assets.drill import leftovers
-from etl_assets.engine import attempts, checks, faults, merge, shard, staging, storage
+from etl_assets.engine import attempts, checks, faults, shard, shardset, staging, storage
 from etl_assets.engine.attempts import Attempt, Status
 from etl_assets.engine.faults import Action
 from etl_assets.engine.routing import shard_keys
@@ -594,7 +594,7 @@ class _Judge:
             found = checks.recount_source(home, snapshot)
             if not found.passed:
                 yield f"the books of {name} do not close: {found}"
-        if problems := merge.inspect_shards(home, SHARD_COUNT).problems:
+        if problems := shardset.inspect_shards(home, SHARD_COUNT).problems:
             yield f"shards are not as they should be: {problems}"
         if left := leftovers(home) + [path.name for path in home.root.rglob("*.wal")]:
             yield f"left behind: {', '.join(left)}"

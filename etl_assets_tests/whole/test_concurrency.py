@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from etl_assets.engine import attempts, checks, merge, shard
+from etl_assets.engine import attempts, checks, shard, shardset, warehouse
 from etl_assets.engine.errors import SourceChangedError
 from etl_assets_tests import factory
 from etl_assets_tests.whole import readers
@@ -37,14 +37,14 @@ def test_two_runs_of_the_same_shard_at_once_leave_one_whole_shard(site: Site, fi
 def test_two_merges_at_once_both_publish_the_same_warehouse(site: Site) -> None:
     gates = [site.gate(f"gate_{number}") for number in range(2)]
     merges = [site.begin("merge", f"merge_{number}", "warehouse.before_swap", gates[number]) for number in range(2)]
-    before = merge.read_publication(site.home)
+    before = warehouse.read_publication(site.home)
     assert before is not None
     for number in range(2):
         gates[number].wait_until_reached()
     for number in range(2):
         gates[number].open()
         assert ended(merges[number]) == (0, "")
-        published = merge.read_publication(site.home)
+        published = warehouse.read_publication(site.home)
         assert published is not None
         assert published["digest"] == before["digest"]
         assert site.generations() == [("first", CUSTOMERS)]
@@ -167,7 +167,7 @@ def _told(site: Site) -> list[tuple[str, str]]:
 
 
 def _digest(site: Site) -> str:
-    published = merge.read_publication(site.home)
+    published = warehouse.read_publication(site.home)
     assert published is not None
     return str(published["digest"])
 
@@ -176,7 +176,7 @@ def _assert_whole(site: Site, generation: str) -> None:
     """The warehouse is this generation and no other, its books are closed, and nothing lies about."""
     assert site.generations() == [(generation, CUSTOMERS)]
     assert [found.name for found in checks.check_warehouse(site.home, factory.LIMITS) if not found.passed] == []
-    assert merge.inspect_shards(site.home, 2).problems == {}
+    assert shardset.inspect_shards(site.home, 2).problems == {}
     assert site.leftovers() == []
     assert list(site.home.root.rglob("*.wal")) == []
 

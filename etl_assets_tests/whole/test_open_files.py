@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_assets.engine import merge
+from etl_assets.engine import warehouse
 from etl_assets_tests import factory
 from etl_assets_tests.whole import readers
 from etl_assets_tests.whole.sites import CUSTOMERS, Site, ended
@@ -205,7 +205,7 @@ def test_a_merge_that_meets_a_held_shard_names_the_process_and_the_repair_works(
     # Beside the holder, which goes on holding the file that was.
     site.do("shard_00", "rebuilt")
     site.do("merge", "repaired")
-    assert merge.read_publication(site.home) is not None
+    assert warehouse.read_publication(site.home) is not None
     assert site.generations() == [("first", CUSTOMERS)]
 
 

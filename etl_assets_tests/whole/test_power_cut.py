@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.drill import leftovers
-from etl_assets.engine import attempts, checks, faults, merge, staging
+from etl_assets.engine import attempts, checks, faults, shardset, staging
 from etl_assets.engine.routing import shard_keys
 from etl_assets_tests import factory
 from etl_assets_tests.whole import harness, power
@@ -49,7 +49,7 @@ def _problems(place: Path) -> list[str]:
     snapshots = staging.current_snapshots(home, SHARD_COUNT)
     staging.require_undamaged(home, snapshots.values())
     found += [source for source, snapshot in snapshots.items() if not checks.recount_source(home, snapshot).passed]
-    found += [*merge.inspect_shards(home, SHARD_COUNT).problems.values(), *leftovers(home)]
+    found += [*shardset.inspect_shards(home, SHARD_COUNT).problems.values(), *leftovers(home)]
     return found
 
 

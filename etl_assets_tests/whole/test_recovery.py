@@ -22,7 +22,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 
 from etl_assets import sample_data
 from etl_assets.drill import leftovers
-from etl_assets.engine import attempts, merge
+from etl_assets.engine import attempts, warehouse
 from etl_assets.engine.attempts import Status
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.storage import Home
@@ -151,7 +151,7 @@ class Story:
 
     def digest(self) -> object:
         """Of the published warehouse."""
-        publication = merge.read_publication(self.home)
+        publication = warehouse.read_publication(self.home)
         return publication and publication["digest"]
 
 
