@@ -48,9 +48,10 @@ from etl_assets.engine.storage import (
 EMPTY_CONTENT_HASH = "0-0000000000000000-0"
 # Of one packed file: a hundred million rows, and what its unpacked copy may take of the disk while it is read.
 DEFAULT_MAX_UNPACKED_MB = 16 * 1024
-# Rows collected for a slice before they are written, on average; and of all together, at most (DuckDB's default).
-_FLUSH_ROWS_A_SLICE = 1_638
-_MAX_FLUSH_ROWS = 524_288
+# Rows of all slices together that are collected before the slices' writers get them. A writer closes a row group after
+# some sixty portions, so all of them hold at most sixty times this, however many they are: half a million rows. With
+# DuckDB's default (64 times as many) they spill wherever the memory limit is below some gigabytes.
+_FLUSH_ROWS = 8_192
 # Rows DuckDB rejected go to this partition of the one COPY that writes a source.
 _REJECTED = -1
 # A file changed less than this before it was looked at may change again without its time stamps showing it.
@@ -277,9 +278,7 @@ def _build(
         scratch_directory(request.home) as scratch,
         # A folder that is there and was not taken is damaged.
         publish_directory(folder, replace=force or folder.is_dir()) as target,
-        duck.workbench(
-            request.limits, scratch, folders=folders, flush_rows=_flush_rows(request.shard_count)
-        ) as connection,
+        duck.workbench(request.limits, scratch, folders=folders, flush_rows=_FLUSH_ROWS) as connection,
     ):
         duck.add_macros(connection, _MACROS)
         duck.add_hashing(connection)
@@ -320,15 +319,6 @@ def _build(
 def _check_unchanged(source: Source, request: StagingRequest, stats: list[exports.FileStat]) -> None:
     if exports.stat_files(exports.find_files(source, request.sources), request.sources) != stats:
         raise SourceChangedError(f"A file of source '{source.name}' changed while it was read. It will be read again.")
-
-
-def _flush_rows(shard_count: int) -> int:
-    """Rows that are collected before they go to the slices: the fewer, the less memory, if each gets enough at a time.
-
-    Ten shards took 310 MB with this and 490 MB with DuckDB's default; a thousand took half as long again with 16 rows
-    for each at a time as they do with the default.
-    """
-    return min(_FLUSH_ROWS_A_SLICE * shard_count, _MAX_FLUSH_ROWS)
 
 
 def _prepare(export: exports.Export, number: int, scratch: Path, limit_bytes: int) -> quarantine.Reading:
