@@ -21,7 +21,7 @@ DEFAULT_MAX_REJECT_RATIO = 0.05
 # Ten million customers in ten shards are built without spilling, in a process of less than 1 GB.
 DEFAULT_MEMORY_MB = 700
 # Rows of all columns that each thread of a merge collects, and the pages that it reads and writes.
-_MERGE_MB_A_THREAD = 160
+_MERGE_MB_A_THREAD = 150
 # Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
 DEFAULT_SHARD_TIMEOUT_S = 1800
 
@@ -50,7 +50,7 @@ class Settings:
 
     def merge_limits(self) -> Limits:
         """What the merge may use. It passes rows on; more memory than this would but cache pages that are read once."""
-        enough_mb = max(self.memory_mb // 2, _MERGE_MB_A_THREAD * self.workers)
+        enough_mb = max(self.memory_mb // 3, _MERGE_MB_A_THREAD * self.workers)
         return Limits(memory_mb=min(self.memory_mb, enough_mb), threads=self.workers)
 
     def staging_request(self) -> StagingRequest:

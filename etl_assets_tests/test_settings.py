@@ -111,7 +111,7 @@ def test_the_workers_share_the_memory(workers: str, memory_mb: int) -> None:
 
 @pytest.mark.parametrize(
     ("allowed", "workers", "memory_mb"),
-    [("2GB", "4", 1024), ("700MB", "2", 350), ("700MB", "4", 640), ("256MB", "8", 256)],
+    [("2GB", "4", 682), ("700MB", "2", 300), ("700MB", "4", 600), ("256MB", "8", 256)],
 )
 def test_the_merge_takes_what_its_threads_need_and_no_more_than_is_allowed(
     allowed: str, workers: str, memory_mb: int

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from etl_assets.engine.storage import (
     read_json,
     remove,
     scratch_directory,
+    stamp,
     sweep,
 )
 
@@ -100,7 +101,11 @@ class Snapshot:
 
     def slice_of(self, shard_id: str) -> Slice:
         """The slice of one shard."""
-        return next(part for part in self.slices if part.shard_id == shard_id)
+        return self._slices_by_shard[shard_id]
+
+    @cached_property
+    def _slices_by_shard(self) -> dict[str, Slice]:
+        return {part.shard_id: part for part in self.slices}
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,14 @@ def is_current(source: Source, request: StagingRequest) -> bool:
 
 def load_snapshot(folder: Path) -> Snapshot | None:
     """A published snapshot's accounting, or None when there is none."""
-    document = read_json(folder / "snapshot.json")
+    path = folder / "snapshot.json"
+    return _parsed_snapshot(path, stamp(path))
+
+
+@lru_cache(maxsize=len(SOURCES) * 2)
+def _parsed_snapshot(path: Path, _stamp: str) -> Snapshot | None:
+    # Kept because each shard asks twice for all of them: with a thousand shards to parse it costs a third of a shard.
+    document = read_json(path)
     if document is None:
         return None
     return Snapshot(
