@@ -49,9 +49,9 @@ from etl_assets.engine.storage import (
 EMPTY_CONTENT_HASH = "0-0000000000000000-0"
 # Of one packed file: a hundred million rows, and what its unpacked copy may take of the disk while it is read.
 DEFAULT_MAX_UNPACKED_MB = 16 * 1024
-# Rows of all slices together that are collected before the slices' writers get them. A writer closes a row group after
-# some sixty portions, so all of them hold at most sixty times this, however many they are: half a million rows. With
-# DuckDB's default (64 times as many) they spill wherever the memory limit is below some gigabytes.
+# Rows of all slices together that are collected before the slices' writers get them. A writer gathers some sixty
+# portions for a row group, so that together they hold the less, the smaller the portions are. With six times as many,
+# thirty slices of ten million rows did not fit into 350 MB any more, and what was spilled took as long as the rest.
 _FLUSH_ROWS = 8_192
 # Rows DuckDB rejected go to this partition of the one COPY that writes a source.
 _REJECTED = -1

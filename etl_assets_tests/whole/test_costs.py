@@ -9,6 +9,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from bench import measure, ways
 from etl_assets import launch, sample_data
-from etl_assets.engine import duck, merge, shard
+from etl_assets.engine import contract, duck, merge, shard, staging
 from etl_assets.engine.routing import shard_key
 from etl_assets.engine.storage import Home
 from etl_assets.engine.workers import Stop
@@ -130,3 +131,18 @@ def test_a_file_is_opened_as_often_as_it_must_be(sources: Path, home: Home, open
     merge.merge_shards(home, 8, factory.LIMITS, run_id="run")
     # Two tables, each bound and read.
     assert all(opened[f"{shard_key(number, 8)}.duckdb"] <= 4 for number in range(8)), opened
+
+
+def test_staging_large_exports_into_many_slices_does_not_spill(
+    sources: Path, home: Home, opened: "Counter[str]"
+) -> None:
+    """Fails: the writers of many slices gather more than the memory limit, and staging takes twice as long."""
+    factory.write_exports(sources)
+    columns = ", ".join(f"'{value}' AS {name}" for name, value in factory.row("").items() if name != "customer_id")
+    rows = f"SELECT 'c' || i AS customer_id, {columns} FROM range(1_500_000) numbers(i)"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({rows}) TO '{sources / 'crm.csv'}' (HEADER)")
+    request = replace(factory.staging_request(sources, home, 30), limits=duck.Limits(memory_mb=200))
+    snapshot, _ = staging.stage(contract.SOURCES[0], request)
+    assert snapshot.rows_accepted == 1_500_000
+    assert not [name for name in opened if name.startswith("duckdb_temp")], opened
