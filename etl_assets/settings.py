@@ -18,7 +18,7 @@ from etl_assets.engine.storage import Home
 
 DEFAULT_SHARDS = 10
 DEFAULT_MAX_REJECT_RATIO = 0.05
-# Ten million customers in ten shards are built without spilling, in a process of less than 1 GB.
+# Ten million customers in ten shards are built almost without spilling, in a process of less than 1 GB.
 DEFAULT_MEMORY_MB = 700
 # Rows of all columns that each thread of a merge collects, and the pages that it reads and writes.
 _MERGE_MB_A_THREAD = 150
