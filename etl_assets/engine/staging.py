@@ -35,6 +35,7 @@ from etl_assets.engine.errors import (
 from etl_assets.engine.fingerprint import code_fingerprint
 from etl_assets.engine.routing import route_macro, shard_keys
 from etl_assets.engine.storage import (
+    MISSING,
     Home,
     publish_directory,
     publish_json,
@@ -193,7 +194,9 @@ def is_current(source: Source, request: StagingRequest) -> bool:
 def load_snapshot(folder: Path) -> Snapshot | None:
     """A published snapshot's accounting, or None when there is none."""
     path = folder / "snapshot.json"
-    return _parsed_snapshot(path, stamp(path))
+    published = stamp(path)
+    # Nothing is remembered of one that is not there: it may be there by now, and withdrawn later.
+    return None if published == MISSING else _parsed_snapshot(path, published)
 
 
 @lru_cache(maxsize=len(SOURCES) * 2)

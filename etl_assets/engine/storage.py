@@ -26,6 +26,8 @@ from etl_assets.engine import faults
 from etl_assets.engine.errors import ConfigError
 
 TEMPORARY_PREFIX = ".tmp-"
+# What `stamp` says of a file that is not there.
+MISSING = "-"
 # A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 # How far the clock of the day may have been put forward since a process began; a pid is not used again so soon.
@@ -259,11 +261,11 @@ def scratch_directory(home: Home) -> Iterator[Path]:
 
 
 def stamp(path: Path) -> str:
-    """Changes when the file is published anew; `-` when there is none."""
+    """Changes when the file is published anew; MISSING when there is none."""
     try:
         stat = path.stat()
     except FileNotFoundError:
-        return "-"
+        return MISSING
     return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_assets.engine import shard, shardset, staging, warehouse
+from etl_assets.engine import shard, shardset, staging, storage, warehouse
 from etl_assets.engine.contract import source_named
 from etl_assets.engine.errors import DamagedSnapshotError
 from etl_assets.engine.routing import shard_keys
@@ -66,6 +66,19 @@ def test_sound_snapshots_are_left_alone(project: Project, home: Home) -> None:
     _damage(_folder(home) / "quarantine.parquet")
     with pytest.raises(DamagedSnapshotError, match=r"rows of crm are damaged.*etl-assets run"):
         staging.require_undamaged(home, snapshots.values())
+
+
+def test_a_withdrawn_snapshot_is_gone_for_those_who_had_looked_for_it_before_it_was_there(
+    project: Project, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: a look that comes while it is published is remembered, and the code server takes it for ever after."""
+    project.stage()
+    folder = _folder(home)
+    with monkeypatch.context() as looking_too_early:
+        looking_too_early.setattr(staging, "stamp", lambda _: storage.MISSING)
+        staging.load_snapshot(folder)
+    (folder / "snapshot.json").unlink()
+    assert staging.load_snapshot(folder) is None
 
 
 def test_shards_of_a_snapshot_made_anew_are_the_same(project: Project, home: Home) -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from bench import measure, ways
 from etl_assets import launch, sample_data
-from etl_assets.engine import contract, duck, merge, shard, staging
+from etl_assets.engine import duck, merge, shard, staging
+from etl_assets.engine.contract import source_named
 from etl_assets.engine.routing import shard_key
 from etl_assets.engine.storage import Home
 from etl_assets.engine.workers import Stop
@@ -143,6 +144,6 @@ def test_staging_large_exports_into_many_slices_does_not_spill(
     with duckdb.connect() as connection:
         connection.execute(f"COPY ({rows}) TO '{sources / 'crm.csv'}' (HEADER)")
     request = replace(factory.staging_request(sources, home, 30), limits=duck.Limits(memory_mb=200))
-    snapshot, _ = staging.stage(contract.SOURCES[0], request)
+    snapshot, _ = staging.stage(source_named("crm"), request)
     assert snapshot.rows_accepted == 1_500_000
     assert not [name for name in opened if name.startswith("duckdb_temp")], opened
