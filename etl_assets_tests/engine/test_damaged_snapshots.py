@@ -1,5 +1,6 @@
 """Staged files that changed behind the pipeline's back: noticed, withdrawn, and read again from the exports."""
 
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -68,15 +69,17 @@ def test_sound_snapshots_are_left_alone(project: Project, home: Home) -> None:
         staging.require_undamaged(home, snapshots.values())
 
 
-def test_a_withdrawn_snapshot_is_gone_for_those_who_had_looked_for_it_before_it_was_there(
-    project: Project, home: Home, monkeypatch: pytest.MonkeyPatch
+def test_a_withdrawn_snapshot_is_gone_for_who_looked_while_it_was_published(
+    project: Project, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails: a look that comes while it is published is remembered, and the code server takes it for ever after."""
+    """Fails: what lay there a moment after nothing did is remembered, and a code server takes it for ever."""
     project.stage()
-    folder = _folder(home)
-    with monkeypatch.context() as looking_too_early:
-        looking_too_early.setattr(staging, "stamp", lambda _: storage.MISSING)
+    # As another process sees it, which never looked before.
+    folder = shutil.copytree(_folder(home), tmp_path / "elsewhere")
+    with monkeypatch.context() as a_moment_before:
+        a_moment_before.setattr(staging, "stamp", lambda _: storage.MISSING)
         staging.load_snapshot(folder)
+    assert staging.load_snapshot(folder) is not None
     (folder / "snapshot.json").unlink()
     assert staging.load_snapshot(folder) is None
 
