@@ -9,7 +9,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,27 @@ def test_dagster_is_told_a_few_things_a_shard(sources: Path, home: Home, tmp_pat
     assert counts[4] - 4 * a_shard <= MAX_OTHER_EVENTS
 
 
+@dataclass(frozen=True)
+class Touched:
+    """How often DuckDB has opened each file, and how many bytes it has written to each, by the file's name."""
+
+    opened: "Counter[str]" = field(default_factory=Counter)
+    written: "Counter[str]" = field(default_factory=Counter)
+
+    @property
+    def logged_bytes(self) -> int:
+        """What went to write-ahead logs."""
+        return sum(count for name, count in self.written.items() if name.endswith(".wal"))
+
+    def clear(self) -> None:
+        self.opened.clear()
+        self.written.clear()
+
+
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
-    """How often DuckDB opens each file, by the file's name."""
-    found: Counter[str] = Counter()
+def touched(monkeypatch: pytest.MonkeyPatch) -> Touched:
+    """What DuckDB does to files in the engine."""
+    found = Touched()
     workbench, close = duck.workbench, duck.Workbenches.close
     lock_down = duck.lock_down
 
@@ -96,7 +113,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
         connection.execute("USE memory")
         messages = connection.execute("SELECT message FROM duckdb_logs WHERE type = 'FileSystem'").fetchall()
         entries = [json.loads(message) for (message,) in messages]
-        found.update(Path(entry["path"]).name for entry in entries if entry["op"] == "OPEN")
+        for entry in entries:
+            name = Path(entry["path"]).name
+            if entry["op"] == "OPEN":
+                found.opened[name] += 1
+            elif entry["op"] == "WRITE":
+                found.written[name] += int(entry["bytes"])
 
     @contextlib.contextmanager
     def counting(*args: Any, **options: Any) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -115,28 +137,29 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
     return found
 
 
-def test_a_file_is_opened_as_often_as_it_must_be(sources: Path, home: Home, opened: "Counter[str]") -> None:
+def test_a_file_is_opened_as_often_as_it_must_be(sources: Path, home: Home, touched: Touched) -> None:
     """Fails: the cost grows with shards × files, as where every shard reads everything and filters."""
     factory.write_exports(sources, crm=[factory.row(f"c{number}") for number in range(60)])
     factory.stage_all(factory.staging_request(sources, home, 8))
-    assert opened["crm.csv"] == 1
-    opened.clear()
+    assert touched.opened["crm.csv"] == 1
+    touched.clear()
     given = shard.shard_input(home, shard_key(3, 8), 8)
     factory.build_shard(home, given, run_id="run", attempt=1)
-    assert opened.total() <= 16, opened
-    assert {name for name in opened if name.startswith("shard_")} == {"shard_03.parquet"}
+    assert touched.opened.total() <= 16, touched
+    # A log of the head only: the rows would be written to it, synced, and written again to the file.
+    assert touched.written.total() > 100_000 > 500 > touched.logged_bytes, touched
+    assert {name for name in touched.opened if name.startswith("shard_")} == {"shard_03.parquet"}
     for number in (0, 1, 2, 4, 5, 6, 7):
         given = shard.shard_input(home, shard_key(number, 8), 8)
         factory.build_shard(home, given, run_id="run", attempt=1)
-    opened.clear()
+    touched.clear()
     merge.merge_shards(home, 8, factory.LIMITS, run_id="run")
+    assert touched.written.total() > 100_000 > 500 > touched.logged_bytes, touched
     # Two tables, each bound and read.
-    assert all(opened[f"{shard_key(number, 8)}.duckdb"] <= 4 for number in range(8)), opened
+    assert all(touched.opened[f"{shard_key(number, 8)}.duckdb"] <= 4 for number in range(8)), touched
 
 
-def test_staging_large_exports_into_many_slices_does_not_spill(
-    sources: Path, home: Home, opened: "Counter[str]"
-) -> None:
+def test_staging_large_exports_into_many_slices_does_not_spill(sources: Path, home: Home, touched: Touched) -> None:
     """Fails: the writers of many slices gather more than the memory limit, and staging takes twice as long."""
     factory.write_exports(sources)
     columns = ", ".join(f"'{value}' AS {name}" for name, value in factory.row("").items() if name != "customer_id")
@@ -146,4 +169,4 @@ def test_staging_large_exports_into_many_slices_does_not_spill(
     request = replace(factory.staging_request(sources, home, 30), limits=duck.Limits(memory_mb=200))
     snapshot, _ = staging.stage(source_named("crm"), request)
     assert snapshot.rows_accepted == 1_500_000
-    assert not [name for name in opened if name.startswith("duckdb_temp")], opened
+    assert not [name for name in touched.opened if name.startswith("duckdb_temp")], touched
