@@ -103,7 +103,6 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
         (staging, "_finish_slices", "staging: read back, hash, duplicates"),
         (quarantine, "write", "staging: quarantine"),
         (shards, "_attempted", "shard: all"),
-        (shard, "_open_slices", "shard: open slices"),
         (shard, "_validate", "shard: validate"),
         (merge, "merge_shards", "merge: all"),
         (merge, "_copy_shards", "merge: copy"),

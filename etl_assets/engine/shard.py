@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from etl_assets.engine import duck, faults, keys
-from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.contract import SOURCES, Source
 from etl_assets.engine.errors import AccountingError, SourceChangedError
 from etl_assets.engine.fingerprint import code_fingerprint
 from etl_assets.engine.staging import Snapshot, content_hash_sql, current_snapshots, staging_version
@@ -138,9 +138,8 @@ def build_shard(
         benches.one(stop) as connection,
     ):
         duck.attach_new(connection, target, "shard")
-        _open_slices(connection, home, given)
         read_ms = _elapsed_ms(started)
-        connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(given.shard_id)}")
+        connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(home, given)}")
         faults.point("shard.joined", target)
         write_ms = _elapsed_ms(started) - read_ms
         record_count = _validate(connection, given)
@@ -270,27 +269,23 @@ def open_read_only(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _open_slices(connection: duckdb.DuckDBPyConnection, home: Home, given: ShardInput) -> None:
-    """One view a source, with `source_name` set on every row so that presence can be told after the joins."""
-    for source in SOURCES:
-        path = home.snapshot(source.name, given.snapshots[source.name]) / f"{given.shard_id}.parquet"
-        columns = ", ".join(source.required)
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {source.name} AS SELECT '{source.name}' AS source_name, {columns} "
-            f"FROM read_parquet({duck.pattern_literal(path)})"
-        )
+def _slice_sql(home: Home, given: ShardInput, source: Source) -> str:
+    """A source's slice as a relation, with `source_name` on every row so that presence can be told after the joins."""
+    path = home.snapshot(source.name, given.snapshots[source.name]) / f"{given.shard_id}.parquet"
+    columns = ", ".join(source.required)
+    return f"(SELECT '{source.name}' AS source_name, {columns} FROM read_parquet({duck.pattern_literal(path)}))"
 
 
-def _profiles_sql(shard_id: str) -> str:
-    first, *others = [source.name for source in SOURCES]
-    joins = first + "".join(f"\nFULL JOIN {name} USING (customer_id)" for name in others)
+def _profiles_sql(home: Home, given: ShardInput) -> str:
+    first, *others = [f"{_slice_sql(home, given, source)} AS {source.name}" for source in SOURCES]
+    joins = first + "".join(f"\nFULL JOIN {other} USING (customer_id)" for other in others)
     names = ", ".join(f"{source.name}.source_name" for source in SOURCES)
     return (
         duck.sql("profiles")
-        .replace("{joined_sources}", joins)
         .replace("{source_encoding}", keys.encoding_sql(SOURCES))
         .replace("{source_names}", f"list_filter([{names}], lambda name: name IS NOT NULL)")
-        .replace("{shard_id}", duck.literal(shard_id))
+        .replace("{shard_id}", duck.literal(given.shard_id))
+        .replace("{joined_sources}", joins)
     )
 
 
