@@ -147,12 +147,12 @@ def _confined(
 def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
     """Make the database file `path`, or go on with it, known to the connection as `name`.
 
-    Nothing of it is safe before a CHECKPOINT: there is no write-ahead log. What a crash leaves of it is nobody's, since a
-    file is published whole or not at all, and a log would write all rows of a small shard twice.
+    Nothing of it is safe before a CHECKPOINT: there is no write-ahead log. What a crash leaves of it is nobody's, since
+    a file is published whole or not at all, and a log would write all rows of a small shard twice.
     """
     connection.execute(
-        f"ATTACH {literal(str(path))} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, "
-        "RECOVERY_MODE no_wal_writes)"
+        f"ATTACH {literal(str(path))} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}', "
+        f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, RECOVERY_MODE no_wal_writes)"
     )
 
 
