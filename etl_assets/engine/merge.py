@@ -31,8 +31,6 @@ from etl_assets.engine.staging import (
 )
 from etl_assets.engine.storage import Home, publish_file, scratch_directory, sweep_home
 
-# Files open at a time: far below any limit on open files.
-_SHARDS_A_STATEMENT = 64
 # Beyond this share of shards to replace, a merge begins with nothing.
 _MAX_REPLACED = 0.25
 # Beyond this many rows for each that is not deleted, it does too.
@@ -270,8 +268,8 @@ def _copy_shards(
     Deliberately not from attached files with UNION ALL: its branches run one after another, so that a shard of one row
     group keeps all threads but one idle.
     """
-    for first in range(0, len(manifests), _SHARDS_A_STATEMENT):
-        batch = manifests[first : first + _SHARDS_A_STATEMENT]
+    for first in range(0, len(manifests), shard.FILES_A_STATEMENT):
+        batch = manifests[first : first + shard.FILES_A_STATEMENT]
         paths = ", ".join(duck.pattern_literal(home.shard_file(manifest.shard_id)) for manifest in batch)
         for table, part in (("merged_profiles", "profiles"), ("shard_manifest", "manifest")):
             verb = f"INSERT INTO {table}" if first or append else f"CREATE TABLE {table} AS"

@@ -27,6 +27,8 @@ from etl_assets.engine.workers import Stop
 
 # How DuckDB names the process that has a file open for writing.
 _LOCK_HOLDER = re.compile(r"Could not set lock .*Conflicting lock .*PID (\d+)")
+# Files that one statement opens: far below any limit on open files.
+FILES_A_STATEMENT = 64
 # Why a shard is stale whose code or SQL has changed.
 OTHER_CODE = "built by another code version"
 _MACROS = (
@@ -68,6 +70,9 @@ class Manifest:
     elapsed_ms: int
     read_ms: int
     write_ms: int
+
+
+_MANIFEST_COLUMNS = ", ".join(field.name for field in fields(Manifest))
 
 
 @dataclass(frozen=True)
@@ -182,21 +187,43 @@ def read_shard(home: Home, shard_id: str) -> ShardState:
 
 
 def read_shards(home: Home, shard_ids: Sequence[str]) -> list[ShardState]:
-    """Read many manifests over one connection: opening one takes ten times as long as reading a manifest."""
-    if not any(home.shard_file(shard_id).exists() for shard_id in shard_ids):
+    """Read many manifests: many files a statement where all are sound, else each by itself, to tell which is not.
+
+    Over one connection: opening one takes ten times as long as reading a manifest.
+    """
+    paths = {shard_id: home.shard_file(shard_id) for shard_id in shard_ids}
+    there = [path for path in paths.values() if path.exists()]
+    if not there:
         return [ShardState(shard_id, None, "missing") for shard_id in shard_ids]
+    manifests: dict[str, Manifest] = {}
     with contextlib.closing(duckdb.connect()) as connection:
-        return [_read_state(connection, home, shard_id) for shard_id in shard_ids]
+        for first in range(0, len(there), FILES_A_STATEMENT):
+            # Whose file cannot be read is not in it, and read again below.
+            with contextlib.suppress(duckdb.Error, OSError):
+                manifests |= _read_manifests(connection, there[first : first + FILES_A_STATEMENT])
+        return [
+            ShardState(shard_id, manifests[str(path)], None)
+            if str(path) in manifests
+            else _read_state(connection, shard_id, path)
+            for shard_id, path in paths.items()
+        ]
 
 
-def _read_state(connection: duckdb.DuckDBPyConnection, home: Home, shard_id: str) -> ShardState:
-    path = home.shard_file(shard_id)
+def _read_manifests(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> dict[str, Manifest]:
+    """The manifests of these files by path, in a third of the time that it takes to attach each."""
+    files = ", ".join(duck.pattern_literal(path) for path in paths)
+    rows = connection.execute(
+        f"SELECT filename, {_MANIFEST_COLUMNS} FROM read_duckdb([{files}], table_name = 'manifest')"
+    ).fetchall()
+    return {path: Manifest(*values) for path, *values in rows}
+
+
+def _read_state(connection: duckdb.DuckDBPyConnection, shard_id: str, path: Path) -> ShardState:
     if not path.exists():
         return ShardState(shard_id, None, "missing")
     try:
         with attached(connection, path):
-            names = ", ".join(field.name for field in fields(Manifest))
-            row = connection.execute(f"SELECT {names} FROM opened.manifest").fetchone()
+            row = connection.execute(f"SELECT {_MANIFEST_COLUMNS} FROM opened.manifest").fetchone()
     except (duckdb.Error, OSError) as error:
         return ShardState(shard_id, None, _why_unreadable(error))
     if row is None:

@@ -87,6 +87,32 @@ def _leftovers(home: Home) -> list[str]:
 # What a shard says of itself.
 
 
+def test_each_of_many_shards_is_told_by_itself(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: one damaged file among those of a statement hides the others, or a manifest goes to another shard."""
+    home = Home(shutil.copytree(template / "home", tmp_path / "a [home]*"))
+    names = [*shard_keys(_SHARDS), "shard_03", "shard_04"]
+    home.shard_file("shard_01").write_bytes(b"damaged" * 1000)
+    shutil.copy(home.shard_file("shard_00"), home.shard_file("shard_04"))
+    for files_a_statement in (1, 2, 64):
+        monkeypatch.setattr(shard, "FILES_A_STATEMENT", files_a_statement)
+        states = shard.read_shards(home, names)
+        assert [state.shard_id for state in states] == names
+        assert [state.manifest and state.manifest.shard_id for state in states] == [
+            "shard_00",
+            None,
+            "shard_02",
+            None,
+            "shard_00",
+        ]
+        assert [state.problem and state.problem.split(" ")[0] for state in states] == [
+            None,
+            "damaged",
+            None,
+            "missing",
+            None,
+        ]
+
+
 def test_the_manifest_says_exactly_what_the_shard_was_made_from(built: Home) -> None:
     before = datetime.now(UTC)
     returned = _build(built, "shard_00", run_id="run-7", attempt=2)
