@@ -144,8 +144,8 @@ def _confined(
     return connection
 
 
-def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
-    """Make the database file `path`, or go on with it, known to the connection as `name`.
+def attach_writable(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Make the unpublished database file `path`, or open it again, known to the connection as `name`.
 
     Nothing of it is safe before a CHECKPOINT: there is no write-ahead log. What a crash leaves of it is nobody's, since
     a file is published whole or not at all, and a log would write all rows of a small shard twice.

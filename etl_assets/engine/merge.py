@@ -220,7 +220,7 @@ def _open_base(connection: duckdb.DuckDBPyConnection, home: Home, target: Path, 
 
 
 def _open_warehouse(connection: duckdb.DuckDBPyConnection, target: Path) -> None:
-    duck.attach_new(connection, target, "warehouse")
+    duck.attach_writable(connection, target, "warehouse")
     connection.execute("USE warehouse")
 
 

@@ -142,7 +142,7 @@ def build_shard(
         publish_file(home.shard_file(given.shard_id), check=lambda: _check_current(home, given)) as target,
         benches.one(stop) as connection,
     ):
-        duck.attach_new(connection, target, "shard")
+        duck.attach_writable(connection, target, "shard")
         read_ms = _elapsed_ms(started)
         connection.execute(f"CREATE TABLE shard.profiles AS {_profiles_sql(home, given)}")
         faults.point("shard.joined", target)
