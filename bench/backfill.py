@@ -20,8 +20,8 @@ import duckdb
 from bench import measure
 from bench.server import Server, ServerError, free_port, serve
 from bench.ways import CHECKOUT, Case, Kind, Start, environment, etl_assets, settings, warehouse
+from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.storage import Home
 
 # Half of what the backfill daemon sleeps: the mean of what a request at any time waits for it.
 AFTER_LOOK_S = 15.0

@@ -9,7 +9,7 @@ import time
 import zlib
 from pathlib import Path
 
-from etl_assets import sample_data
+from etl_assets.samples import customer360 as sample_data
 
 SEED = 42
 CHANGED_ONE_IN = 1000

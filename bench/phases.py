@@ -58,12 +58,11 @@ def main(sources: Path, shard_count: int) -> None:
             "ETL_NUM_SHARDS": str(shard_count),
         }
         from etl_assets.cli import main as command
-        from etl_assets.cli import run as _  # noqa: F401
 
         marks.append(("import of the engine (DuckDB, numpy)", _age_s()))
         import dagster as dg
 
-        from etl_assets import launch
+        from etl_assets.orchestration import run as launch
 
         marks.append(("import of Dagster", _age_s()))
         clock = _wrapped(dg, launch)
@@ -84,8 +83,13 @@ def main(sources: Path, shard_count: int) -> None:
 def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
     from dagster._core.instance.methods.event_methods import EventMethods
 
-    from etl_assets.assets import metadata
-    from etl_assets.engine import checks, exports, merge, quarantine, shard, shards, staging, warehouse
+    from etl_assets.engine.published import checks, warehouse
+    from etl_assets.engine.reading import exports, quarantine
+    from etl_assets.engine.steps import build as shard
+    from etl_assets.engine.steps import build_many as shards
+    from etl_assets.engine.steps import merge
+    from etl_assets.engine.steps import stage as staging
+    from etl_assets.orchestration import metadata
 
     clock = Clock()
     for owner, name, label in (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.storage import Home
+from etl_assets.engine.files.publishing import Home
 
 
 @pytest.fixture

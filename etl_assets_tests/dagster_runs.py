@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from etl_assets.build import build_defs
-from etl_assets.engine.contract import SOURCES
+from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.storage import Home
-from etl_assets.settings import Settings
+from etl_assets.orchestration.code_location import build_defs
+from etl_assets.project.contract import SOURCES
+from etl_assets.project.settings import Settings
 
 # As the shipped policy, without the waiting.
 IMMEDIATELY = dg.RetryPolicy(max_retries=3, delay=0)

@@ -9,13 +9,16 @@ from typing import Any
 
 import duckdb
 
-from etl_assets.engine import duck, merge, shard, staging
-from etl_assets.engine.contract import SOURCES, Source
-from etl_assets.engine.merge import Publication
+from etl_assets.engine import duck
+from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.shard import Manifest, ShardInput
-from etl_assets.engine.staging import Snapshot, StagingRequest
-from etl_assets.engine.storage import Home
+from etl_assets.engine.steps import build as shard
+from etl_assets.engine.steps import merge
+from etl_assets.engine.steps import stage as staging
+from etl_assets.engine.steps.build import Manifest, ShardInput
+from etl_assets.engine.steps.merge import Publication
+from etl_assets.engine.steps.stage import Snapshot, StagingRequest
+from etl_assets.project.contract import SOURCES, Source
 
 LIMITS = duck.Limits(memory_mb=256)
 

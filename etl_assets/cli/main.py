@@ -21,7 +21,7 @@ from etl_assets.cli.arguments import (
     Parser,
     Subparsers,
 )
-from etl_assets.engine.errors import ConfigError, EtlError, InputError
+from etl_assets.errors import ConfigError, EtlError, InputError
 
 COMMANDS = {
     "run": "run the pipeline: stage the sources, build the shards, publish the warehouse",

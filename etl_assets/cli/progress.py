@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from etl_assets.cli import terminal
-from etl_assets.engine.contract import SOURCES
-from etl_assets.events import Observer, StepEvent
+from etl_assets.pipeline.events import Observer, StepEvent
+from etl_assets.project.contract import SOURCES
 
 State = Literal["waiting", "running", "retrying", "done", "reused", "failed"]
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from etl_assets.engine.errors import ConfigError
 from etl_assets.engine.workers import Stop
+from etl_assets.errors import ConfigError
 
 FAULT_VARIABLE = "ETL_FAULT"
 CHAOS_VARIABLE = "CHAOS_FAIL_SHARD"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from etl_assets.engine.contract import Source
+from etl_assets.project.contract import Source
 
 ENCODING_VERSION = "v1"
 

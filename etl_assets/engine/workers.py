@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import duckdb
 
-from etl_assets.engine.errors import StoppedError
+from etl_assets.errors import StoppedError
 
 T = TypeVar("T")
 N = TypeVar("N")

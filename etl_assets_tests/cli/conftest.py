@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.storage import Home
+from etl_assets.engine.files.publishing import Home
 from etl_assets_tests import factory
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from etl_assets.cli.progress import Board, plain_lines
 from etl_assets.engine.routing import shard_keys
-from etl_assets.events import StepEvent
+from etl_assets.pipeline.events import StepEvent
 
 STEP = "shard_profiles"
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_assets import launch
-from etl_assets.engine import attempts, faults
-from etl_assets.engine.attempts import Status
-from etl_assets.engine.errors import AttemptTimeoutError, ConfigError
+from etl_assets.engine import faults
 from etl_assets.engine.faults import Action, InjectedFaultError
-from etl_assets.engine.storage import Home, publish_file
+from etl_assets.engine.files.publishing import Home, publish_file
+from etl_assets.engine.published import attempts
+from etl_assets.engine.published.attempts import Status
 from etl_assets.engine.workers import Stop
-from etl_assets.settings import Settings, load_settings
+from etl_assets.errors import AttemptTimeoutError, ConfigError
+from etl_assets.orchestration import run as launch
+from etl_assets.project.settings import Settings, load_settings
 from etl_assets_tests.dagster_runs import IMMEDIATELY, Project, settings_for
 from etl_assets_tests.factory import row, write_exports
 
@@ -165,7 +166,7 @@ def test_every_point_that_has_a_name_is_passed_and_no_other(
 ) -> None:
     """Fails: a fault is armed at a moment that never comes, or comes at one that cannot be armed."""
     passed = set()
-    monkeypatch.setattr("etl_assets.build.shard_retry_policy", lambda: IMMEDIATELY)
+    monkeypatch.setattr("etl_assets.orchestration.code_location.shard_retry_policy", lambda: IMMEDIATELY)
     monkeypatch.setattr(faults, "point", lambda name, path=None: passed.add(name))
     report = launch.run_pipeline(settings, instance=instance, on_event=lambda _: None)
     assert report.ok
@@ -177,7 +178,7 @@ def test_every_point_that_has_a_name_is_passed_and_no_other(
 def _run(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> launch.Report:
-    monkeypatch.setattr("etl_assets.build.shard_retry_policy", lambda: IMMEDIATELY)
+    monkeypatch.setattr("etl_assets.orchestration.code_location.shard_retry_policy", lambda: IMMEDIATELY)
     faults.arm({faults.FAULT_VARIABLE: fault})
     return launch.run_pipeline(settings, instance=instance, on_event=lambda _: None)
 

@@ -17,8 +17,8 @@ import pytest
 import xxhash
 
 from etl_assets.engine import duck, keys
-from etl_assets.engine.contract import SOURCES, Column, ColumnType, Source
-from etl_assets.engine.storage import Home
+from etl_assets.engine.files.publishing import Home
+from etl_assets.project.contract import SOURCES, Column, ColumnType, Source
 from etl_assets_tests import factory, oracle
 
 _ALL = {source.name: dict(factory.SOUND) for source in SOURCES}

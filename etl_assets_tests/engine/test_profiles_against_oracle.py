@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets import sample_data
-from etl_assets.engine.storage import Home
+from etl_assets.engine.files.publishing import Home
+from etl_assets.samples import customer360 as sample_data
 from etl_assets_tests import factory, oracle
 
 _SHARDS = 3

@@ -13,9 +13,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl_assets.engine.contract import SOURCES, Source
-from etl_assets.engine.merge import Publication
-from etl_assets.engine.storage import Home
+from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.steps.merge import Publication
+from etl_assets.project.contract import SOURCES, Source
 from etl_assets_tests import factory, oracle
 
 Row = Mapping[str, str]

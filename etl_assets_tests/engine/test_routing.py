@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import MAX_SHARDS, route, shard_key, shard_keys
-from etl_assets.engine.storage import Home
 from etl_assets_tests import factory
 
 # xxh3_64 of the UTF-8 bytes; the first two are vectors of the reference implementation.

@@ -7,9 +7,9 @@ import duckdb
 import pytest
 
 from etl_assets.engine import duck, workers
-from etl_assets.engine.errors import AttemptTimeoutError, InputError, StoppedError
-from etl_assets.engine.storage import Home, scratch_directory
+from etl_assets.engine.files.publishing import Home, scratch_directory
 from etl_assets.engine.workers import Stop
+from etl_assets.errors import AttemptTimeoutError, InputError, StoppedError
 
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE a.range % 7 = b.range % 11"
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl_assets.engine import merge, shard, staging
-from etl_assets.engine.contract import SOURCES
-from etl_assets.engine.errors import EtlError
 from etl_assets.engine.routing import shard_keys
-from etl_assets.settings import load_settings
+from etl_assets.engine.steps import build as shard
+from etl_assets.engine.steps import merge
+from etl_assets.engine.steps import stage as staging
+from etl_assets.errors import EtlError
+from etl_assets.project.contract import SOURCES
+from etl_assets.project.settings import load_settings
 from etl_assets_tests import factory
 
 # The default run of the tests takes smaller cases of the same kind.

@@ -29,15 +29,24 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from etl_assets import build, launch, retry, sample_data
-from etl_assets.assets import shard_profiles
-from etl_assets.cli import main, report, run
-from etl_assets.drill import leftovers
-from etl_assets.engine import attempts, checks, faults, shard, shardset, staging, storage
-from etl_assets.engine.attempts import Attempt, Status
+from etl_assets.cli import main
+from etl_assets.cli import run_command as run
+from etl_assets.cli import run_report as report
+from etl_assets.engine import faults
 from etl_assets.engine.faults import Action
+from etl_assets.engine.files import publishing as storage
+from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.published import attempts, checks
+from etl_assets.engine.published import shards as shardset
+from etl_assets.engine.published.attempts import Attempt, Status
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.storage import Home
+from etl_assets.engine.steps import build as shard
+from etl_assets.engine.steps import stage as staging
+from etl_assets.orchestration import code_location as build
+from etl_assets.orchestration import retry, shard_profiles
+from etl_assets.orchestration import run as launch
+from etl_assets.pipeline.drill import leftovers
+from etl_assets.samples import customer360 as sample_data
 from etl_assets_tests import factory
 from etl_assets_tests.whole import power
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from etl_assets.engine import shard
+from etl_assets.engine.steps import build as shard
 
 # Everything that a reader can count or name, in one query, so that a mixture of two states would show.
 _WAREHOUSE = """

@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from etl_assets.cli import main as command
-from etl_assets.engine import faults, merge, shard, staging, storage
-from etl_assets.engine.contract import SOURCES
-from etl_assets.engine.errors import EtlError
+from etl_assets.engine import faults
+from etl_assets.engine.files import publishing as storage
+from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.storage import Home
-from etl_assets.settings import Settings, load_settings
+from etl_assets.engine.steps import build as shard
+from etl_assets.engine.steps import merge
+from etl_assets.engine.steps import stage as staging
+from etl_assets.errors import EtlError
+from etl_assets.project.contract import SOURCES
+from etl_assets.project.settings import Settings, load_settings
 from etl_assets_tests import factory
 from etl_assets_tests.whole import children
 

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from etl_assets.engine import attempts, checks, shard, shardset, warehouse
-from etl_assets.engine.errors import SourceChangedError
+from etl_assets.engine.published import attempts, checks, warehouse
+from etl_assets.engine.published import shards as shardset
+from etl_assets.engine.steps import build as shard
+from etl_assets.errors import SourceChangedError
 from etl_assets_tests import factory
 from etl_assets_tests.whole import readers
 from etl_assets_tests.whole.sites import CUSTOMERS, Site, ended

@@ -18,12 +18,16 @@ import duckdb
 import pytest
 
 from bench import measure, ways
-from etl_assets import launch, sample_data
-from etl_assets.engine import duck, merge, shard, staging
-from etl_assets.engine.contract import source_named
+from etl_assets.engine import duck
+from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import shard_key
-from etl_assets.engine.storage import Home
+from etl_assets.engine.steps import build as shard
+from etl_assets.engine.steps import merge
+from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.workers import Stop
+from etl_assets.orchestration import run as launch
+from etl_assets.project.contract import source_named
+from etl_assets.samples import customer360 as sample_data
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for
 

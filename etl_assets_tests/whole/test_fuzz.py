@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl_assets.engine import keys, staging
-from etl_assets.engine.contract import SOURCES, ColumnType
-from etl_assets.engine.errors import InputError
-from etl_assets.engine.storage import Home
+from etl_assets.engine import keys
+from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.steps import stage as staging
+from etl_assets.errors import InputError
+from etl_assets.project.contract import SOURCES, ColumnType
 from etl_assets_tests import factory
 
 _EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))

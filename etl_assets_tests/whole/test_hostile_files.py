@@ -11,11 +11,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_assets.engine import duck, staging
-from etl_assets.engine.contract import SOURCES
-from etl_assets.engine.errors import InputError
-from etl_assets.engine.staging import Snapshot
-from etl_assets.engine.storage import Home
+from etl_assets.engine import duck
+from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.steps import stage as staging
+from etl_assets.engine.steps.stage import Snapshot
+from etl_assets.errors import InputError
+from etl_assets.project.contract import SOURCES
 from etl_assets_tests import factory
 from etl_assets_tests.whole import children
 

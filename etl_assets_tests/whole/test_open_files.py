@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_assets.engine import warehouse
+from etl_assets.engine.published import warehouse
 from etl_assets_tests import factory
 from etl_assets_tests.whole import readers
 from etl_assets_tests.whole.sites import CUSTOMERS, Site, ended

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.drill import leftovers
-from etl_assets.engine import attempts, checks, faults, shardset, staging
+from etl_assets.engine import faults
+from etl_assets.engine.published import attempts, checks
+from etl_assets.engine.published import shards as shardset
 from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.steps import stage as staging
+from etl_assets.pipeline.drill import leftovers
 from etl_assets_tests import factory
 from etl_assets_tests.whole import harness, power
 from etl_assets_tests.whole.children import IS_FULL_SIZE

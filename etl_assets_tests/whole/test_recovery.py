@@ -20,12 +20,12 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from etl_assets import sample_data
-from etl_assets.drill import leftovers
-from etl_assets.engine import attempts, warehouse
-from etl_assets.engine.attempts import Status
+from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.published import attempts, warehouse
+from etl_assets.engine.published.attempts import Status
 from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.storage import Home
+from etl_assets.pipeline.drill import leftovers
+from etl_assets.samples import customer360 as sample_data
 from etl_assets_tests import factory
 from etl_assets_tests.cli.conftest import command, environment
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until

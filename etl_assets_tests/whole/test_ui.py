@@ -18,7 +18,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed: 
 
 from playwright.sync_api import Locator, expect
 
-from etl_assets import sample_data
+from etl_assets.samples import customer360 as sample_data
 from etl_assets_tests import oracle
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
 from etl_assets_tests.whole.ui_driver import Visitor, visit

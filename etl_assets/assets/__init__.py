@@ -1,1 +1,0 @@
-"""What Dagster shows: thin assets over the engine, one module each."""

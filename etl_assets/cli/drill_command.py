@@ -1,0 +1,132 @@
+"""`etl-assets drill`: break a shard on purpose, watch it recover, read the proof."""
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from etl_assets.cli import terminal
+from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.engine.routing import shard_keys
+from etl_assets.errors import ConfigError
+from etl_assets.pipeline import drill
+from etl_assets.project.settings import Settings, load_settings
+from etl_assets.samples.customer360 import generate
+
+_DESCRIPTION = """
+    Run the pipeline undisturbed, then once more with a fault in one shard, let it recover, and prove that the result
+    is the same. Works on your exports when ETL_SOURCES (data/sources) holds some, else on sample data; both runs
+    write to a temporary folder only.
+"""
+_EXAMPLES = """
+    etl-assets drill
+    etl-assets drill --fault kill --shard shard_07
+    etl-assets drill --fault hang --attempts 2
+"""
+
+
+def add_parser(subparsers: Subparsers) -> Parser:
+    """Declare the arguments."""
+    parser = add_subcommand(subparsers, "drill", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--fault", choices=list(drill.FAULTS), default="raise", help="what goes wrong (raise)")
+    parser.add_argument("--shard", metavar="NAME", default=None, help="in which shard (shard_03, or the last one)")
+    parser.add_argument(
+        "--attempts", type=whole_number(1, 3), default=1, metavar="N", help="how many of its first attempts (1)"
+    )
+    parser.add_argument(
+        "--rows",
+        type=whole_number(100, 10_000_000),
+        default=20_000,
+        metavar="N",
+        help="customers in the sample (20000)",
+    )
+    parser.add_argument("--sample", action="store_true", help="take sample data even when there are exports")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder and say where it is")
+    return parser
+
+
+def command(args: argparse.Namespace) -> int:
+    """Drill; 0 when every proof holds."""
+    settings = load_settings()
+    shard_id = _shard(args.shard, settings)
+    console = terminal.console()
+    with _folder(args.keep) as folder:
+        sources = _sources(args, settings, folder, console)
+        result = drill.drill(
+            folder,
+            sources,
+            settings.shard_count,
+            kind=args.fault,
+            shard_id=shard_id,
+            failing=args.attempts,
+            on_line=lambda line: _show_line(console, line, shard_id),
+        )
+        _show(console, result, shard_id)
+        if args.keep:
+            console.print(f"Kept: {folder}")
+    return EXIT_OK if result.ok else EXIT_FAILED
+
+
+def _shard(name: str | None, settings: Settings) -> str:
+    known = shard_keys(settings.shard_count)
+    if name is None:
+        return known[min(3, len(known) - 1)]
+    if name not in known:
+        raise ConfigError(f"No such shard: {name}. The shards are {known[0]} to {known[-1]}.")
+    return name
+
+
+@contextlib.contextmanager
+def _folder(keep: bool) -> Iterator[Path]:
+    if keep:
+        yield Path(tempfile.mkdtemp(prefix="etl-assets-drill-"))
+        return
+    with tempfile.TemporaryDirectory(prefix="etl-assets-drill-") as name:
+        yield Path(name)
+
+
+def _sources(args: argparse.Namespace, settings: Settings, folder: Path, console: Console) -> Path:
+    if not args.sample and settings.sources.is_dir() and any(settings.sources.iterdir()):
+        console.print(f"Exports: {settings.sources}, read only")
+        return settings.sources
+    console.print(f"Exports: sample data of {args.rows:,} customers, 2 % of the rows dirty")
+    generate(folder / "sources", rows=args.rows, dirty=0.02)
+    return folder / "sources"
+
+
+def _show_line(console: Console, line: drill.Line, shard_id: str) -> None:
+    """The timeline: what concerns a shard, the merge, and how the run ended."""
+    begins = ("shard_", "merged_profiles:", "etl-assets run", "exit ", "killed by", "error")
+    if not line.text.startswith(begins) or (":" not in line.text and line.text.startswith("shard_")):
+        return
+    style = "bold yellow" if shard_id in line.text and "done" not in line.text else ""
+    text = terminal.plain(f"{line.at_s:6.1f} s  {line.run:<12} {line.text}")
+    text.stylize(style)
+    console.print(text, soft_wrap=True)
+
+
+def _show(console: Console, result: drill.Result, shard_id: str) -> None:
+    console.print()
+    rows = terminal.table((f"attempts at {shard_id}", "left"), ("status", "left"), ("took", "right"), ("error", "left"))
+    for attempt in result.attempts:
+        rows.add_row(
+            f"run {attempt.run_id[:8]}, attempt {attempt.attempt}",
+            attempt.status.value,
+            terminal.duration(attempt.elapsed_ms),
+            terminal.plain((attempt.error or "").splitlines()[0] if attempt.error else ""),
+        )
+    console.print(rows)
+    console.print(
+        f"{terminal.count(len(result.exit_codes), 'run')} in all; {terminal.count(result.rebuilt, 'shard')} built, "
+        f"{result.reused} reused"
+    )
+    console.print()
+    proofs = terminal.table(("proof", "left"), ("undisturbed", "left"), ("after recovery", "left"), ("", "left"))
+    for proof in result.proofs:
+        verdict = "[green]holds[/]" if proof.holds else "[bold red]FAILS[/]"
+        proofs.add_row(proof.claim, proof.expected, proof.found, verdict)
+    console.print(proofs)
+    console.print("\nThe fault changed nothing." if result.ok else "\nThe proof fails: please report it.")

@@ -1,0 +1,158 @@
+"""`etl-assets status`: what is published, what is stale and what went wrong, for a person or as JSON."""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from etl_assets.cli import terminal
+from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand
+from etl_assets.errors import ConfigError
+from etl_assets.pipeline import status as facts
+from etl_assets.project.settings import load_settings
+
+_DESCRIPTION = """
+    Show the sources (rows in, accepted, quarantined; whether their files have changed), every shard (published, stale,
+    missing, damaged, running or failed, and why) and the warehouse. Reads only; works before, during and after a run.
+    The exit code is 0 whatever is found; scripts read --json.
+"""
+_EXAMPLES = """
+    etl-assets status
+    etl-assets status --json | jq '.shards[] | select(.state != "published")'
+"""
+_NAMES_SHOWN = 4
+_STYLES = {
+    "current": "green",
+    "published": "green",
+    "running": "cyan",
+    "stale": "yellow",
+    "not_staged": "yellow",
+    "missing": "yellow",
+    "outdated": "yellow",
+    "partial": "yellow",
+    "unavailable": "red",
+    "failed": "red",
+    "damaged": "red",
+}
+
+
+def add_parser(subparsers: Subparsers) -> Parser:
+    """Declare the arguments."""
+    parser = add_subcommand(subparsers, "status", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="the same facts as one JSON document")
+    return parser
+
+
+def command(args: argparse.Namespace) -> int:
+    """Collect the facts and show them."""
+    settings = load_settings()
+    try:
+        found = facts.collect(settings)
+    except OSError as error:
+        raise ConfigError(f"{settings.home.root} or {settings.sources} cannot be read: {error}") from error
+    if args.json:
+        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        return EXIT_OK
+    console = terminal.console()
+    _show_sources(console, found)
+    _show_shards(console, found)
+    _show_warehouse(console, found.warehouse)
+    _show_next(console, found)
+    return EXIT_OK
+
+
+def _show_sources(console: Console, found: facts.Facts) -> None:
+    shown = terminal.table(
+        ("source", "left"),
+        ("state", "left"),
+        ("rows in", "right"),
+        ("accepted", "right"),
+        ("quarantined", "right"),
+        ("snapshot", "left"),
+    )
+    for source in found.sources:
+        numbers = (source.rows_in, source.rows_accepted, source.rows_quarantined)
+        shown.add_row(
+            source.source, _state(source.state), *map(terminal.number, numbers), terminal.plain(source.snapshot or "-")
+        )
+    _heading(console, "Sources", found.sources_folder)
+    console.print(shown)
+    _show_reasons(console, [(source.source, source.reason) for source in found.sources])
+
+
+def _show_shards(console: Console, found: facts.Facts) -> None:
+    shown = terminal.table(
+        ("shard", "left"),
+        ("state", "left"),
+        ("records", "right"),
+        ("built in", "right"),
+        ("attempts", "right"),
+        ("published", "right"),
+    )
+    for part in found.shards:
+        shown.add_row(
+            part.shard_id,
+            _state(part.state),
+            terminal.number(part.record_count),
+            terminal.duration(part.elapsed_ms),
+            terminal.number(part.attempt_count),
+            terminal.moment(part.published_at),
+        )
+    published = [part for part in found.shards if part.state == "published"]
+    records = sum(part.record_count or 0 for part in published)
+    console.print()
+    _heading(
+        console,
+        "Shards",
+        f"{len(published)} of {found.shard_count} published and current, {terminal.count(records, 'record')}",
+    )
+    console.print(shown)
+    _show_reasons(console, [(part.shard_id, part.reason) for part in found.shards])
+
+
+def _show_reasons(console: Console, reasons: Sequence[tuple[str, str | None]]) -> None:
+    """Each reason once, with those it holds for: a hundred stale shards share one."""
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for name, reason in reasons:
+        if reason:
+            grouped[reason].append(name)
+    for reason, names in grouped.items():
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        who = ", ".join(names[:_NAMES_SHOWN]) + more
+        console.print(Text.assemble((f"{who}: ", "bold"), terminal.plain(reason)), overflow="fold")
+
+
+def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
+    console.print()
+    _heading(console, "Warehouse", warehouse.path)
+    line = _state(warehouse.state)
+    if warehouse.reason:
+        line.append_text(terminal.plain(f": {warehouse.reason}"))
+    console.print(line)
+    if warehouse.record_count is not None:
+        console.print(
+            f"{terminal.count(warehouse.record_count, 'record')}, published {terminal.moment(warehouse.published_at)}, "
+            f"digest {warehouse.digest}"
+        )
+
+
+def _show_next(console: Console, found: facts.Facts) -> None:
+    console.print()
+    if found.next_command:
+        console.print(Text.assemble("Next: ", (found.next_command, "bold")))
+    elif any(part.state == "running" for part in found.shards):
+        console.print("A run is in progress.")
+    elif found.warehouse.state == "current" and all(source.state == "current" for source in found.sources):
+        console.print("Everything is up to date.")
+
+
+def _heading(console: Console, title: str, what: str) -> None:
+    console.print(Text.assemble((f"{title}  ", "bold"), what), soft_wrap=True)
+
+
+def _state(state: str) -> Text:
+    return Text(state.replace("_", " "), style=_STYLES[state])

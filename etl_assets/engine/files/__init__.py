@@ -1,0 +1,1 @@
+"""Names and files under ETL_HOME: the only room that touches them."""

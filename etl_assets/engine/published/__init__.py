@@ -1,0 +1,1 @@
+"""What lies at rest: snapshots, shards, attempts, the warehouse, and the tables they hold."""

@@ -1,0 +1,1 @@
+"""Exports in: files, records, quarantine, and the contract as SQL."""

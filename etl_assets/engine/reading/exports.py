@@ -1,0 +1,301 @@
+"""The export files of a source: finding them, reading their headers, fingerprinting and surveying their bytes.
+
+A source is one file (`crm.csv`, `crm.csv.gz`, `crm.parquet`) or a folder of them (`crm/*`), read in name order. DuckDB
+reads a file as it is when its structure is regular; a file with damaged records, mixed line ends or blank lines is
+first mended into a scratch copy that holds its sound records only, because DuckDB refuses some of these files whole
+and lets an unterminated quote swallow the rows after it.
+"""
+
+import contextlib
+import csv
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import duckdb
+import xxhash
+
+from etl_assets.engine.duck import lock_down, pattern_literal
+from etl_assets.engine.reading.records import Block, scan
+from etl_assets.errors import InputError
+from etl_assets.project.contract import Source
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+# What DuckDB's reader calls the number of a row; a file with such a column of its own cannot be read with it.
+_ROW_NUMBER = "file_row_number"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Export:
+    """One file of a source. `columns` are its header's names as written, `found` maps contract names to them."""
+
+    path: Path
+    name: str
+    columns: tuple[str, ...]
+    found: dict[str, str]
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether this file has a schema of its own."""
+        return self.name.endswith(".parquet")
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns the contract does not know; they are ignored."""
+        return tuple(column for column in self.columns if column not in self.found.values())
+
+    def open(self) -> IO[bytes]:
+        """The bytes of the CSV text, unpacked."""
+        if self.name.endswith(".gz"):
+            return cast("IO[bytes]", gzip.open(self.path, "rb"))
+        return self.path.open("rb")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a CSV file holds: data records (not blank), how many of them are damaged, and whether DuckDB can have it."""
+
+    record_count: int
+    damaged_count: int
+    is_regular: bool
+
+
+def find_files(source: Source, root: Path) -> list[Path]:
+    """The files of a source in name order; InputError says what was looked for and what is there."""
+    if not root.is_dir():
+        raise InputError(
+            f"The folder of the source files, {root}, does not exist. Set ETL_SOURCES to the folder with your exports, "
+            f"or make sample data: etl-assets generate --rows 100000 --out {root}"
+        )
+    candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
+    found = [path for path in candidates if path.is_file()]
+    folder = root / source.name
+    if folder.is_dir():
+        found += [folder]
+    if not found:
+        names = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
+        raise InputError(
+            f"No export of source '{source.name}' in {root}: expected {source.name}.csv, {source.name}.csv.gz, "
+            f"{source.name}.parquet or a folder {source.name}/, found {names}."
+        )
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(f"Source '{source.name}' is there twice in {root}: {names}. Keep one of them.")
+    files = _files_in(folder, source) if found == [folder] else found
+    for path in files:
+        _require_text(path)
+    return files
+
+
+def _require_text(path: Path) -> None:
+    """Quarantine names files, and neither DuckDB nor JSON can hold a name that is not text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The name of {os.fsencode(path)!r} is not UTF-8 text. Rename the file.") from error
+
+
+def _files_in(folder: Path, source: Source) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if _is_export(path))
+    if not files:
+        raise InputError(f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.")
+    return files
+
+
+def _is_export(path: Path) -> bool:
+    # Hidden files are other programs' business: unfinished copies, macOS's ._crm.csv.
+    return path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
+
+
+def open_exports(source: Source, root: Path) -> list[Export]:
+    """Find the files of a source and read their headers; InputError when one breaks the contract as a whole."""
+    return [_open_export(source, path, root) for path in find_files(source, root)]
+
+
+def _open_export(source: Source, path: Path, root: Path) -> Export:
+    name = path.relative_to(root).as_posix()
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{name} of source '{source.name}' is a link that leads out of {root}. Copy the file instead.")
+    if path.stat().st_size == 0:
+        raise InputError(
+            f"{name} of source '{source.name}' is empty (0 bytes): expected a header and rows. Export it again."
+        )
+    columns = _parquet_columns(path, name) if name.endswith(".parquet") else _csv_columns(path, name)
+    spelled: dict[str, list[str]] = {}
+    for column in columns:
+        spelled.setdefault(column.strip().lower(), []).append(column)
+    missing = [column for column in source.required if column not in spelled]
+    if missing:
+        raise InputError(
+            f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
+            f"Its header has: {', '.join(columns)[:500]}. Export it again with every column of the contract, "
+            "or change the contract in etl_assets/engine/contract.py."
+        )
+    twice = [column for column in source.required if len(spelled[column]) > 1]
+    if twice:
+        raise InputError(
+            f"{name} of source '{source.name}' has the column {twice[0]} more than once. Export it again with one."
+        )
+    return Export(path, name, tuple(columns), {column: spelled[column][0] for column in source.required})
+
+
+def _csv_columns(path: Path, name: str) -> list[str]:
+    export = Export(path, name, (), {})
+    try:
+        with export.open() as stream:
+            start = stream.read(2)
+        if start in _UTF16_MARKS:
+            raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+        with export.open() as stream:
+            block = next(scan(stream), None)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{name} is not a readable gzip file ({error}). Export it again.") from error
+    if block is None or block.blank[0]:
+        raise InputError(f"{name} starts with an empty line; expected a header with column names on line 1.")
+    try:
+        header = block.raw(0).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"The header of {name} is not UTF-8 text ({error}). Export it again as UTF-8.") from error
+    if block.damaged[0]:
+        raise InputError(f"The header of {name} is not a sound CSV line: {header[:200]!r}.")
+    return next(csv.reader([header]))
+
+
+def _parquet_columns(path: Path, name: str) -> list[str]:
+    with contextlib.closing(duckdb.connect()) as connection:
+        lock_down(connection, [path.parent])
+        try:
+            rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
+        except duckdb.Error as error:
+            finding = str(error).splitlines()[0]
+            raise InputError(f"{name} is not a readable Parquet file ({finding}). Export it again.") from error
+    columns = [row[0] for row in rows]
+    if _ROW_NUMBER in map(str.lower, columns):
+        raise InputError(f"{name} has a column {_ROW_NUMBER}, which DuckDB keeps for itself. Export it without.")
+    return columns
+
+
+def parquet_row_count(export: Export) -> int:
+    """Rows of a Parquet file by its own footer."""
+    with contextlib.closing(duckdb.connect()) as connection:
+        lock_down(connection, [export.path.parent])
+        row = connection.execute(
+            f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({pattern_literal(export.path)})"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """What the file system says of a file; when none of it changed, the bytes are taken to be the same.
+
+    The change time cannot be set by a user, so a copied-back modification time does not fool it.
+    """
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+
+def stat_files(paths: list[Path], root: Path) -> list[FileStat]:
+    """The stats of a source's files, in order."""
+    stats = [(path, os.stat(path)) for path in paths]
+    return [
+        FileStat(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        for path, stat in stats
+    ]
+
+
+def hash_files(paths: list[Path]) -> str:
+    """xxh3_128 over the files' hashes in order, 32 hex digits: the data version of a source."""
+    total = xxhash.xxh3_128()
+    for path in paths:
+        digest = xxhash.xxh3_128()
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        total.update(digest.digest())
+    return total.hexdigest()
+
+
+class _Bounded:
+    """A packed file's text, up to a limit: a few MB can unpack to more than any disk holds."""
+
+    def __init__(self, export: Export, stream: IO[bytes], limit_bytes: int) -> None:
+        self._export, self._stream, self._limit_bytes = export, stream, limit_bytes
+        self._left = limit_bytes
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; InputError beyond the limit."""
+        chunk = self._stream.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise InputError(
+                f"{self._export.name} ({self._export.path.stat().st_size} bytes) unpacks to more than the "
+                f"{self._limit_bytes >> 20} MB that are allowed. If it is a sound export, raise ETL_MAX_UNPACKED."
+            )
+        return chunk
+
+
+def _bounded(export: Export, stream: IO[bytes], limit_bytes: int | None) -> IO[bytes]:
+    is_packed = limit_bytes is not None and export.name.endswith(".gz")
+    return cast("IO[bytes]", _Bounded(export, stream, limit_bytes or 0)) if is_packed else stream
+
+
+def survey(export: Export, limit_bytes: int | None = None) -> Survey:
+    """Count a CSV file's records and judge its structure; the header is no record, a trailing blank line no flaw.
+
+    InputError when a packed file unpacks to more than `limit_bytes`.
+    """
+    record_count = damaged_count = 0
+    uniform_lf = uniform_crlf = True
+    blanks = False
+    for block in data_blocks(export, limit_bytes):
+        blank = block.blank
+        # A blank record followed by any other record: DuckDB's own numbering of records would count it.
+        blanks = blanks or bool(blank.any())
+        record_count += len(blank) - int(blank.sum())
+        damaged_count += int(block.damaged.sum())
+        uniform_lf = uniform_lf and block.uniform_lf
+        uniform_crlf = uniform_crlf and block.uniform_crlf
+    return Survey(record_count, damaged_count, damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf))
+
+
+def mend(export: Export, target: Path, limit_bytes: int | None = None) -> None:
+    """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
+    with export.open() as stream, target.open("wb") as out:
+        for block in scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns)):
+            sound = ~(block.damaged | block.blank)
+            if block.uniform_lf and sound.all():
+                out.write(block.data[: int(block.ends[-1])] + b"\n")
+                continue
+            spans = zip(block.starts[sound].tolist(), block.ends[sound].tolist(), strict=True)
+            lines = [block.data[start:end] for start, end in spans]
+            if lines:
+                out.write(b"\n".join(lines) + b"\n")
+
+
+def data_blocks(export: Export, limit_bytes: int | None = None) -> Iterator[Block]:
+    """Every data record of a CSV file, blank and damaged ones too, by block; line-end flags include the header."""
+    with export.open() as stream:
+        for number, block in enumerate(scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns))):
+            if number:
+                yield block
+            else:
+                yield Block(
+                    block.data,
+                    block.starts[1:],
+                    block.ends[1:],
+                    block.lines[1:],
+                    block.damaged[1:],
+                    block.uniform_lf,
+                    block.uniform_crlf,
+                )

@@ -1,0 +1,136 @@
+"""Where rejected rows go: each keeps its source, file, physical line, raw text and reason.
+
+DuckDB numbers the rows it accepts and names the records it refuses, but knows no physical lines and keeps no raw text.
+Only when something was rejected is a file scanned again, to look up just those records.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from etl_assets.engine import duck
+from etl_assets.engine.reading.exports import Export, data_blocks
+from etl_assets.engine.reading.records import Block, Offsets
+
+# Rows handed to DuckDB at a time.
+_BATCH_ROWS = 20_000
+_MALFORMED = "malformed_row"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One file as DuckDB reads it: `readable` is the file or its mended copy, `record_count` its data records."""
+
+    export: Export
+    number: int
+    readable: Path
+    record_count: int
+
+    @property
+    def rejects_table(self) -> str:
+        """Where DuckDB notes the records of this file that it refused."""
+        return f"csv_rejects_{self.number}"
+
+    def column(self, name: str) -> str:
+        """What a contract column is called in the reader: position for CSV, the file's own name for Parquet."""
+        spelled = self.export.found[name]
+        return spelled if self.export.is_parquet else f"c{self.export.columns.index(spelled)}"
+
+
+def write(
+    connection: duckdb.DuckDBPyConnection, source: str, readings: Sequence[Reading], target: Path
+) -> dict[str, int]:
+    """Write the quarantine of a source from the temp table `rejected` and DuckDB's rejects; returns counts by reason.
+
+    `rejected` holds (file_index, source_row, customer_id, reason); source_row counts the rows DuckDB accepted from 1.
+    """
+    connection.execute(
+        "CREATE TEMP TABLE located (file_index SMALLINT, source_row BIGINT, line_number BIGINT, raw_text VARCHAR)"
+    )
+    for reading in readings:
+        (_locate_parquet if reading.export.is_parquet else _locate_csv)(connection, reading)
+    names = [reading.export.name for reading in readings]
+    connection.execute(
+        f"""
+        COPY (
+            SELECT '{source}' AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file, l.line_number,
+                r.customer_id, l.raw_text, coalesce(r.reason, '{_MALFORMED}') AS reason
+            FROM located l LEFT JOIN rejected r ON l.file_index = r.file_index AND l.source_row = r.source_row
+            ORDER BY l.file_index, l.line_number
+        ) TO {duck.literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""
+    )
+    rows = connection.execute(
+        "SELECT reason, count(*) FROM read_parquet(?) GROUP BY reason ORDER BY reason", [duck.pattern(target)]
+    ).fetchall()
+    return dict(rows)
+
+
+def _text_list(values: Sequence[str]) -> str:
+    return "[" + ", ".join(duck.literal(value) for value in values) + "]"
+
+
+def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
+    """Look up the lines of one CSV file's rejected records."""
+    refused = _refused_records(connection, reading)
+    rows = _numbers(connection, f"SELECT source_row FROM rejected WHERE file_index = {reading.number} ORDER BY 1")
+    if not len(refused) and not len(rows) and reading.readable == reading.export.path:
+        return
+    # The n-th accepted row stands behind n - 1 accepted records and the refused ones between them.
+    wanted = (rows - 1) + np.searchsorted(refused - np.arange(len(refused)), rows - 1, side="right")
+    sound_before = 0
+    batch: list[tuple[int | None, int, str]] = []
+    for block in data_blocks(reading.export):
+        sound = np.flatnonzero(~block.damaged & ~block.blank)
+        lower, upper = np.searchsorted(wanted, [sound_before, sound_before + len(sound)])
+        for row, number in zip(rows[lower:upper].tolist(), wanted[lower:upper].tolist(), strict=True):
+            batch.append((row, *_line(block, int(sound[number - sound_before]))))
+        lower, upper = np.searchsorted(refused, [sound_before, sound_before + len(sound)])
+        batch += [(None, *_line(block, int(sound[number - sound_before]))) for number in refused[lower:upper].tolist()]
+        batch += [(None, *_line(block, int(index))) for index in np.flatnonzero(block.damaged)]
+        sound_before += len(sound)
+        while len(batch) >= _BATCH_ROWS:
+            _insert(connection, reading.number, batch[:_BATCH_ROWS])
+            del batch[:_BATCH_ROWS]
+    if batch:
+        _insert(connection, reading.number, batch)
+
+
+def _refused_records(connection: duckdb.DuckDBPyConnection, reading: Reading) -> Offsets:
+    """0-based numbers of the sound records that DuckDB refused; its line 1 is the header, and it counts records."""
+    return _numbers(connection, f"SELECT DISTINCT line - 2 FROM {reading.rejects_table} ORDER BY 1")
+
+
+def _numbers(connection: duckdb.DuckDBPyConnection, query: str) -> Offsets:
+    # As an array from the start: ten million numbers as Python objects are a gigabyte.
+    (values,) = connection.execute(query).fetchnumpy().values()
+    return np.asarray(values, np.int64)
+
+
+def _line(block: Block, index: int) -> tuple[int, str]:
+    r"""Physical line and text of a record; bytes that are not UTF-8 are written as \xNN."""
+    return int(block.lines[index]), block.raw(index).decode("utf-8", errors="backslashreplace")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, number: int, batch: list[tuple[int | None, int, str]]) -> None:
+    rows, lines, texts = (list(values) for values in zip(*batch, strict=True))
+    connection.execute(
+        "INSERT INTO located SELECT ?::SMALLINT, unnest(?::BIGINT[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[])",
+        [number, rows, lines, texts],
+    )
+
+
+def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
+    """A Parquet row's line is its number, its raw text the row as JSON."""
+    path = duck.pattern_literal(reading.readable)
+    cells = ", ".join(f"{name} := {name}" for name in map(duck.identifier, reading.export.columns))
+    connection.execute(
+        f"""
+        INSERT INTO located
+        SELECT {reading.number}, file_row_number + 1, file_row_number + 1, to_json(struct_pack({cells}))::VARCHAR
+        FROM read_parquet({path}, file_row_number = true) row
+        SEMI JOIN (SELECT source_row FROM rejected WHERE file_index = {reading.number}) r
+            ON row.file_row_number + 1 = r.source_row"""
+    )

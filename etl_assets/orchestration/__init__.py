@@ -1,0 +1,1 @@
+"""Dagster: assets, checks, retries, automation and runs over the engine."""

@@ -1,0 +1,1 @@
+"""The Dagster instance: its folder, settings, launcher and `dagster dev`. Private Dagster imports live here only."""

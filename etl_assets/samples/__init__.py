@@ -1,0 +1,1 @@
+"""Sample exports of the shipped project."""

@@ -1,0 +1,211 @@
+"""`etl-assets run` as a process: exit codes, what is said, and that nothing is left half-written."""
+
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.published import warehouse
+from etl_assets.project.contract import source_named
+from etl_assets_tests import factory
+from etl_assets_tests.cli.conftest import Cli, command, environment
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, str]:
+    """The environment of exports that were never read: twenty customers, a quarantined row, two shards."""
+    customers = [factory.row(f"cust_{number}") for number in range(20)]
+    factory.write_exports(tmp_path / "sources", crm=[*customers, factory.row("")], billing=customers)
+    return {
+        "ETL_SOURCES": str(tmp_path / "sources"),
+        "ETL_HOME": str(tmp_path / "home"),
+        "ETL_NUM_SHARDS": "2",
+        "ETL_WORKERS": "2",
+    }
+
+
+def _home(env: Mapping[str, str]) -> Home:
+    return Home(Path(env["ETL_HOME"]))
+
+
+def _digest(env: Mapping[str, str]) -> object:
+    publication = warehouse.read_publication(_home(env))
+    return publication and publication["digest"]
+
+
+@pytest.mark.slow
+def test_a_run_publishes_and_sums_up_and_a_second_one_reuses_everything(cli: Cli, own: Mapping[str, str]) -> None:
+    done = cli("run", env=own)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert any(line.split()[:4] == ["crm", "21", "20", "1"] for line in lines)
+    assert "2 shards: 2 published; 20 records" in lines
+    assert f"digest {_digest(own)}" in done.stdout
+    assert str(_home(own).warehouse) in done.stdout
+    assert 'Try: etl-assets query "' in done.stdout
+    again = cli("run", env=own)
+    assert again.returncode == 0, again.stderr
+    assert "2 shards: 2 reused; 20 records" in again.stdout
+    assert f"digest {_digest(own)}" in again.stdout
+    forced = cli("run", "--force", env=own)
+    assert "2 shards: 2 published; 20 records" in forced.stdout
+
+
+@pytest.mark.slow
+def test_the_sample_query_that_is_offered_works(cli: Cli, own: Mapping[str, str]) -> None:
+    done = cli("run", env=own)
+    sql = done.stdout.rpartition('Try: etl-assets query "')[2].rstrip('"\n')
+    assert cli("query", sql, env=own).returncode == 0
+
+
+def _spoil(folder: Path, what: str) -> None:
+    path = folder / "crm.csv"
+    match what:
+        case "folder":
+            folder.rename(folder.with_name("gone"))
+        case "file":
+            path.unlink()
+        case "column":
+            columns = [name for name in source_named("crm").required if name != "industry"]
+            factory.write_csv(path, source_named("crm"), [factory.row("a")], columns)
+        case "empty":
+            path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("folder", "does not exist"),
+        ("file", "No export of source 'crm'"),
+        ("column", "lacks the column industry"),
+        ("empty", "crm.csv of source 'crm' is empty"),
+    ],
+)
+def test_unusable_exports_exit_with_2_and_nothing_is_written(
+    cli: Cli, own: Mapping[str, str], tmp_path: Path, what: str, message: str
+) -> None:
+    _spoil(Path(own["ETL_SOURCES"]), what)
+    before = sorted(tmp_path.rglob("*"))
+    done = cli("run", env=own)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (("--shards", "shard_07"), {}, "No such shard: shard_07. With ETL_NUM_SHARDS=2 the shards are shard_00 to"),
+        (("--shards", ","), {}, "argument --shards: expected names of shards"),
+        ((), {"ETL_HOME": "sources/crm.csv/home"}, "ETL_HOME"),
+        ((), {"DAGSTER_HOME": "sources/crm.csv/home"}, "The Dagster home"),
+        ((), {"ETL_MAX_REJECT_RATIO": "2"}, "ETL_MAX_REJECT_RATIO must be a share"),
+        ((), {"ETL_MEMORY_LIMIT": "1"}, "ETL_MEMORY_LIMIT must be a size"),
+        ((), {"ETL_WORKERS": "none"}, "ETL_WORKERS must be a whole number"),
+    ],
+)
+def test_a_request_that_cannot_work_exits_with_2_and_nothing_is_published(
+    cli: Cli, own: Mapping[str, str], arguments: tuple[str, ...], changes: Mapping[str, str], message: str
+) -> None:
+    done = cli("run", *arguments, env={**own, **changes})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not _home(own).staged.exists()
+    assert not _home(own).warehouse.exists()
+
+
+def test_a_warehouse_of_another_shard_count_is_kept_unless_forced(cli: Cli, own: Mapping[str, str]) -> None:
+    factory.run_engine(Path(own["ETL_SOURCES"]), _home(own), 3)
+    before = _home(own).warehouse.read_bytes()
+    done = cli("run", env=own)
+    assert done.returncode == 2
+    assert "was published from 3 shards, but ETL_NUM_SHARDS is 2" in done.stderr
+    assert "etl-assets run --force" in done.stderr
+    assert _home(own).warehouse.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_too_many_rejects_exit_with_1_and_name_source_and_setting(cli: Cli, own: Mapping[str, str]) -> None:
+    done = cli("run", env={**own, "ETL_MAX_REJECT_RATIO": "0.01"})
+    assert done.returncode == 1
+    assert "error: Source 'crm': 4.8% of 21 rows broke the contract" in done.stderr
+    assert "Nothing is published yet." in done.stderr
+    assert "Recover: mend the cause, then etl-assets run\n" in done.stderr
+    assert not _home(own).warehouse.exists()
+
+
+@pytest.mark.slow
+def test_a_shard_that_fails_exits_with_1_and_the_recovery_recovers(cli: Cli, own: Mapping[str, str]) -> None:
+    """A folder where the shard's file belongs cannot be replaced, however often it is tried."""
+    assert cli("run", env=own).returncode == 0
+    before = _digest(own)
+    obstacle = _home(own).shard_file("shard_01")
+    obstacle.unlink()
+    (obstacle / "in the way").mkdir(parents=True)
+    done = cli("run", env=own)
+    assert done.returncode == 1
+    assert "shard_01: attempt 1 failed and is repeated: IsADirectoryError" in done.stdout
+    assert "2 shards: 1 reused, 1 failed" in done.stdout
+    assert "error: shard_01 failed after 4 attempts: IsADirectoryError" in done.stderr
+    assert "The last published warehouse is unchanged." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "Recover: mend the cause, then etl-assets run --shards shard_01"
+    assert _digest(own) == before
+    (obstacle / "in the way").rmdir()
+    obstacle.rmdir()
+    recovered = cli("run", "--shards", "shard_01", env=own)
+    assert recovered.returncode == 0, recovered.stderr
+    assert "1 shard: 1 published" in recovered.stdout
+    assert _digest(own) == before
+
+
+@pytest.mark.slow
+def test_a_partial_result_is_published_only_on_request_and_says_so(cli: Cli, own: Mapping[str, str]) -> None:
+    refused = cli("run", "--shards", "shard_00", env=own)
+    assert refused.returncode == 1
+    assert "shard_01: missing" in refused.stderr
+    assert refused.stderr.splitlines()[-1] == "Recover: etl-assets run"
+    assert not _home(own).warehouse.exists()
+    partial = cli("run", "--shards", "shard_00", "--allow-partial", env=own)
+    assert partial.returncode == 0, partial.stderr
+    assert "PARTIAL: the customers of shard_01 are missing from it" in partial.stdout
+    publication = warehouse.read_publication(_home(own))
+    assert publication is not None
+    assert publication["is_partial"] is True
+
+
+@pytest.mark.slow
+def test_ctrl_c_exits_with_130_and_keeps_what_is_finished(own: Mapping[str, str], tmp_path: Path) -> None:
+    """Dagster would take the interrupt for a fault of the step and try the shard again."""
+    obstacle = _home(own).shard_file("shard_01")
+    (obstacle / "in the way").mkdir(parents=True)
+    with subprocess.Popen(
+        command("run"),
+        # One worker: the good shard comes before the bad one.
+        env=environment(**{**own, "ETL_WORKERS": "1"}),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("shard_01: attempt 1 failed"):
+                break
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "What is finished is kept. Go on with: etl-assets run\ninterrupted\n"
+    assert "attempt 2" not in out
+    assert "merged_profiles" not in out
+    assert _home(own).shard_file("shard_00").is_file()
+    assert not _home(own).warehouse.exists()

@@ -1,0 +1,25 @@
+"""A project on an ephemeral instance, with six customers in four exports."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from etl_assets.engine.files.publishing import Home
+from etl_assets_tests.dagster_runs import Project, settings_for
+from etl_assets_tests.factory import row, write_exports
+
+
+@pytest.fixture
+def project(sources: Path, home: Home) -> Iterator[Project]:
+    """Exports with customers a to f, a rejected row each in crm and billing, nothing staged yet."""
+    write_exports(
+        sources,
+        crm=[row(name) for name in "abcdef"] + [row("", email="lost@x.example")],
+        billing=[row(name) for name in "abc"] + [row("d", mrr="n/a")],
+        product=[row(name) for name in "def"],
+        support=[row("a"), row("a", nps_score="3")],
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Project(settings_for(sources, home), instance)

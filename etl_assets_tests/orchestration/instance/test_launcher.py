@@ -1,0 +1,101 @@
+"""Whether a run's process is alive, as run monitoring asks it."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import WorkerStatus
+
+from etl_assets.orchestration.instance.home import HOST_TAG
+from etl_assets.orchestration.instance.launcher import SERVER_VARIABLE, WatchedRunLauncher
+from etl_assets_tests.orchestration.test_code_location import CHECKOUT
+
+BY_SOCKET = {".dagster/grpc_info": '{"host": "localhost", "socket": "/gone/with/its/server"}'}
+BY_PORT = {".dagster/grpc_info": '{"host": "code.example", "port": 4000}'}
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance with the shipped settings."""
+    monkeypatch.delenv(SERVER_VARIABLE, raising=False)
+    (tmp_path / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as shipped:
+        yield shipped
+
+
+@pytest.fixture(scope="module")
+def dead_pid() -> int:
+    """A process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def _run(instance: dg.DagsterInstance, tags: dict[str, str], pid: int | None) -> dg.DagsterRun:
+    """A started run, whose process has noted its pid."""
+    run = instance.create_run_for_job(dg.job(name="work")(lambda: None), tags=tags)
+    if pid is not None:
+        instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
+    return run
+
+
+def _looks(instance: dg.DagsterInstance, run: dg.DagsterRun, times: int = 3) -> list[WorkerStatus]:
+    return [instance.run_launcher.check_run_worker_health(run).status for _ in range(times)]
+
+
+def test_run_monitoring_asks_the_shipped_launcher(instance: dg.DagsterInstance) -> None:
+    """Fails: nobody notices a process that was killed together with its code server."""
+    assert isinstance(instance.run_launcher, WatchedRunLauncher)
+    assert instance.run_launcher.supports_check_run_worker_health
+
+
+def test_a_run_whose_process_lives_is_running(instance: dg.DagsterInstance) -> None:
+    assert _looks(instance, _run(instance, BY_SOCKET, os.getpid())) == [WorkerStatus.RUNNING] * 3
+
+
+def test_a_run_whose_process_is_gone_is_given_up_at_the_second_look(
+    instance: dg.DagsterInstance, dead_pid: int
+) -> None:
+    """Fails: the daemon has not yet seen that the code server is back, cannot repeat the run and never tries again."""
+    run = _run(instance, BY_SOCKET, dead_pid)
+    assert _looks(instance, run) == [WorkerStatus.RUNNING, WorkerStatus.NOT_FOUND, WorkerStatus.NOT_FOUND]
+    said = str(instance.run_launcher.check_run_worker_health(run))
+    assert f"Process {dead_pid} of this run is gone" in said
+    assert "The daemon repeats the run, up to three times." in said
+
+
+def test_a_run_is_not_given_up_while_the_code_server_is_away(
+    instance: dg.DagsterInstance, dead_pid: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fails: its backfill fails, because the code server that was killed with it cannot repeat it yet."""
+    monkeypatch.setenv(SERVER_VARIABLE, str(tmp_path / "nobody-listens"))
+    run = _run(instance, BY_SOCKET, dead_pid)
+    assert _looks(instance, run) == [WorkerStatus.RUNNING] * 3
+    monkeypatch.delenv(SERVER_VARIABLE)
+    assert _looks(instance, run, 2) == [WorkerStatus.RUNNING, WorkerStatus.NOT_FOUND]
+
+
+def test_a_killed_command_is_given_up_at_once_and_told_how_to_go_on(
+    instance: dg.DagsterInstance, dead_pid: int
+) -> None:
+    health = instance.run_launcher.check_run_worker_health(_run(instance, {HOST_TAG: socket.gethostname()}, dead_pid))
+    assert health.status is WorkerStatus.NOT_FOUND
+    assert "etl-assets run does what is left" in str(health)
+
+
+@pytest.mark.parametrize("tags", [BY_PORT, {HOST_TAG: "another-host"}, {}])
+def test_what_cannot_be_seen_from_here_counts_as_running(
+    instance: dg.DagsterInstance, dead_pid: int, tags: dict[str, str]
+) -> None:
+    """Fails: sound runs on other machines are ended."""
+    assert _looks(instance, _run(instance, tags, dead_pid)) == [WorkerStatus.RUNNING] * 3
+
+
+def test_a_run_that_has_not_noted_its_process_counts_as_running(instance: dg.DagsterInstance) -> None:
+    assert _looks(instance, _run(instance, BY_SOCKET, None)) == [WorkerStatus.RUNNING] * 3

@@ -1,0 +1,126 @@
+"""The JSON lines of attempts in Dagster's log, and how attempts are counted."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from etl_assets.engine.published.attempts import Attempt, Status
+from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+
+FIELDS = ["event", "shard_id", "attempt", "run_id", "status", "record_count", "elapsed_ms"]
+
+
+def attempt(status: Status, *, number: int = 1, error: str | None = None) -> Attempt:
+    ended = status is not Status.RUNNING
+    return Attempt(
+        shard_id="shard_03",
+        run_id="run-1",
+        attempt=number,
+        status=status,
+        started_at="2026-11-01T05:00:00.000000+00:00",
+        ended_at="2026-11-01T05:00:01.250000+00:00" if ended else None,
+        elapsed_ms=1250 if ended else None,
+        record_count=7 if status in (Status.SUCCEEDED, Status.REUSED) else None,
+        error=error,
+        host="host",
+        pid=1,
+        process_start="0",
+    )
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def logged(instance: dg.DagsterInstance, *attempts: Attempt) -> list[dg.EventLogEntry]:
+    """What is in the instance's log of a run that logs these attempts."""
+
+    @dg.asset
+    def shards(context: dg.AssetExecutionContext) -> None:
+        for found in attempts:
+            log_attempt(context, found)
+
+    result = dg.materialize([shards], instance=instance)
+    return [entry for entry in instance.all_logs(result.run_id) if entry.user_message.startswith("{")]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "event", "level"),
+    [
+        (Status.RUNNING, None, "shard_start", "INFO"),
+        (Status.SUCCEEDED, None, "shard_end", "INFO"),
+        (Status.REUSED, None, "shard_end", "INFO"),
+        (Status.FAILED, "OSError: no", "shard_failed", "ERROR"),
+        (Status.CANCELLED, "StoppedError: stopped", "shard_failed", "ERROR"),
+        (Status.KILLED, "the process was killed or lost", "shard_failed", "ERROR"),
+    ],
+)
+def test_a_line_says_what_became_of_the_attempt(
+    instance: dg.DagsterInstance, status: Status, error: str | None, event: str, level: str
+) -> None:
+    """Log searches and alerts go by these names; a failure that is not an error line raises no alarm."""
+    (entry,) = logged(instance, attempt(status, error=error))
+    line = json.loads(entry.user_message)
+    assert (line["event"], line["status"]) == (event, status.value)
+    assert line.get("error") == error
+    assert logging.getLevelName(entry.level) == level
+
+
+def test_a_line_holds_the_promised_fields_and_no_others(instance: dg.DagsterInstance) -> None:
+    started, ended, failed = logged(
+        instance,
+        attempt(Status.RUNNING),
+        attempt(Status.SUCCEEDED),
+        attempt(Status.FAILED, number=2, error='said "no"\nand went'),
+    )
+    assert json.loads(started.user_message) == {
+        "event": "shard_start",
+        "shard_id": "shard_03",
+        "attempt": 1,
+        "run_id": "run-1",
+        "status": "running",
+        "record_count": None,
+        "elapsed_ms": None,
+    }
+    assert list(json.loads(ended.user_message)) == FIELDS
+    assert (json.loads(ended.user_message)["record_count"], json.loads(ended.user_message)["elapsed_ms"]) == (7, 1250)
+    assert list(json.loads(failed.user_message)) == [*FIELDS, "error"]
+    # One line an event: what collects them reads line by line.
+    assert "\n" not in failed.user_message
+
+
+def numbers(instance: dg.DagsterInstance, fails: int, tags: dict[str, str]) -> list[int]:
+    """The attempt numbers that a step sees which fails so many times."""
+    seen: list[int] = []
+
+    @dg.asset(retry_policy=dg.RetryPolicy(max_retries=3))
+    def flaky(context: dg.AssetExecutionContext) -> None:
+        seen.append(attempt_number(context))
+        if len(seen) <= fails:
+            raise OSError(5, "no")
+
+    options: dict[str, Any] = {"instance": instance, "tags": tags}
+    assert dg.materialize([flaky], **options).success
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("fails", "tags", "expected"),
+    [
+        (0, {}, [1]),
+        (2, {}, [1, 2, 3]),
+        (0, {"dagster/retry_number": "1"}, [2]),
+        (1, {"dagster/retry_number": "2"}, [3, 4]),
+    ],
+)
+def test_retries_of_the_step_and_of_a_killed_run_are_counted_together(
+    instance: dg.DagsterInstance, fails: int, tags: dict[str, str], expected: list[int]
+) -> None:
+    """The healing attempt after a kill would look like a first one, and overwrite what is known of that."""
+    assert numbers(instance, fails, tags) == expected
