@@ -1,15 +1,64 @@
-"""The errors the engine raises on purpose, each with the message a person reads.
+"""Every error this package raises on purpose, as facts: what is wrong, with what, and what helps.
 
-Which of them is retried is not decided here: `etl_assets.orchestration.retry` holds that table.
+An error's text states the finding and nothing else. Which command or which action in the Dagster UI helps is decided
+by whoever shows it, from `advice`; which error is retried is decided in `orchestration.retry`. Imports nothing, so that
+every wing can raise these.
 """
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What a person can do about an error."""
+
+    RUN = "run"  # run the pipeline; with `shards`, those only
+    RUN_FORCED = "run_forced"  # run and replace what is published
+    STAGE = "stage"  # materialize the sources
+    GENERATE = "generate"  # write sample exports; `value` is the folder
+    EXPORT_AGAIN = "export_again"
+    SET = "set"  # change the setting `setting`; `value` is one that works
+    UNSET = "unset"  # remove the setting `setting`
+    EDIT = "edit"  # change the file `value` of the project
+    REPORT = "report"  # report a defect of this package
+    QUERY = "query"  # another statement; `value` is one that works
+    CHECK_DISK = "check_disk"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing that helps; which fields are set depends on the action."""
+
+    action: Action
+    setting: str | None = None
+    value: str | None = None
+    shards: tuple[str, ...] = ()
 
 
 class EtlError(Exception):
-    """Base of every error this package raises on purpose; its text names the thing, the finding and the mend."""
+    """Base of every error this package raises on purpose.
+
+    Args:
+        finding: what is wrong: the thing, what was expected and what was found, in one or two sentences.
+        subject: the source, shard, file or setting it is about.
+        advice: what helps, the most likely first.
+    """
+
+    def __init__(self, finding: str, *advice: Advice, subject: str | None = None) -> None:
+        super().__init__(finding)
+        self.finding = finding
+        self.subject = subject
+        self.advice = advice
+
+    @property
+    def kind(self) -> str:
+        """The kind of error in words that scripts can compare: `input`, `config`, `shard_set` and the like."""
+        name = type(self).__name__.removesuffix("Error")
+        return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).lstrip("_")
 
 
 class ConfigError(EtlError):
-    """A setting, an option or the state of `ETL_HOME` makes the request impossible (exit code 2)."""
+    """A setting, an option, the project or the state of `ETL_HOME` makes the request impossible (exit code 2)."""
 
 
 class InputError(EtlError):
@@ -17,7 +66,7 @@ class InputError(EtlError):
 
 
 class RejectRatioError(EtlError):
-    """More rows of a source broke the contract than `ETL_MAX_REJECT_RATIO` allows."""
+    """More rows of a source broke the contract than the settings allow."""
 
 
 class SourceChangedError(EtlError):
@@ -25,24 +74,28 @@ class SourceChangedError(EtlError):
 
 
 class DamagedSnapshotError(EtlError):
-    """Staged rows are no longer what was written; the snapshot is withdrawn, the next run reads the exports again."""
+    """Staged rows are not what was written; the snapshot is withdrawn, the next run reads the exports again."""
 
 
 class AccountingError(EtlError):
-    """Rows in is not rows accepted plus rows quarantined, or a shard lost or gained customers: a defect, never data."""
+    """Rows in is not rows accepted plus rows quarantined, or a shard lost or gained a customer: always a defect."""
+
+
+class ProfileError(EtlError):
+    """The project's SQL gives profiles that break what the project declares of them."""
 
 
 class ShardSetError(EtlError):
-    """The set of published shards is incomplete, stale or damaged, so no merge may be published from it."""
+    """The published shards are incomplete, stale or damaged, so they may not be merged."""
 
 
 class WriteError(EtlError):
-    """What was just written cannot be read back: the disk or the memory of the machine is not to be trusted."""
+    """What was just written cannot be read back: do not trust this machine's disk or memory."""
 
 
 class StoppedError(EtlError):
-    """The work was told to stop before it was published: its run was cancelled, or its neighbour failed for good."""
+    """The work was stopped before it was published: its run was cancelled, or another part of it failed for good."""
 
 
 class AttemptTimeoutError(EtlError):
-    """An attempt at a shard took longer than `ETL_SHARD_TIMEOUT_S`; its query was interrupted."""
+    """An attempt at a shard took longer than the time limit; its query was interrupted."""

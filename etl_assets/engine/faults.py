@@ -16,22 +16,24 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from etl_assets.engine.workers import Stop
-from etl_assets.errors import ConfigError
+from etl_assets import errors
+from etl_assets.engine.routing import shard_key, shard_number
+from etl_assets.engine.stopping import Stop
+from etl_assets.errors import Advice, ConfigError
 
 FAULT_VARIABLE = "ETL_FAULT"
 CHAOS_VARIABLE = "CHAOS_FAIL_SHARD"
 SLOW_S = 0.3
 HANG_LIMIT_S = 3600.0
 
-# What is published, each through the same moments of storage.publish_*.
-PUBLICATIONS = ("snapshot", "pointer", "attempt", "shard", "warehouse")
+# What is published, each through the same moments of `files.publishing`.
+PUBLICATIONS = ("snapshot", "pointer", "attempt", "shard", "manifest", "warehouse")
 MOMENTS = ("begin", "before_sync", "before_swap", "after_swap", "end")
 # Moments of the work itself.
 STEPS = (
@@ -39,7 +41,7 @@ STEPS = (
     "staging.slices",
     "staging.quarantine",
     "shard.joined",
-    "shard.manifest",
+    "shard.validated",
     "merge.copied",
     "merge.tables",
     "event.attempt",
@@ -66,11 +68,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """One armed fault; `shard_id` None means any, `attempts` empty means every one."""
+    """One armed fault; `shard` is the number of one, None means any; `attempts` empty means every one."""
 
     point: str
     action: Action
-    shard_id: str | None = None
+    shard: int | None = None
     attempts: frozenset[int] = frozenset()
 
 
@@ -87,24 +89,27 @@ class InjectedFaultError(OSError):
     """The transient error of the action `raise`."""
 
 
+_UNSET = (Advice(errors.Action.UNSET, FAULT_VARIABLE), Advice(errors.Action.UNSET, CHAOS_VARIABLE))
 _armed: tuple[Fault, ...] = ()
-_NOBODY = Scope()
-_scope: ContextVar[Scope] = ContextVar("fault_scope", default=_NOBODY)
+_ANY = Scope()
+_scope: ContextVar[Scope] = ContextVar("fault_scope", default=_ANY)
 
 
-def arm(environment: Mapping[str, str]) -> None:
-    """Read the faults out of the environment; ConfigError for one that is misspelt, and in production."""
+def arm(fault: str, chaos_shard: str, *, is_production: bool, shard_count: int) -> None:
+    """Arm what the settings name, in this process; ConfigError for a misspelt fault, and in production.
+
+    Called by the processes that do the work, at their start: reading settings arms nothing.
+    """
     global _armed
-    texts = [text for text in environment.get(FAULT_VARIABLE, "").split(";") if text.strip()]
-    chaos = environment.get(CHAOS_VARIABLE, "").strip()
-    if chaos:
-        texts.append(f"shard.begin raise shard={chaos} attempts=1")
-    if texts and environment.get("ETL_ENV", "").strip().lower() == "production":
+    texts = [text for text in fault.split(";") if text.strip()]
+    if chaos_shard.strip():
+        texts.append(f"shard.begin raise shard={chaos_shard.strip()} attempts=1")
+    if texts and is_production:
         raise ConfigError(
-            f"{FAULT_VARIABLE} or {CHAOS_VARIABLE} is set, and ETL_ENV is production: faults are for drills only. "
-            f"Try: unset {FAULT_VARIABLE} {CHAOS_VARIABLE}"
+            f"{FAULT_VARIABLE} or {CHAOS_VARIABLE} is set, and ETL_ENV is production: faults are for drills only.",
+            *_UNSET,
         )
-    _armed = tuple(_parsed(text) for text in texts)
+    _armed = tuple(_parsed(text, shard_count) for text in texts)
 
 
 @contextlib.contextmanager
@@ -128,30 +133,34 @@ def point(name: str, path: Path | None = None) -> None:
 
 
 def _is_aimed(fault: Fault, here: Scope) -> bool:
-    if fault.shard_id is not None and fault.shard_id != here.shard_id:
+    if fault.shard is not None and (here.shard_id is None or shard_number(here.shard_id) != fault.shard):
         return False
     return not fault.attempts or here.attempt in fault.attempts
 
 
-def _parsed(text: str) -> Fault:
+def _parsed(text: str, shard_count: int) -> Fault:
     words = text.split()
     options = {name: value for name, _, value in (word.partition("=") for word in words[2:])}
     attempts = options.pop("attempts", "all")
-    shard_id = options.pop("shard", None)
+    shard = options.pop("shard", None)
     numbers = [] if attempts == "all" else attempts.split(",")
     known = len(words) >= 2 and words[0] in POINTS and words[1] in list(Action)
-    # A fault that is aimed at nothing strikes never, and a drill would pass.
-    is_aimed = shard_id is None or re.fullmatch(r"(shard_)?[0-9]+", shard_id) is not None
-    if not known or options or len(words) > 4 or not is_aimed or not all(number.isdigit() for number in numbers):
+    is_shard = shard is None or re.fullmatch(r"(shard_)?[0-9]+", shard) is not None
+    if not known or options or len(words) > 4 or not is_shard or not all(number.isdigit() for number in numbers):
         raise ConfigError(
             f"{FAULT_VARIABLE} holds {text.strip()!r}, expected POINT ACTION [shard=shard_03] [attempts=1,2]. Points: "
-            f"{', '.join(POINTS)}. Actions: {', '.join(Action)}. Try: unset {FAULT_VARIABLE}"
+            f"{', '.join(POINTS)}. Actions: {', '.join(Action)}.",
+            *_UNSET,
         )
-    return Fault(words[0], Action(words[1]), _shard_id(shard_id), frozenset(int(number) for number in numbers))
-
-
-def _shard_id(text: str | None) -> str | None:
-    return f"shard_{int(text):02d}" if text is not None and text.isdigit() else text
+    number = None if shard is None else shard_number(shard)
+    if number is not None and number >= shard_count:
+        # It would never strike, and a drill would pass without testing anything.
+        raise ConfigError(
+            f"{FAULT_VARIABLE} or {CHAOS_VARIABLE} names shard {shard}, but there are {shard_count} shards: the last "
+            f"is {shard_key(shard_count - 1, shard_count)}.",
+            *_UNSET,
+        )
+    return Fault(words[0], Action(words[1]), number, frozenset(int(number) for number in numbers))
 
 
 def _act(fault: Fault, here: Scope, path: Path | None) -> None:
@@ -159,7 +168,7 @@ def _act(fault: Fault, here: Scope, path: Path | None) -> None:
         case Action.RAISE:
             raise InjectedFaultError(errno.EIO, f"injected fault at {fault.point}, attempt {here.attempt}")
         case Action.RAISE_PERMANENT:
-            raise ConfigError(f"Injected permanent fault at {fault.point}. Try: unset {FAULT_VARIABLE}")
+            raise ConfigError(f"Injected permanent fault at {fault.point}.", *_UNSET)
         case Action.KILL:
             os.kill(os.getpid(), signal.SIGKILL)
         case Action.HANG:

@@ -1,22 +1,20 @@
-"""Which shard a customer belongs to, and what shards are called.
+"""Which shard a key belongs to, and what shards are called.
 
-The route depends on the id's bytes and the shard count alone, so every source, machine and run agrees on it. It is
-pinned by golden vectors: changing it moves customers between shards and makes every published shard stale.
+The route depends on the key's bytes and the shard count alone, so every source, machine and run agrees on it. It is
+pinned by golden vectors: changing it moves records between shards and makes every published shard stale.
 """
 
 import xxhash
 
-MAX_SHARDS = 1000
 
-
-def route(customer_id: str, shard_count: int) -> int:
-    """The number, 0 ≤ n < `shard_count`, of the shard that holds this customer: xxh3_64 of the UTF-8 bytes, modulo."""
-    return xxhash.xxh3_64_intdigest(customer_id.encode()) % shard_count
+def route(key: str, shard_count: int) -> int:
+    """The number, 0 ≤ n < `shard_count`, of the shard that holds this key: xxh3_64 of the UTF-8 bytes, modulo."""
+    return xxhash.xxh3_64_intdigest(key.encode()) % shard_count
 
 
 def route_macro(shard_count: int) -> str:
-    """`route(customer_id)` for SQL, over the function that `duck.add_hashing` gives it."""
-    return f"CREATE MACRO route(customer_id) AS (xxh3_64(encode(customer_id)) % {shard_count})::SMALLINT"
+    """`route(key)` for SQL, over the function that `duck.add_hashing` gives it."""
+    return f"CREATE MACRO route(key) AS (xxh3_64(encode(key)) % {shard_count})::SMALLINT"
 
 
 def shard_key(number: int, shard_count: int) -> str:
@@ -28,3 +26,8 @@ def shard_key(number: int, shard_count: int) -> str:
 def shard_keys(shard_count: int) -> list[str]:
     """All shard names, in number order."""
     return [shard_key(number, shard_count) for number in range(shard_count)]
+
+
+def shard_number(shard_id: str) -> int:
+    """The number in a shard's name, or in the bare number that a person may write."""
+    return int(shard_id.removeprefix("shard_"))

@@ -1,108 +1,20 @@
-"""Several pieces of engine work at once, on threads of this process, and a way to stop them all.
+"""Several pieces of engine work at once, on threads of this process.
 
 DuckDB and hashing release Python's lock, so threads use the cores without a second start-up and a second copy of
 memory. News from the threads reaches the caller in its own thread: Dagster is only ever spoken to from there, because
 two of its runs in one process deadlock in its log handlers.
 """
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
-import duckdb
-
-from etl_assets.errors import StoppedError
+from etl_assets.engine.stopping import Stop
 
 T = TypeVar("T")
 N = TypeVar("N")
-_INTERRUPT_EVERY_S = 0.05
-
-
-class Stop:
-    """Requested once, it interrupts every query under way and lets nothing that uses it be published any more."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._connections: set[duckdb.DuckDBPyConnection] = set()
-        self._children: list[Stop] = []
-        self._error: Exception | None = None
-
-    @property
-    def requested(self) -> bool:
-        """Whether somebody asked for the stop."""
-        return self._error is not None
-
-    def request(self, error: Exception | None = None) -> None:
-        """Ask for it, from any thread; the first one's `error` is what the stopped work raises."""
-        with self._lock:
-            is_first = self._error is None
-            self._error = self._error or error or StoppedError("Stopped on request; nothing was published.")
-            if is_first and self._connections:
-                threading.Thread(target=self._interrupt_until_quiet, daemon=True).start()
-            for child in self._children:
-                child.request(self._error)
-
-    def _interrupt_until_quiet(self) -> None:
-        """Interrupt again and again: DuckDB forgets an interrupt that comes between two statements."""
-        while True:
-            with self._lock:
-                for connection in self._connections:
-                    connection.interrupt()
-                if not self._connections:
-                    return
-            time.sleep(_INTERRUPT_EVERY_S)
-
-    def child(self) -> "Stop":
-        """A stop for a part of the work: it can be requested alone, and is whenever this one is."""
-        child = Stop()
-        with self._lock:
-            self._children.append(child)
-            if self._error is not None:
-                child.request(self._error)
-        return child
-
-    def check(self) -> None:
-        """Raise the stop's error when it was requested."""
-        if self._error is not None:
-            raise self._error
-
-    @contextlib.contextmanager
-    def within(self, limit_s: float, error: Exception) -> Iterator["Stop"]:
-        """A child that requests itself with `error` after `limit_s` seconds; 0 means no limit."""
-        child = self.child()
-        timer = threading.Timer(limit_s, child.request, [error]) if limit_s else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
-            yield child
-        finally:
-            if timer is not None:
-                timer.cancel()
-            with self._lock:
-                self._children.remove(child)
-
-    @contextlib.contextmanager
-    def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        """Interrupt this connection's queries too, and end in the stop's error once it was requested."""
-        with self._lock:
-            self._connections.add(connection)
-        try:
-            self.check()
-            yield
-            self.check()
-        except Exception:
-            # Whatever the interrupted statement was taken for on its way here.
-            self.check()
-            raise
-        finally:
-            with self._lock:
-                self._connections.discard(connection)
 
 
 @dataclass(frozen=True)

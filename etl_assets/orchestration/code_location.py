@@ -1,7 +1,10 @@
-"""Everything put together: assets, checks, automation and the executor, from one set of settings."""
+"""Everything put together: assets, checks, automation and the executor, for one project."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
+from etl_assets.engine.site import Site
 from etl_assets.orchestration.automation import (
     daily_schedule,
     exports_sensor,
@@ -10,39 +13,54 @@ from etl_assets.orchestration.automation import (
     rebuild_sensor,
     refresh_job,
 )
-from etl_assets.orchestration.merged_profiles import merged_profiles_asset, warehouse_checks
+from etl_assets.orchestration.merged_profiles import merged_profiles_asset, warehouse_checks_of
 from etl_assets.orchestration.retry import shard_retry_policy
 from etl_assets.orchestration.shard_profiles import shard_profiles_asset
 from etl_assets.orchestration.sources import source_assets
-from etl_assets.pipeline.events import Observer, nobody
+from etl_assets.orchestration.wiring import Wiring
+from etl_assets.pipeline.configuration import site_of
+from etl_assets.pipeline.events import Observer, unobserved
+from etl_assets.project.loading import Project, load_project
 from etl_assets.project.settings import Settings, load_settings
 
 
 def build_defs(
-    *, settings: Settings | None = None, retry_policy: dg.RetryPolicy | None = None, observe: Observer = nobody
+    project: Project | None = None,
+    *,
+    settings: Settings | None = None,
+    key_prefix: Sequence[str] = (),
+    owners: Sequence[str] = (),
+    retry_policy: dg.RetryPolicy | None = None,
+    observe: Observer = unobserved,
 ) -> dg.Definitions:
-    """The code location; `settings` (default: the environment) and `retry_policy` can be replaced, for tests.
+    """The definitions of one project.
 
-    `observe` is told of every source, shard and merge in runs of this process. Raises ConfigError for a bad
-    environment; Dagster shows its text as the code location's error.
+    Args:
+        project: what is declared; by default the folder that `ETL_PROJECT` names, else the shipped customer 360.
+        settings: by default those of the environment.
+        key_prefix: put before every asset key and into the name of every job, sensor and schedule, so that several
+            projects fit into one code location.
+        owners: of every asset, as Dagster writes them: `team:data` or an e-mail address.
+        retry_policy: of the source and shard assets.
+        observe: called with the events of runs in this process.
+
+    Raises:
+        ConfigError: for wrong settings or a wrong project; Dagster shows its text as the code location's error.
     """
     settings = settings or load_settings()
-    policy = retry_policy or shard_retry_policy()
-    refresh, rebuild = refresh_job(), rebuild_job()
+    site: Site = site_of(project or load_project(settings.project), settings)
+    wiring = Wiring(site, settings, retry_policy or shard_retry_policy(), tuple(key_prefix), tuple(owners), observe)
+    refresh, rebuild = refresh_job(wiring), rebuild_job(wiring)
     return dg.Definitions(
-        assets=[
-            source_assets(settings, policy, observe),
-            shard_profiles_asset(settings, policy, observe),
-            merged_profiles_asset(settings, observe),
-        ],
-        asset_checks=[warehouse_checks(settings)],
+        assets=[source_assets(wiring), shard_profiles_asset(wiring), merged_profiles_asset(wiring)],
+        asset_checks=[warehouse_checks_of(wiring)],
         jobs=[refresh, rebuild],
         sensors=[
-            publish_sensor(settings),
-            rebuild_sensor(settings, refresh, rebuild),
-            exports_sensor(settings, refresh),
+            publish_sensor(wiring),
+            rebuild_sensor(wiring, refresh, rebuild),
+            exports_sensor(wiring, refresh),
         ],
-        schedules=[daily_schedule(refresh)],
+        schedules=[daily_schedule(wiring, refresh)],
         # A run is one step or a few short ones; a process for each would take four times as long (docs/adr/0003).
         executor=dg.in_process_executor,
     )

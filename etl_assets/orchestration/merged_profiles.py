@@ -6,20 +6,19 @@ import dagster as dg
 from pydantic import Field
 
 from etl_assets.engine import faults
-from etl_assets.engine.published import checks
-from etl_assets.engine.published import preview as published
-from etl_assets.engine.steps import build as shard
+from etl_assets.engine.published.checks import check_warehouse, warehouse_checks
+from etl_assets.engine.published.preview import glancing, shard_timings
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.steps import merge
-from etl_assets.engine.steps.merge import Publication
-from etl_assets.orchestration.metadata import markdown_table, table_facts
+from etl_assets.engine.steps.merge import Merged
+from etl_assets.orchestration.metadata import table_facts, table_value
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
-from etl_assets.orchestration.shard_profiles import GROUP
-from etl_assets.orchestration.sources import OWNERS
-from etl_assets.pipeline.events import Observer, StepEvent
-from etl_assets.project.settings import Settings
+from etl_assets.orchestration.wiring import MERGED_PROFILES, PROFILES_GROUP, SHARD_PROFILES, Wiring
+from etl_assets.pipeline.configuration import merge_limits
+from etl_assets.pipeline.events import StepEvent
 
-NAME = "merged_profiles"
 # Above this many shards the timing table shows the slowest ones only: it is a row of the event database.
 TIMING_ROWS = 100
 
@@ -33,85 +32,103 @@ class MergeConfig(dg.Config):
     )
 
 
-def merged_profiles_asset(settings: Settings, observe: Observer) -> dg.AssetsDefinition:
+def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
     """The merge asset. Deliberately without a RetryPolicy: it depends on what is published, and a sensor asks again."""
+    site, entity = wiring.site, wiring.site.contract.entity
 
     @dg.asset(
-        group_name=GROUP,
+        key=wiring.key(MERGED_PROFILES),
+        group_name=PROFILES_GROUP,
         kinds={"duckdb"},
-        owners=OWNERS,
-        deps=["shard_profiles"],
-        code_version=shard.code_version(),
+        owners=list(wiring.owners),
+        deps=[wiring.key(SHARD_PROFILES)],
+        code_version=site.profile_version,
+        description=(
+            f"The profile of each of the {entity}, exactly once: a row per `{site.contract.key.name}`, key "
+            "`idempotency_key`.\n\n"
+            "Admits only a complete set of shards that were built from the current sources by the current code, and "
+            "refuses otherwise, naming the shards; the last good `warehouse.duckdb` then stays. Readers never block it "
+            "and never see it half-written. The sensor `publish_when_complete` materializes it after the shards changed."
+        ),
     )
     def merged_profiles(context: dg.AssetExecutionContext, config: MergeConfig) -> dg.MaterializeResult:
-        """The enriched profile of every customer, exactly once: a row per customer, key `idempotency_key`.
-
-        Admits only a complete set of shards that were built from the current sources by the current code, and refuses
-        otherwise, naming the shards and the repair; the last good `warehouse.duckdb` then stays. Readers never block it
-        and never see it half-written. The sensor `publish_when_complete` materializes it after the shards changed.
-        """
-        observe(StepEvent("started", NAME))
-        attempt, limits = attempt_number(context), settings.merge_limits()
+        wiring.observe(StepEvent(Status.RUNNING, MERGED_PROFILES))
+        attempt, limits = attempt_number(context), merge_limits(wiring.settings)
         with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
-            publication = merge.merge_shards(
-                settings.home,
-                settings.shard_count,
-                limits,
-                run_id=context.run.run_id,
-                allow_partial=config.allow_partial,
-            )
+            try:
+                merged = merge.merge_shards(
+                    site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial
+                )
+            except Exception as error:
+                wiring.observe(StepEvent(Status.FAILED, MERGED_PROFILES, error=error))
+                raise
         with faults.scope(attempt=attempt):
             faults.point("event.merge")
-        observe(StepEvent("finished", NAME, record_count=publication.record_count, elapsed_ms=publication.elapsed_ms))
+        publication = merged.publication
+        wiring.observe(
+            StepEvent(
+                Status.SUCCEEDED,
+                MERGED_PROFILES,
+                record_count=publication.record_count,
+                elapsed_ms=merged.elapsed_ms,
+            )
+        )
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")
-        with published.looking() as glance:
-            seen = table_facts(glance, settings.home.warehouse, NAME, publication.record_count)
+        with glancing(site.contract, site.home.root) as glance:
+            seen = table_facts(
+                glance, site.contract, site.home.warehouse, PROFILES_TABLE, publication.record_count
+            )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publication.digest),
-            metadata={**_facts(publication), "shard_timings": _timings(settings), **seen},
+            metadata={**_facts(merged), "shard_timings": _timings(wiring), **seen},
         )
 
     return merged_profiles
 
 
-def warehouse_checks(settings: Settings) -> dg.AssetChecksDefinition:
-    """One check for each `engine/sql/check_*.sql`, all in one step: each reads the published warehouse."""
+def warehouse_checks_of(wiring: Wiring) -> dg.AssetChecksDefinition:
+    """Every check of the warehouse, in one step: each reads the published file, and each can be executed alone."""
+    checks = {check.name: check for check in warehouse_checks(wiring.site.project)}
+    key = wiring.key(MERGED_PROFILES)
 
     @dg.multi_asset_check(
-        specs=[
-            dg.AssetCheckSpec(check.name, asset=NAME, description=check.description)
-            for check in checks.WAREHOUSE_CHECKS
-        ],
-        name="warehouse_checks",
+        specs=[dg.AssetCheckSpec(check.name, asset=key, description=check.description) for check in checks.values()],
+        name=wiring.name("warehouse_checks"),
+        can_subset=True,
     )
-    def run_checks() -> Iterator[dg.AssetCheckResult]:
+    def run_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        selected = {check_key.name for check_key in context.selected_asset_check_keys}
+        wanted = [check for name, check in checks.items() if name in selected]
         with explained_failures():
-            findings = checks.check_warehouse(settings.home, settings.merge_limits())
+            findings = check_warehouse(wiring.site.home, merge_limits(wiring.settings), wanted)
         for finding in findings:
             yield dg.AssetCheckResult(
-                asset_key=NAME, check_name=finding.name, passed=finding.passed, metadata=dict(finding.facts)
+                asset_key=key, check_name=finding.name, passed=finding.passed, metadata=dict(finding.facts)
             )
 
     return run_checks
 
 
-def _facts(publication: Publication) -> dict[str, dg.MetadataValue | int | float | str | bool]:
+def _facts(merged: Merged) -> dict[str, dg.MetadataValue | int | float | str | bool]:
+    publication = merged.publication
+    values = [(f"{column} {value}", count) for column, by in merged.value_counts.items() for value, count in by.items()]
+    distribution = {"value_distribution": table_value(["value", "profiles"], values)} if values else {}
     return {
         "record_count": publication.record_count,
         "digest": publication.digest,
         "duplicates_dropped": publication.duplicates_dropped,
-        "quarantined_count": publication.quarantined_count,
-        "mean_health_score": publication.mean_health_score,
-        "score_distribution": markdown_table(["score", "customers"], publication.score_counts.items()),
+        "quarantined_count": merged.quarantined_count,
+        **{f"mean_{column}": mean for column, mean in merged.means.items()},
+        **distribution,
         "is_partial": publication.is_partial,
         "missing_shards": dg.MetadataValue.json(list(publication.missing_shards)),
-        "elapsed_ms": publication.elapsed_ms,
-        "size_bytes": publication.size_bytes,
+        "elapsed_ms": merged.elapsed_ms,
+        "size_bytes": merged.size_bytes,
     }
 
 
-def _timings(settings: Settings) -> dg.MarkdownMetadataValue:
+def _timings(wiring: Wiring) -> dg.TableMetadataValue:
     """A row a shard: what it holds, and how long its building took."""
-    names, rows = published.shard_timings(settings.home, TIMING_ROWS)
-    return markdown_table(names, rows)
+    names, rows = shard_timings(wiring.site.home, TIMING_ROWS)
+    return table_value(names, rows)

@@ -1,14 +1,18 @@
-"""What an asset tells Dagster about a result: schemas, previews and tables; nothing is decided here."""
+"""What an asset says of a result: schemas, previews and tables; nothing is decided here.
+
+Values that come from customers are plain table values, which the UI shows and never renders.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from etl_assets.engine.published.preview import Glance
-from etl_assets.engine.published.tables import TABLES
-from etl_assets.project.contract import CUSTOMER_ID, Source
+from etl_assets.engine.published.tables import profiles_table
+from etl_assets.project.contract import Contract, Source
 
 PREVIEW_ROWS = 5
 # Keys under which Dagster's asset catalog looks for these facts.
@@ -17,37 +21,39 @@ COLUMN_SCHEMA, ROW_COUNT, TABLE_NAME = "dagster/column_schema", "dagster/row_cou
 
 def source_schema(source: Source) -> dg.TableSchema:
     """The columns of a source by the contract."""
-    columns = [dg.TableColumn(CUSTOMER_ID, "VARCHAR", "The customer; the routing key")]
-    columns += [dg.TableColumn(column.name, column.type.value, column.description) for column in source.columns]
+    columns = [dg.TableColumn(source.key.name, "VARCHAR", "The key; decides the shard")]
+    columns += [dg.TableColumn(column.name, column.type.duckdb, column.meaning or None) for column in source.columns]
     return dg.TableSchema(columns)
 
 
-def table_facts(glance: Glance, path: Path, table: str, record_count: int) -> dict[str, Any]:
+def table_facts(glance: Glance, contract: Contract, path: Path, table: str, record_count: int) -> dict[str, Any]:
     """Name, schema, row count and a preview of a published profile table, under the keys Dagster's catalog reads."""
-    meanings = TABLES["merged_profiles"][1]
+    meanings = {column.name: column.meaning for column in profiles_table(contract).columns}
     seen = glance(path, table, PREVIEW_ROWS)
     return {
         COLUMN_SCHEMA: dg.TableSchema([dg.TableColumn(name, kind, meanings.get(name)) for name, kind in seen.columns]),
         ROW_COUNT: record_count,
         TABLE_NAME: f"{path.stem}.{table}",
-        "preview": markdown_table([name for name, _ in seen.columns], seen.rows),
+        "preview": table_value(seen.shown, seen.rows),
         "path": dg.MetadataValue.path(path),
     }
 
 
-def markdown_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """Rows as a table that the UI renders; nulls are empty."""
-    lines = [_line(names), _line(["---"] * len(names)), *(_line(row) for row in rows)]
-    return dg.MetadataValue.md("\n".join(lines))
+def table_value(names: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.TableMetadataValue:
+    """Rows as a table of plain values; nulls are empty."""
+    records = [dg.TableRecord({name: _plain(cell) for name, cell in zip(names, row, strict=True)}) for row in rows]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema([dg.TableColumn(name) for name in names]))
 
 
-def counts_table(title: str, counts: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+def counts_table(title: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
     """Counts by name, largest first."""
     names = sorted(counts, key=lambda name: (-counts[name], name))
-    return markdown_table([title, "count"], [(name, counts[name]) for name in names])
+    return table_value([title, "count"], [(name, counts[name]) for name in names])
 
 
-def _line(cells: Sequence[object]) -> str:
-    # A bar or a line break in a customer's name must not break the table.
-    texts = ("" if cell is None else str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
-    return f"| {' | '.join(texts)} |"
+def _plain(cell: object) -> str | int | float | bool | None:
+    if cell is None or isinstance(cell, str | int | float | bool):
+        return cell
+    if isinstance(cell, list):
+        return ", ".join(str(item) for item in cell)
+    return cell.isoformat() if isinstance(cell, date) else str(cell)

@@ -6,5 +6,5 @@ from etl_assets.engine.routing import shard_keys
 
 
 def shard_partitions(shard_count: int) -> dg.StaticPartitionsDefinition:
-    """`shard_00` … in number order; a customer's shard never changes, so neither do the keys."""
+    """`shard_00` … in number order; the shard of a key never changes, so neither do these."""
     return dg.StaticPartitionsDefinition(shard_keys(shard_count))

@@ -18,12 +18,14 @@ from etl_assets.errors import (
     ConfigError,
     DamagedSnapshotError,
     InputError,
+    ProfileError,
     RejectRatioError,
     ShardSetError,
     SourceChangedError,
     StoppedError,
     WriteError,
 )
+from etl_assets.orchestration.wording import explained
 
 MAX_RETRIES = 3
 FIRST_DELAY_S = 1.5
@@ -39,6 +41,7 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (RejectRatioError, False),
     (ShardSetError, False),
     (AccountingError, False),
+    (ProfileError, False),
     (WriteError, True),
     (PermissionError, False),
     (OSError, True),
@@ -60,7 +63,7 @@ def is_transient(error: BaseException) -> bool:
 def permanent_failure(error: BaseException) -> dg.Failure:
     """The Failure to raise `from` a permanent error: no retries, and the error's own words in the UI."""
     return dg.Failure(
-        description=str(error) or type(error).__name__,
+        description=explained(error),
         metadata={"error_class": type(error).__name__},
         allow_retries=False,
     )

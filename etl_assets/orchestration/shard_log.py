@@ -8,8 +8,8 @@ import json
 
 import dagster as dg
 
-from etl_assets.engine.published.attempts import Attempt, Status
-from etl_assets.engine.steps.build_many import DONE
+from etl_assets.engine.published.attempts import Attempt
+from etl_assets.engine.published.status import Status
 
 # How often the daemon has repeated the run of a killed process; absent on a first run.
 _RUN_RETRY_TAG = "dagster/retry_number"
@@ -26,7 +26,7 @@ def log_attempt(context: dg.AssetExecutionContext, attempt: Attempt) -> None:
     line = {
         "event": _event(attempt.status),
         "shard_id": attempt.shard_id,
-        "attempt": attempt.attempt,
+        "attempt": attempt.number,
         "run_id": attempt.run_id,
         "status": attempt.status,
         "record_count": attempt.record_count,
@@ -40,4 +40,4 @@ def log_attempt(context: dg.AssetExecutionContext, attempt: Attempt) -> None:
 def _event(status: Status) -> str:
     if status is Status.RUNNING:
         return "shard_start"
-    return "shard_end" if status in DONE else "shard_failed"
+    return "shard_end" if status.is_done else "shard_failed"

@@ -2,32 +2,32 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from etl_assets.engine import faults
-from etl_assets.engine.published import attempts
-from etl_assets.engine.published import preview as published
-from etl_assets.engine.published.attempts import Attempt, Status
-from etl_assets.engine.published.preview import Glance
-from etl_assets.engine.steps import build as shard
-from etl_assets.engine.steps import build_many as shards
-from etl_assets.engine.steps.build import Manifest
-from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest
+from etl_assets.engine.published import shards
+from etl_assets.engine.published.attempts import Attempt, latest_attempts
+from etl_assets.engine.published.checks import PROMISES
+from etl_assets.engine.published.preview import Glance, glancing
+from etl_assets.engine.published.shards import PROFILES, Manifest
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards, unfinished
+from etl_assets.errors import AccountingError, ProfileError
 from etl_assets.orchestration.metadata import table_facts
 from etl_assets.orchestration.partitions import shard_partitions
 from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
-from etl_assets.orchestration.sources import OWNERS
-from etl_assets.pipeline.events import Observer, StepEvent
-from etl_assets.project.contract import SOURCES
-from etl_assets.project.settings import Settings
+from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
+from etl_assets.orchestration.wording import explained
+from etl_assets.pipeline.configuration import run_limits
+from etl_assets.pipeline.events import StepEvent
 
-NAME = "shard_profiles"
-GROUP = "profiles"
-# Errors of this many shards are told in a failure's text; the log has all of them.
+ACCOUNTING_CHECK = "accounting_closed"
+# Errors of this many shards are in a failure's text; the log has all of them.
 _ERRORS_SHOWN = 5
 
 
@@ -40,172 +40,197 @@ class ShardConfig(dg.Config):
     )
 
 
-def shard_profiles_asset(settings: Settings, retry_policy: dg.RetryPolicy, observe: Observer) -> dg.AssetsDefinition:
+def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
     """The asset of all shards, a partition each."""
+    contract = wiring.site.contract
+    key = wiring.key(SHARD_PROFILES)
 
     @dg.asset(
-        name=NAME,
-        group_name=GROUP,
+        key=key,
+        group_name=PROFILES_GROUP,
         kinds={"duckdb"},
-        owners=OWNERS,
-        deps=[source.name for source in SOURCES],
-        partitions_def=shard_partitions(settings.shard_count),
-        code_version=shard.code_version(),
-        retry_policy=retry_policy,
-        # A run of many shards reports each by an event of its own (see _materialization), and has no output.
+        owners=list(wiring.owners),
+        deps=wiring.source_keys,
+        partitions_def=shard_partitions(wiring.site.shard_count),
+        code_version=wiring.site.profile_version,
+        retry_policy=wiring.retry_policy,
+        # A run of many shards reports each with an event of its own (see _materialization), and has no output.
         output_required=False,
+        check_specs=[
+            dg.AssetCheckSpec(
+                ACCOUNTING_CHECK,
+                asset=key,
+                description="A shard has one profile for each key, and every staged row of every source is in one.",
+            ),
+            dg.AssetCheckSpec(
+                PROMISES, asset=key, description="Every profile keeps what the contract declares of its columns."
+            ),
+        ],
+        description=(
+            f"Profiles of one shard of the {contract.entity}: a row per `{contract.key.name}`, with an "
+            "`idempotency_key`.\n\n"
+            "A partition is a shard. Each is built aside, validated and swapped in as `shards/<shard>.duckdb`; it can "
+            "fail, be retried, killed or run twice on its own and gives the same rows. A shard that is published from "
+            "the same data and code is reused unless `force` is set. Transient faults are retried three times: 1.5, 4.5 "
+            "and 10.5 s apart."
+        ),
     )
-    def shard_profiles(context: dg.AssetExecutionContext, config: ShardConfig) -> Iterator[dg.MaterializeResult]:
-        """Enriched profiles of one shard: a row per customer, key `customer_id`, scored and with an `idempotency_key`.
-
-        A partition is a shard. Each is built aside, validated and swapped in as `shards/<shard>.duckdb`; it can fail,
-        be retried, killed or run twice on its own and gives the same rows. A shard that is published from the same data
-        and code is reused unless `force` is set. Transient faults are retried three times: 1.5, 4.5 and 10.5 s apart.
-        """
+    def shard_profiles(
+        context: dg.AssetExecutionContext, config: ShardConfig
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         shard_ids: Sequence[str] = context.partition_keys
         request = ShardsRequest(
-            settings.home,
-            settings.shard_count,
-            settings.limits(),
+            wiring.site,
+            run_limits(wiring.settings),
             context.run.run_id,
             attempt_number(context),
             config.force,
-            settings.shard_timeout_s,
+            wiring.settings.shard_timeout_s,
         )
-        result: dg.MaterializeResult | None = None
-        with published.looking() as glance, cancelled_for_good(), explained_failures():
-            # Told at once, while the other shards are being built; a run of one shard has an output to tell by.
-            tell = _telling(context, settings, glance) if len(shard_ids) > 1 else None
-            manifests, failed = _build(context, request, shard_ids, observe, tell)
-            if tell is None:
+        with (
+            glancing(contract, wiring.site.home.shards) as glance,
+            cancelled_for_good(),
+            explained_failures(),
+        ):
+            reporter = _Reporter(context, wiring, glance, is_range=len(shard_ids) > 1)
+            outcome = _build(context, wiring, request, shard_ids, reporter)
+            if not reporter.is_range:
                 with faults.scope(shard_id=shard_ids[0], attempt=request.attempt):
                     faults.point("event.shards")
-                for manifest in manifests:
-                    facts = _facts(settings, manifest, glance)
-                    result = dg.MaterializeResult(data_version=dg.DataVersion(manifest.content_hash), metadata=facts)
-        if result is not None:
-            yield result
-        if failed:
-            raise _failure(failed, len(shard_ids))
+            results = [] if reporter.is_range else [reporter.result(manifest) for manifest in outcome.manifests]
+        yield from results
+        yield from _check_results(context, key, outcome)
+        if outcome.failed:
+            raise _failure(outcome.failed, len(shard_ids))
 
     return shard_profiles
 
 
+@dataclass
+class _Outcome:
+    """The manifests of the good shards and the results of the bad ones."""
+
+    manifests: list[Manifest] = field(default_factory=list)
+    failed: list[ShardResult] = field(default_factory=list)
+
+
 def _build(
     context: dg.AssetExecutionContext,
+    wiring: Wiring,
     request: ShardsRequest,
     shard_ids: Sequence[str],
-    observe: Observer,
-    tell: Callable[[Manifest], None] | None,
-) -> tuple[list[Manifest], list[ShardResult]]:
-    """Build the shards that this run has not built yet; returns the good ones' manifests and the bad ones' results.
+    reporter: "_Reporter",
+) -> _Outcome:
+    """Build the shards that this run has not built yet.
 
-    The good ones are those of the run's earlier attempts too: one that failed after them may not have told of them.
+    The good ones are those of the run's earlier attempts too: one that failed after them may not have reported them.
     """
-    todo = shards.unfinished(request.home, request.run_id, shard_ids)
-    earlier = shard.read_shards(request.home, [shard_id for shard_id in shard_ids if shard_id not in todo])
-    manifests = [state.manifest for state in earlier if state.manifest is not None]
-    failed: list[ShardResult] = []
-    if tell is not None:
-        for manifest in manifests:
-            tell(manifest)
+    home = wiring.site.home
+    todo = unfinished(home, request.run_id, shard_ids)
+    earlier = shards.read_shards(home, [shard_id for shard_id in shard_ids if shard_id not in todo])
+    outcome = _Outcome([state.manifest for state in earlier if state.manifest is not None])
+    for manifest in outcome.manifests:
+        reporter.report(manifest)
     try:
-        with contextlib.closing(shards.build_shards(request, todo)) as news:
+        with contextlib.closing(build_shards(request, todo)) as news:
             for entry in news:
                 attempt = entry.attempt if isinstance(entry, ShardResult) else entry
                 with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
                     faults.point("event.attempt")
                 log_attempt(context, attempt)
-                observe(_step_event(entry))
+                wiring.observe(_step_event(entry))
                 if isinstance(entry, Attempt):
                     continue
                 if entry.manifest is None:
-                    failed.append(entry)
+                    outcome.failed.append(entry)
                     continue
-                manifests.append(entry.manifest)
-                if tell is not None:
-                    tell(entry.manifest)
+                outcome.manifests.append(entry.manifest)
+                reporter.report(entry.manifest)
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
-        for attempt in attempts.latest_attempts(request.home, todo):
+        for attempt in latest_attempts(home, todo):
             if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
                 log_attempt(context, attempt)
         raise
-    return manifests, failed
+    return outcome
 
 
 def _step_event(entry: Attempt | ShardResult) -> StepEvent:
-    if isinstance(entry, Attempt):
-        return StepEvent("started", NAME, entry.shard_id, attempt=entry.attempt)
-    attempt = entry.attempt
-    if entry.error is not None:
-        will_retry = is_transient(entry.error) and attempt.attempt <= MAX_RETRIES
-        return StepEvent(
-            "retrying" if will_retry else "failed",
-            NAME,
-            attempt.shard_id,
-            message=attempt.error or "",
-            elapsed_ms=attempt.elapsed_ms,
-            attempt=attempt.attempt,
-        )
+    attempt = entry.attempt if isinstance(entry, ShardResult) else entry
+    error = entry.error if isinstance(entry, ShardResult) else None
+    status = attempt.status
+    if error is not None:
+        will_retry = is_transient(error) and attempt.number <= MAX_RETRIES
+        status = Status.RETRYING if will_retry else Status.FAILED
     return StepEvent(
-        "finished",
-        NAME,
+        status,
+        SHARD_PROFILES,
         attempt.shard_id,
+        error=error,
         record_count=attempt.record_count,
         elapsed_ms=attempt.elapsed_ms,
-        attempt=attempt.attempt,
-        reused=attempt.status is Status.REUSED,
+        attempt=attempt.number,
     )
 
 
-def _facts(settings: Settings, manifest: Manifest, glance: Glance) -> dict[str, Any]:
-    path = settings.home.shard_file(manifest.shard_id)
-    return {
-        **shard.describe(manifest),
-        # Another run than this one when the shard was reused; the numbers are those of its building.
-        "built_by_run": manifest.run_id,
-        "source_data_hash": manifest.source_data_hash,
-        "content_hash": manifest.content_hash,
-        **table_facts(glance, path, "profiles", manifest.record_count),
-    }
+class _Reporter:
+    """Reports shards to Dagster: those of a range at once, while others are built; that of a single run as its output.
 
-
-def _materialization(
-    settings: Settings, manifest: Manifest, glance: Glance, provenance: Mapping[str, str]
-) -> dg.AssetMaterialization:
-    """One shard's event in a run of many.
-
-    Deliberately not the step's own output: Dagster would give every partition the same data version, and none at all
-    when one shard failed. The tags are those that it sets itself for a run of one partition.
+    Deliberately not as the step's own output for a range: Dagster would give every partition the same data version, and
+    none at all when one shard failed. The tags are those that it sets itself for a run of one partition.
     """
-    return dg.AssetMaterialization(
-        NAME,
-        partition=manifest.shard_id,
-        metadata=_facts(settings, manifest, glance),
-        tags={
-            "dagster/code_version": manifest.code_version,
-            "dagster/data_version": manifest.content_hash,
-            "dagster/data_version_is_user_provided": "true",
-            **provenance,
-        },
-    )
 
+    def __init__(self, context: dg.AssetExecutionContext, wiring: Wiring, glance: Glance, *, is_range: bool) -> None:
+        self.is_range = is_range
+        self._context = context
+        self._wiring = wiring
+        self._glance = glance
+        self._reported = _reported(context) if is_range else set()
+        self._provenance = _provenance(context, wiring) if is_range else {}
+        self._attempt = attempt_number(context)
 
-def _telling(context: dg.AssetExecutionContext, settings: Settings, glance: Glance) -> Callable[[Manifest], None]:
-    """What reports a shard to Dagster, once in a run."""
-    told, provenance = _told(context), _provenance(context)
-    attempt = attempt_number(context)
-
-    def tell(manifest: Manifest) -> None:
-        with faults.scope(shard_id=manifest.shard_id, attempt=attempt):
+    def report(self, manifest: Manifest) -> None:
+        """Log the event of one shard of a range, once in a run."""
+        if not self.is_range:
+            return
+        with faults.scope(shard_id=manifest.shard_id, attempt=self._attempt):
             faults.point("event.shards")
-        if manifest.shard_id not in told:
-            context.log_event(_materialization(settings, manifest, glance, provenance))
+        if manifest.shard_id not in self._reported:
+            self._context.log_event(self._materialization(manifest))
 
-    return tell
+    def result(self, manifest: Manifest) -> dg.MaterializeResult:
+        """The output of a run of one shard."""
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.content_hash), metadata=self._facts(manifest)
+        )
+
+    def _materialization(self, manifest: Manifest) -> dg.AssetMaterialization:
+        return dg.AssetMaterialization(
+            self._wiring.key(SHARD_PROFILES),
+            partition=manifest.shard_id,
+            metadata=self._facts(manifest),
+            tags={
+                "dagster/code_version": manifest.code_version,
+                "dagster/data_version": manifest.content_hash,
+                "dagster/data_version_is_user_provided": "true",
+                **self._provenance,
+            },
+        )
+
+    def _facts(self, manifest: Manifest) -> dict[str, Any]:
+        site = self._wiring.site
+        return {
+            **shards.describe(manifest),
+            # Another run than this one when the shard was reused; the numbers are those of its building.
+            "built_by_run": manifest.run_id,
+            "source_data_hash": manifest.source_data_hash,
+            "content_hash": manifest.content_hash,
+            **table_facts(
+                self._glance, site.contract, site.home.shard_file(manifest.shard_id), PROFILES, manifest.record_count
+            ),
+        }
 
 
-def _told(context: dg.AssetExecutionContext) -> set[str | None]:
+def _reported(context: dg.AssetExecutionContext) -> set[str | None]:
     """The shards whose materialization an earlier attempt of this run has reported."""
     if not context.retry_number:
         return set()
@@ -214,28 +239,50 @@ def _told(context: dg.AssetExecutionContext) -> set[str | None]:
     return {entry.dagster_event.partition for entry in entries if entry.dagster_event is not None}
 
 
-def _provenance(context: dg.AssetExecutionContext) -> Mapping[str, str]:
+def _provenance(context: dg.AssetExecutionContext, wiring: Wiring) -> Mapping[str, str]:
     """Which materialization of each source the shards were made from."""
     tags = {}
-    for source in SOURCES:
-        record = context.instance.get_latest_data_version_record(dg.AssetKey(source.name))
+    for key in wiring.source_keys:
+        record = context.instance.get_latest_data_version_record(key)
         materialization = record.event_log_entry.asset_materialization if record else None
         if record is None or materialization is None:
             continue
         version = (materialization.tags or {}).get("dagster/data_version", "")
-        tags[f"dagster/input_data_version/{source.name}"] = version
-        tags[f"dagster/input_event_pointer/{source.name}"] = str(record.storage_id)
+        tags[f"dagster/input_data_version/{key.to_user_string()}"] = version
+        tags[f"dagster/input_event_pointer/{key.to_user_string()}"] = str(record.storage_id)
     return tags
+
+
+def _check_results(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: _Outcome
+) -> Iterator[dg.AssetCheckResult]:
+    """What the builds found before they published, or refused to publish."""
+    breaking: Mapping[str, type[Exception]] = {ACCOUNTING_CHECK: AccountingError, PROMISES: ProfileError}
+    record_count = sum(manifest.record_count for manifest in outcome.manifests)
+    for check_key in context.selected_asset_check_keys:
+        broken = [r.attempt.shard_id for r in outcome.failed if isinstance(r.error, breaking[check_key.name])]
+        if not broken and not outcome.manifests:
+            continue
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=check_key.name,
+            passed=not broken,
+            metadata={
+                "shards_checked": len(outcome.manifests) + len(broken),
+                "profiles_checked": record_count,
+                "shards_refused": dg.MetadataValue.json(broken),
+            },
+        )
 
 
 def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
     """What the run says; it is retried when that can help at least one shard."""
-    shown = "; ".join(f"{result.attempt.shard_id}: {result.attempt.error}" for result in failed[:_ERRORS_SHOWN])
-    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
-    names = ",".join(result.attempt.shard_id for result in failed)
     errors = [result.error for result in failed if result.error is not None]
+    shown = "; ".join(f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error)
+    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
+    others = " The others are published." if asked > len(failed) else ""
     return dg.Failure(
-        description=f"{len(failed)} of {asked} shards failed. {shown}{more}. The others are published. Repair: "
-        f'"Re-execute from failure" in the UI, or etl-assets run --shards {names}',
+        description=f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed. {shown}{more}.{others} Repair "
+        'with "Re-execute from failure", or materialize the failed partitions again.',
         allow_retries=any(is_transient(error) for error in errors),
     )

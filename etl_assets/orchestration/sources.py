@@ -11,21 +11,24 @@ import duckdb
 from pydantic import Field
 
 from etl_assets.engine import faults, workers
-from etl_assets.engine.published import checks
-from etl_assets.engine.published import preview as published
-from etl_assets.engine.published.checks import Finding
+from etl_assets.engine.published import snapshots
+from etl_assets.engine.published.checks import Finding, recount_source
+from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
-from etl_assets.engine.steps.stage import Snapshot, StagingRequest
+from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.errors import DamagedSnapshotError
 from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
 from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_transient, permanent_failure
 from etl_assets.orchestration.shard_log import attempt_number
-from etl_assets.pipeline.events import Kind, Observer, StepEvent
-from etl_assets.project.contract import SOURCES, Source
-from etl_assets.project.settings import Settings
+from etl_assets.orchestration.wiring import SOURCES_GROUP, Wiring
+from etl_assets.orchestration.wording import explained
+from etl_assets.pipeline.configuration import staging_request
+from etl_assets.pipeline.events import StepEvent
+from etl_assets.pipeline.preflight import refuse_other_shard_count
+from etl_assets.project.contract import Source
 
-OWNERS = ["team:data-engineering"]
-GROUP = "sources"
 OP_NAME = "stage_sources"
 ACCOUNTING_CHECK = "accounting_closed"
 
@@ -40,6 +43,11 @@ class SourceConfig(dg.Config):
 
 
 @dataclass(frozen=True)
+class _Started:
+    source: Source
+
+
+@dataclass(frozen=True)
 class _Staged:
     source: Source
     elapsed_ms: int
@@ -49,35 +57,36 @@ class _Staged:
     error: Exception | None = None
 
 
-def source_assets(settings: Settings, retry_policy: dg.RetryPolicy, observe: Observer) -> dg.AssetsDefinition:
+def source_assets(wiring: Wiring) -> dg.AssetsDefinition:
     """One asset a source. They share a step, so that a run of several reads them side by side on all workers."""
+    contract = wiring.site.contract
 
     @dg.multi_asset(
-        name=OP_NAME,
-        specs=[_spec(source) for source in SOURCES],
+        name=wiring.name(OP_NAME),
+        specs=[_spec(wiring, source) for source in contract.sources],
         check_specs=[
             dg.AssetCheckSpec(
                 ACCOUNTING_CHECK,
-                asset=source.name,
+                asset=wiring.key(source.name),
                 description="Rows in the files = rows accepted + rows quarantined, counted again in what was written.",
             )
-            for source in SOURCES
+            for source in contract.sources
         ],
         can_subset=True,
-        retry_policy=retry_policy,
+        retry_policy=wiring.retry_policy,
     )
     def stage_sources(context: dg.AssetExecutionContext, config: SourceConfig) -> Iterator[dg.MaterializeResult]:
         with explained_failures():
-            published.refuse_other_shard_count(settings.home, settings.shard_count, force=config.force)
-        selected = [source for source in SOURCES if dg.AssetKey(source.name) in context.selected_asset_keys]
+            refuse_other_shard_count(wiring.site, force=config.force)
+        selected = [source for source in contract.sources if wiring.key(source.name) in context.selected_asset_keys]
         attempt = attempt_number(context)
         with cancelled_for_good(), explained_failures(), faults.scope(attempt=attempt):
-            results = _stage(settings, selected, config.force, attempt, observe)
+            results = _stage(wiring, selected, config.force, attempt)
             faults.point("event.sources")
         # Only now, when no thread is at work any more: Dagster may abandon a generator at any yield.
         for result in results:
             if result.error is None:
-                yield _materialization(context, result)
+                yield _materialization(context, wiring, result)
             else:
                 context.log.error(f"{result.source.name}: {result.error}")
         errors = [result.error for result in results if result.error is not None]
@@ -87,84 +96,91 @@ def source_assets(settings: Settings, retry_policy: dg.RetryPolicy, observe: Obs
     return stage_sources
 
 
-def _spec(source: Source) -> dg.AssetSpec:
+def _spec(wiring: Wiring, source: Source) -> dg.AssetSpec:
+    key = source.key.name
     return dg.AssetSpec(
-        source.name,
-        group_name=GROUP,
+        wiring.key(source.name),
+        group_name=SOURCES_GROUP,
         kinds={"csv", "parquet"},
-        owners=OWNERS,
-        code_version=staging.staging_version(),
+        owners=list(wiring.owners),
+        code_version=wiring.site.staging_version(source),
         metadata={COLUMN_SCHEMA: source_schema(source)},
         description=(
-            f"The {source.title} export: one record a customer, key `customer_id`, read once, typed and validated.\n\n"
+            f"The {source.label} export: one record for each `{key}`, read once, typed and validated.\n\n"
             "Rows that break the contract go to quarantine with file, line, raw text and reason; the rest is routed by "
-            "`customer_id` into one immutable file a shard. The data version is the hash of the files' bytes: an "
-            "unchanged export is not read again, unless `force` is set. Materialize it again after the export changed."
+            f"`{key}` into one immutable file a shard. The data version is the hash of the files' bytes: an unchanged "
+            "export is not read again, unless `force` is set. Materialize it again after the export changed."
         ),
     )
 
 
-def _stage(settings: Settings, selected: list[Source], force: bool, attempt: int, observe: Observer) -> list[_Staged]:
+def _stage(wiring: Wiring, selected: list[Source], force: bool, attempt: int) -> list[_Staged]:
     """Stage the sources side by side; one that fails does not stop the others."""
-    request = settings.staging_request()
+    request = staging_request(wiring.site, wiring.settings)
 
-    def work(source: Source, tell: Callable[[_Staged], None]) -> None:
+    def work(source: Source, report: Callable[[_Started | _Staged], None]) -> None:
         with faults.scope(attempt=attempt, stop=request.limits.stop):
-            tell(_staged(source, request, force))
+            report(_Started(source))
+            report(_staged(source, request, force))
 
     results = []
-    with contextlib.closing(workers.run(work, selected, settings.workers, request.limits.stop)) as news:
-        for result in news:
-            observe(_step_event(result))
-            results.append(result)
+    with contextlib.closing(workers.run(work, selected, wiring.settings.workers, request.limits.stop)) as news:
+        for entry in news:
+            wiring.observe(_step_event(entry))
+            if isinstance(entry, _Staged):
+                results.append(entry)
     return results
 
 
 def _staged(source: Source, request: StagingRequest, force: bool) -> _Staged:
-    started = time.perf_counter()
+    started_s = time.perf_counter()
     try:
         snapshot, reused, recount = _recounted(source, request, force)
     except Exception as error:  # noqa: BLE001  reported with its source; the others go on
-        return _Staged(source, _elapsed_ms(started), error=error)
-    return _Staged(source, _elapsed_ms(started), snapshot, reused, recount)
+        return _Staged(source, _elapsed_ms(started_s), error=error)
+    return _Staged(source, _elapsed_ms(started_s), snapshot, reused, recount)
 
 
 def _recounted(source: Source, request: StagingRequest, force: bool) -> tuple[Snapshot, bool, Finding]:
-    """Stage and count again; a snapshot whose files cannot be counted is made anew from the export."""
+    """Stage and count again; a snapshot whose files cannot be counted is made again from the export."""
+    site: Site = request.site
     snapshot, reused = staging.stage(source, request, force=force)
     try:
-        return snapshot, reused, checks.recount_source(request.home, snapshot)
+        return snapshot, reused, recount_source(site.home, snapshot)
     except duckdb.Error:
         with contextlib.suppress(DamagedSnapshotError):
-            staging.require_undamaged(request.home, [snapshot])
+            require_undamaged(site, request.limits, {source.name: snapshot})
             raise
     snapshot, reused = staging.stage(source, request, force=force)
-    return snapshot, reused, checks.recount_source(request.home, snapshot)
+    return snapshot, reused, recount_source(site.home, snapshot)
 
 
-def _elapsed_ms(started: float) -> int:
-    return round((time.perf_counter() - started) * 1000)
+def _elapsed_ms(started_s: float) -> int:
+    return round((time.perf_counter() - started_s) * 1000)
 
 
-def _step_event(result: _Staged) -> StepEvent:
-    name, snapshot = result.source.name, result.snapshot
-    if result.error is not None:
-        kind: Kind = "retrying" if is_transient(result.error) else "failed"
-        return StepEvent(kind, name, message=str(result.error), elapsed_ms=result.elapsed_ms)
-    count = snapshot.rows_accepted if snapshot else None
-    return StepEvent("finished", name, record_count=count, elapsed_ms=result.elapsed_ms, reused=result.reused)
+def _step_event(entry: _Started | _Staged) -> StepEvent:
+    name = entry.source.name
+    if isinstance(entry, _Started):
+        return StepEvent(Status.RUNNING, name)
+    if entry.error is not None:
+        status = Status.RETRYING if is_transient(entry.error) else Status.FAILED
+        return StepEvent(status, name, error=entry.error, elapsed_ms=entry.elapsed_ms)
+    count = entry.snapshot.rows_accepted if entry.snapshot else None
+    status = Status.REUSED if entry.reused else Status.SUCCEEDED
+    return StepEvent(status, name, record_count=count, elapsed_ms=entry.elapsed_ms)
 
 
-def _materialization(context: dg.AssetExecutionContext, result: _Staged) -> dg.MaterializeResult:
+def _materialization(context: dg.AssetExecutionContext, wiring: Wiring, result: _Staged) -> dg.MaterializeResult:
     snapshot, recount = result.snapshot, result.recount
     assert snapshot is not None, "a source without an error has a snapshot"
     assert recount is not None, "and was counted again"
-    key = dg.AssetCheckKey(dg.AssetKey(result.source.name), ACCOUNTING_CHECK)
+    key = dg.AssetCheckKey(wiring.key(result.source.name), ACCOUNTING_CHECK)
     check = dg.AssetCheckResult(
         asset_key=key.asset_key, check_name=ACCOUNTING_CHECK, passed=recount.passed, metadata=dict(recount.facts)
     )
     return dg.MaterializeResult(
-        asset_key=result.source.name,
+        asset_key=key.asset_key,
         data_version=dg.DataVersion(snapshot.data_hash),
         metadata={**_accounting(snapshot), "reused": result.reused, "elapsed_ms": result.elapsed_ms},
         check_results=[check] if key in context.selected_asset_check_keys else [],
@@ -173,12 +189,12 @@ def _materialization(context: dg.AssetExecutionContext, result: _Staged) -> dg.M
 
 def _accounting(snapshot: Snapshot) -> dict[str, Any]:
     return {
-        **staging.describe(snapshot),
+        **snapshots.describe(snapshot),
         ROW_COUNT: snapshot.rows_accepted,
         "rejected_by_reason": counts_table("reason", snapshot.reasons),
         "files": dg.MetadataValue.json(list(snapshot.files)),
         "extra_columns_ignored": dg.MetadataValue.json(list(snapshot.extra_columns)),
-        "snapshot": snapshot.snapshot,
+        "snapshot": snapshot.id,
     }
 
 
@@ -186,4 +202,4 @@ def _failure(errors: list[Exception]) -> Exception:
     """One error as it is; several as one text. Retried when that can help at least one source."""
     if any(is_transient(error) for error in errors):
         return next(error for error in errors if is_transient(error))
-    return permanent_failure(ExceptionGroup("\n".join(str(error) for error in errors), errors))
+    return permanent_failure(ExceptionGroup("\n".join(explained(error) for error in errors), errors))

@@ -1,28 +1,29 @@
-"""What an asset tells whoever watches the run in the same process; the `etl-assets run` display is made of these."""
+"""Progress events that assets send to an observer in the same process; what `etl-assets run` shows is drawn from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["started", "retrying", "finished", "failed"]
+from etl_assets.engine.published.status import Status
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """News of one source, one shard or the merge; what is not known (yet) is None."""
+    """News of one source, one shard or the merge; what is not known (yet) is None.
 
-    kind: Kind
+    `status` is running, retrying, succeeded, reused or failed; `error` is what was raised, for the latter two of these.
+    """
+
+    status: Status
     step: str
     shard_id: str | None = None
-    message: str = ""
+    error: Exception | None = None
     record_count: int | None = None
     elapsed_ms: int | None = None
     attempt: int | None = None
-    reused: bool = False
 
 
 Observer = Callable[[StepEvent], None]
 
 
-def nobody(_: StepEvent) -> None:
-    """The observer when nobody watches."""
+def unobserved(_: StepEvent) -> None:
+    """The observer of runs that no one watches."""

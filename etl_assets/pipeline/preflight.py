@@ -1,85 +1,109 @@
-"""What is settled before a run: what cannot work is refused, and where nothing has changed nothing is run.
+"""What is decided before a run: impossible requests are refused, and where nothing has changed nothing is run.
 
-No Dagster import: it takes a second, and whoever has a setting wrong, or nothing to do, need not wait for it.
+No Dagster import: it takes a second, which no one who has a setting wrong, or nothing to do, should wait for.
 """
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.published import attempts, warehouse
-from etl_assets.engine.published import preview as published
-from etl_assets.engine.published import shards as shardset
+from etl_assets.engine.files import publishing
+from etl_assets.engine.published import warehouse
+from etl_assets.engine.published.attempts import latest_attempts
+from etl_assets.engine.published.shards import ShardSet, inspect_shards, published_stamp
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
-from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.steps import build_many as shards
-from etl_assets.engine.steps import stage as staging
-from etl_assets.errors import ConfigError
+from etl_assets.engine.site import Site
+from etl_assets.engine.steps.build_many import damaged
+from etl_assets.engine.steps.stage import is_current
+from etl_assets.errors import Action, Advice, ConfigError
+from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
-from etl_assets.project.contract import SOURCES
 from etl_assets.project.settings import Settings
 
 # In the folder of the Dagster instance: for each ETL_HOME the publication whose every event this instance has.
-_TOLD = "etl_assets_told.json"
+_REPORTED = "etl_assets_reported.json"
 
 
-def refuse_impossible(settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False) -> None:
+def refuse_impossible(
+    site: Site, settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False
+) -> None:
     """Refuse what cannot work before anything is written.
 
     ConfigError for unknown shard names, an ETL_HOME that cannot be written to or whose warehouse has another shard
     count; InputError for exports that are missing or break the contract as a whole.
     """
-    known = shard_keys(settings.shard_count)
+    known = site.shard_ids
     unknown = [name for name in shards or () if name not in known]
     if unknown:
         raise ConfigError(
-            f"No such shard: {', '.join(unknown)}. With ETL_NUM_SHARDS={settings.shard_count} the shards are "
-            f"{known[0]} to {known[-1]}."
+            f"No such shard: {', '.join(unknown)}. With ETL_NUM_SHARDS={site.shard_count} the shards are {known[0]} to "
+            f"{known[-1]}.",
+            subject=unknown[0],
         )
-    for source in SOURCES:
+    for source in site.contract.sources:
         exports.open_exports(source, settings.sources)
-    storage.require_writable(settings.home)
-    published.refuse_other_shard_count(settings.home, settings.shard_count, force=force)
+    publishing.require_writable(site.home)
+    refuse_other_shard_count(site, force=force)
 
 
-def nothing_to_do(settings: Settings, dagster_home: Path) -> Report | None:
-    """The report of a run that would change nothing; None when there may be something to do.
-
-    Everything a run would verify is verified: exports by their stats, shards and warehouse by their whole content. The
-    instance must have been told of this very publication: its events may have been lost with a killed process.
-    """
-    started = time.perf_counter()
-    home, shard_ids = settings.home, shard_keys(settings.shard_count)
-    told = storage.read_json(dagster_home / _TOLD) or {}
-    if told.get(str(home.root)) != published.stamp(home, settings.shard_count):
-        return None
-    if not all(staging.is_current(source, settings.staging_request()) for source in SOURCES):
-        return None
-    found = shardset.inspect_shards(home, settings.shard_count)
-    publication = warehouse.read_publication(home)
-    if found.problems or publication is None or publication["set_hash"] != found.set_hash:
-        return None
-    latest = attempts.latest_attempts(home, shard_ids)
-    # An attempt that failed, or was killed, after the merge is not told in the warehouse yet.
-    if not all(attempt.status in shards.DONE for attempt in latest):
-        return None
-    if shards.damaged(settings.home, found.manifests, settings.workers) or warehouse.damage(
-        home, settings.merge_limits()
-    ):
-        return None
-    storage.sweep_home(home)
-    return Report(
-        sources=[source_report(snapshot, None, reused=True) for snapshot in found.snapshots.values()],
-        shards=[ShardReport(manifest.shard_id, "reused", manifest.record_count) for manifest in found.manifests],
-        publication=publication,
-        is_unchanged=True,
-        elapsed_ms=round((time.perf_counter() - started) * 1000),
+def refuse_other_shard_count(site: Site, *, force: bool = False) -> None:
+    """ConfigError when the published warehouse was made of another number of shards; `force` lets it be replaced."""
+    publication = read_publication(site.home)
+    if publication is None or force or publication.shard_count == site.shard_count:
+        return
+    raise ConfigError(
+        f"{site.home.warehouse} was published from {publication.shard_count} shards, but ETL_NUM_SHARDS is "
+        f"{site.shard_count}.",
+        Advice(Action.SET, "ETL_NUM_SHARDS", str(publication.shard_count)),
+        Advice(Action.SET, "ETL_HOME"),
+        Advice(Action.RUN_FORCED),
+        subject=str(site.home.warehouse),
     )
 
 
-def remember(settings: Settings, dagster_home: Path) -> None:
-    """Note, after a run that succeeded, that the instance knows all of what is published now."""
-    path = dagster_home / _TOLD
-    told = storage.read_json(path) or {}
-    storage.publish_json(path, told | {str(settings.home.root): published.stamp(settings.home, settings.shard_count)})
+def nothing_to_do(site: Site, settings: Settings, dagster_home: Path) -> Report | None:
+    """The report of a run that would change nothing; None when there may be something to do.
+
+    Everything a run would verify is verified: exports by their stats, shards and warehouse by their whole content. The
+    instance must have the events of this very publication: they may have been lost with a killed process.
+    """
+    started_s = time.perf_counter()
+    reported = publishing.read_json(dagster_home / _REPORTED) or {}
+    if reported.get(str(site.home.root)) != published_stamp(site):
+        return None
+    request = staging_request(site, settings)
+    if not all(is_current(source, request) for source in site.contract.sources):
+        return None
+    found = inspect_shards(site)
+    publication = current_publication(site, found)
+    if publication is None or damaged(site.home, found.manifests, settings.workers):
+        return None
+    if warehouse.damage(site.home, merge_limits(settings)):
+        return None
+    publishing.sweep_home(site.home)
+    return Report(
+        sources=[source_report(snapshot, None, reused=True) for snapshot in found.snapshots.values()],
+        shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],
+        publication=publication,
+        is_unchanged=True,
+        elapsed_ms=round((time.perf_counter() - started_s) * 1000),
+    )
+
+
+def current_publication(site: Site, found: ShardSet) -> Publication | None:
+    """The published warehouse if it is of this very set, which is complete and at rest."""
+    publication = read_publication(site.home)
+    if found.obstacles or publication is None or publication.set_hash != found.set_hash:
+        return None
+    # An attempt that failed, or was killed, after the merge is not in the warehouse yet.
+    latest = latest_attempts(site.home, site.shard_ids)
+    return publication if all(attempt.status.is_done for attempt in latest) else None
+
+
+def remember(site: Site, dagster_home: Path) -> None:
+    """Record, after a run that succeeded, that the instance has the events of all that is published now."""
+    path = dagster_home / _REPORTED
+    reported = publishing.read_json(path) or {}
+    publishing.publish_json(path, reported | {str(site.home.root): published_stamp(site)})

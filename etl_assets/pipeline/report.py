@@ -1,8 +1,10 @@
-"""What became of a run of the whole pipeline, for whoever shows it. No Dagster import."""
+"""What became of a run of the whole pipeline, as facts."""
 
 from dataclasses import dataclass, field
 
-from etl_assets.engine.steps.stage import Snapshot
+from etl_assets.engine.published.snapshots import Snapshot
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import Publication
 
 
 @dataclass(frozen=True)
@@ -10,21 +12,21 @@ class SourceReport:
     """What became of one source; counts are None when it failed."""
 
     source: str
-    rows_in: int | None
-    rows_accepted: int | None
-    rows_quarantined: int | None
-    reasons: dict[str, int]
-    reused: bool
-    elapsed_ms: int | None
-    error: str | None
+    rows_in: int | None = None
+    rows_accepted: int | None = None
+    rows_quarantined: int | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
+    reused: bool = False
+    elapsed_ms: int | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What became of one shard: `published`, `reused`, `failed`, or `skipped` when it was not its turn."""
+    """What became of one shard: `succeeded`, `reused` or `failed`."""
 
     shard_id: str
-    status: str
+    status: Status
     record_count: int | None = None
     attempts: int = 0
     elapsed_ms: int | None = None
@@ -38,8 +40,10 @@ class Report:
 
     sources: list[SourceReport] = field(default_factory=list)
     shards: list[ShardReport] = field(default_factory=list)
-    publication: dict[str, object] | None = None
-    merge_error: str | None = None
+    publication: Publication | None = None
+    merge_error: Exception | None = None
+    # Checks of the published warehouse that failed; it is published all the same.
+    failed_checks: tuple[str, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
     # Whether there was nothing to do, so that no Dagster run was started.
@@ -49,12 +53,17 @@ class Report:
     @property
     def failed_shards(self) -> list[str]:
         """The shards that were to be built and were not."""
-        return [report.shard_id for report in self.shards if report.status == "failed"]
+        return [report.shard_id for report in self.shards if report.status is Status.FAILED]
+
+    @property
+    def failed_sources(self) -> list[str]:
+        """The sources that could not be staged."""
+        return [report.source for report in self.sources if report.error is not None]
 
     @property
     def ok(self) -> bool:
         """Whether a complete result was published."""
-        return self.publication is not None and not self.failed_shards
+        return self.publication is not None and not self.failed_shards and not self.failed_checks
 
 
 def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -> SourceReport:
@@ -67,5 +76,4 @@ def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -
         snapshot.reasons,
         reused,
         elapsed_ms,
-        None,
     )

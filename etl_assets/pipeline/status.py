@@ -1,4 +1,4 @@
-"""What `etl-assets status` knows: sources, shards and warehouse held against each other. Reads, never writes.
+"""What `etl-assets status` reports: sources, shards and warehouse compared with each other. Reads, never writes.
 
 The dataclasses are the structure of `status --json`, field by field; fields may be added, none is renamed or removed.
 Times are ISO 8601 in UTC, durations milliseconds, what is not known is null.
@@ -6,28 +6,27 @@ Times are ISO 8601 in UTC, durations milliseconds, what is not known is null.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
-from etl_assets.engine.published import attempts, warehouse
-from etl_assets.engine.published import shards as shardset
-from etl_assets.engine.published.attempts import Attempt, Status
-from etl_assets.engine.published.shards import ShardSet
+from etl_assets.engine.files import publishing
+from etl_assets.engine.published.attempts import Attempt, read_attempts
+from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
+from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
-from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.steps import build as shard
-from etl_assets.engine.steps import stage as staging
-from etl_assets.engine.steps.stage import Snapshot
+from etl_assets.engine.site import Site
+from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import ConfigError, InputError
-from etl_assets.project.contract import SOURCES, Source
+from etl_assets.pipeline.configuration import staging_request
+from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
 
 SourceState = Literal["current", "stale", "not_staged", "unavailable"]
-ShardState = Literal["published", "stale", "missing", "damaged", "running", "failed"]
 WarehouseState = Literal["current", "outdated", "partial", "damaged", "missing"]
-
-_ENDED_BADLY = (Status.FAILED, Status.KILLED, Status.CANCELLED)
+NextStep = Literal["run", "run --force"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class AttemptFacts:
 
     run_id: str
     attempt: int
-    status: str
+    status: Status
     started_at: str
     ended_at: str | None
     elapsed_ms: int | None
@@ -67,7 +66,7 @@ class ShardFacts:
     """
 
     shard_id: str
-    state: ShardState
+    state: Status
     reason: str | None
     record_count: int | None
     elapsed_ms: int | None
@@ -93,7 +92,7 @@ class WarehouseFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything; `next_command` is what would bring it up to date, null when nothing would."""
+    """Everything; `next_step` is the command that would bring it up to date, null when none would."""
 
     sources_folder: str
     home: str
@@ -101,54 +100,36 @@ class Facts:
     sources: Sequence[SourceFacts]
     shards: Sequence[ShardFacts]
     warehouse: WarehouseFacts
-    next_command: str | None
+    next_step: NextStep | None
 
 
-@dataclass(frozen=True)
-class PublicationFacts:
-    """The `publication` row of a warehouse, typed."""
-
-    published_at: datetime
-    record_count: int
-    digest: str
-    shard_count: int
-    set_hash: str
-    is_partial: bool
-    missing_shards: Sequence[str]
-
-
-def publication_facts(row: dict[str, Any]) -> PublicationFacts:
-    """What `warehouse.read_publication` returns, as far as it is shown."""
-    return PublicationFacts(**{one.name: row[one.name] for one in fields(PublicationFacts)})
-
-
-def collect(settings: Settings) -> Facts:
-    """Look at everything once; works at every stage, an `ETL_HOME` that does not exist yet included."""
-    found = _shard_set(settings)
-    sources = [_source_facts(source, settings) for source in SOURCES]
-    shards = _all_shard_facts(settings, found)
-    warehouse = _warehouse_facts(settings, found)
+def collect(site: Site, settings: Settings) -> Facts:
+    """Look at everything once; works at every stage, also when `ETL_HOME` does not exist yet."""
+    found = _shard_set(site)
+    sources = [_source_facts(site, settings, source) for source in site.contract.sources]
+    shards = _all_shard_facts(site, found)
+    warehouse = _warehouse_facts(site, found)
     return Facts(
         str(settings.sources),
-        str(settings.home.root),
-        settings.shard_count,
+        str(site.home.root),
+        site.shard_count,
         sources,
         shards,
         warehouse,
-        _next_command(settings, sources, shards, warehouse),
+        _next_step(site, sources, shards, warehouse),
     )
 
 
-def _source_facts(source: Source, settings: Settings) -> SourceFacts:
-    snapshot = staging.current_snapshot(source, settings.home)
-    state, reason = _source_state(source, settings, snapshot)
+def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
+    snapshot = current_snapshot(site.home, source.name)
+    state, reason = _source_state(site, settings, source, snapshot)
     if snapshot is None:
         return SourceFacts(source.name, state, reason, None, (), None, None, None, {})
     return SourceFacts(
         source.name,
         state,
         reason,
-        snapshot.snapshot,
+        snapshot.id,
         snapshot.files,
         snapshot.rows_in,
         snapshot.rows_accepted,
@@ -157,19 +138,21 @@ def _source_facts(source: Source, settings: Settings) -> SourceFacts:
     )
 
 
-def _source_state(source: Source, settings: Settings, snapshot: Snapshot | None) -> tuple[SourceState, str | None]:
+def _source_state(
+    site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
+) -> tuple[SourceState, str | None]:
     try:
         paths = exports.find_files(source, settings.sources)
         if snapshot is None:
             return "not_staged", None
-        if snapshot.shard_count != settings.shard_count:
-            return "stale", f"staged for {snapshot.shard_count} shards, not {settings.shard_count}"
-        if not staging.made_by_this_code(snapshot):
-            return "stale", "staged by another version of the code or the contract"
-        if staging.is_current(source, settings.staging_request()):
+        if snapshot.shard_count != site.shard_count:
+            return "stale", f"staged for {snapshot.shard_count} shards, not {site.shard_count}"
+        if not is_of_site(site, snapshot):
+            return "stale", "staged by another version of the contract or the engine"
+        if is_current(source, staging_request(site, settings)):
             return "current", None
         # Time stamps alone do not prove a change: a copy of the same bytes is none, and neither is a file so young
-        # when it was staged that its stamps prove nothing. Reading is spared where the sizes tell.
+        # when it was staged that its stamps prove nothing. Sizes that differ spare the reading.
         is_same_size = sum(path.stat().st_size for path in paths) == snapshot.size_bytes
         if is_same_size and exports.hash_files(paths) == snapshot.data_hash:
             return "current", None
@@ -178,33 +161,35 @@ def _source_state(source: Source, settings: Settings, snapshot: Snapshot | None)
     return "stale", "its files have changed since they were staged"
 
 
-def _shard_set(settings: Settings) -> ShardSet:
-    """The shards held against the staged sources; without such sources, none is fit for anything."""
+def _shard_set(site: Site) -> ShardSet:
+    """The shards compared with the staged sources; without staged sources there is nothing to compare them with."""
     try:
-        return shardset.inspect_shards(settings.home, settings.shard_count)
+        return inspect_shards(site)
     except ConfigError:
-        states = tuple(shard.read_shards(settings.home, shard_keys(settings.shard_count)))
-        reason = f"the sources are not staged for {settings.shard_count} shards"
-        return ShardSet({}, states, {state.shard_id: state.problem or reason for state in states})
+        states = tuple(read_shards(site.home, site.shard_ids))
+        return ShardSet({}, states, {state.shard_id: state.obstacle for state in states if state.obstacle})
 
 
-def _all_shard_facts(settings: Settings, found: ShardSet) -> list[ShardFacts]:
+def _all_shard_facts(site: Site, found: ShardSet) -> list[ShardFacts]:
     by_shard: dict[str, list[Attempt]] = defaultdict(list)
-    for attempt in attempts.read_attempts(settings.home, shard_keys(settings.shard_count)):
+    for attempt in read_attempts(site.home, site.shard_ids):
         by_shard[attempt.shard_id].append(attempt)
+    unstaged = None if found.snapshots else f"the sources are not staged for {site.shard_count} shards"
     return [
-        _shard_facts(state, found.problems.get(state.shard_id), by_shard.get(state.shard_id, []))
+        _shard_facts(state, found.obstacles.get(state.shard_id), by_shard.get(state.shard_id, []), unstaged)
         for state in found.states
     ]
 
 
-def _shard_facts(state: shard.ShardState, problem: str | None, history: Sequence[Attempt]) -> ShardFacts:
+def _shard_facts(
+    state: ShardState, obstacle: Obstacle | None, history: Sequence[Attempt], unstaged: str | None
+) -> ShardFacts:
     last = _attempt_facts(history[-1]) if history else None
     manifest = state.manifest
     return ShardFacts(
         state.shard_id,
-        _shard_state(problem, last),
-        _shard_reason(problem, last),
+        _shard_status(obstacle, last, is_comparable=unstaged is None),
+        _shard_reason(obstacle, last, unstaged),
         manifest.record_count if manifest else None,
         manifest.elapsed_ms if manifest else None,
         _utc(manifest.ended_at) if manifest else None,
@@ -213,21 +198,23 @@ def _shard_facts(state: shard.ShardState, problem: str | None, history: Sequence
     )
 
 
-def _shard_state(problem: str | None, last: AttemptFacts | None) -> ShardState:
-    if last and last.status == Status.RUNNING:
-        return "running"
-    if problem is None:
-        return "published"
-    if last and last.status in _ENDED_BADLY:
-        return "failed"
-    if problem == "missing":
-        return "missing"
-    return "damaged" if problem.startswith("damaged") else "stale"
+def _shard_status(obstacle: Obstacle | None, last: AttemptFacts | None, *, is_comparable: bool) -> Status:
+    if last and last.status is Status.RUNNING:
+        return Status.RUNNING
+    if obstacle is None:
+        return Status.PUBLISHED if is_comparable else Status.STALE
+    if last and last.status.is_bad_end:
+        return Status.FAILED
+    return obstacle.status
 
 
-def _shard_reason(problem: str | None, last: AttemptFacts | None) -> str | None:
-    parts = [problem.removeprefix("damaged (").removesuffix(")")] if problem and problem != "missing" else []
-    if last and last.status in _ENDED_BADLY:
+def _shard_reason(obstacle: Obstacle | None, last: AttemptFacts | None, unstaged: str | None) -> str | None:
+    parts = []
+    if obstacle is not None and obstacle.status is not Status.MISSING:
+        parts.append(str(obstacle))
+    elif obstacle is None and unstaged:
+        parts.append(unstaged)
+    if last and last.status.is_bad_end:
         parts.append(f"attempt {last.attempt} {last.status}" + (f": {last.error}" if last.error else ""))
     return "; ".join(parts) or None
 
@@ -235,8 +222,8 @@ def _shard_reason(problem: str | None, last: AttemptFacts | None) -> str | None:
 def _attempt_facts(attempt: Attempt) -> AttemptFacts:
     return AttemptFacts(
         attempt.run_id,
-        attempt.attempt,
-        str(attempt.status),
+        attempt.number,
+        attempt.status,
         attempt.started_at,
         attempt.ended_at,
         attempt.elapsed_ms,
@@ -245,15 +232,15 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
     )
 
 
-def _warehouse_facts(settings: Settings, found: ShardSet) -> WarehouseFacts:
-    path = settings.home.warehouse
-    publication = warehouse.read_publication(settings.home)
-    if publication is None:
-        state: WarehouseState = "damaged" if path.exists() else "missing"
-        reason = "it cannot be read" if path.exists() else None
+def _warehouse_facts(site: Site, found: ShardSet) -> WarehouseFacts:
+    path = site.home.warehouse
+    published = read_publication(site.home)
+    if published is None:
+        is_there = publishing.size_bytes(path) is not None
+        state: WarehouseState = "damaged" if is_there else "missing"
+        reason = "it cannot be read" if is_there else None
         return WarehouseFacts(str(path), state, reason, None, None, None, None, None, ())
-    published = publication_facts(publication)
-    reason = _why_outdated(settings, found, published)
+    reason = _why_outdated(site, found, published)
     return WarehouseFacts(
         str(path),
         # A partial one says so even when the shards it has are current: customers are missing from it.
@@ -268,26 +255,26 @@ def _warehouse_facts(settings: Settings, found: ShardSet) -> WarehouseFacts:
     )
 
 
-def _why_outdated(settings: Settings, found: ShardSet, published: PublicationFacts) -> str | None:
-    if published.shard_count != settings.shard_count:
-        return f"published from {published.shard_count} shards, ETL_NUM_SHARDS is {settings.shard_count}"
+def _why_outdated(site: Site, found: ShardSet, published: Publication) -> str | None:
+    if published.shard_count != site.shard_count:
+        return f"published from {published.shard_count} shards, ETL_NUM_SHARDS is {site.shard_count}"
     if not found.snapshots:
-        return f"the sources are not staged for {settings.shard_count} shards"
-    if found.problems:
-        return f"{len(found.problems)} of {published.shard_count} shards are not current"
+        return f"the sources are not staged for {site.shard_count} shards"
+    if found.obstacles:
+        return f"{len(found.obstacles)} of {published.shard_count} shards are not current"
     return None if published.set_hash == found.set_hash else "shards or sources were published since"
 
 
-def _next_command(
-    settings: Settings, sources: Sequence[SourceFacts], shards: Sequence[ShardFacts], warehouse: WarehouseFacts
-) -> str | None:
+def _next_step(
+    site: Site, sources: Sequence[SourceFacts], shards: Sequence[ShardFacts], warehouse: WarehouseFacts
+) -> NextStep | None:
     # Nothing helps while files are missing; the source's own reason says what does.
-    if any(source.state == "unavailable" for source in sources) or any(part.state == "running" for part in shards):
+    if any(source.state == "unavailable" for source in sources) or any(s.state is Status.RUNNING for s in shards):
         return None
-    if warehouse.shard_count not in (None, settings.shard_count):
-        return "etl-assets run --force"
+    if warehouse.shard_count not in (None, site.shard_count):
+        return "run --force"
     is_settled = all(source.state == "current" for source in sources) and warehouse.state == "current"
-    return None if is_settled else "etl-assets run"
+    return None if is_settled else "run"
 
 
 def _utc(moment: datetime) -> str:

@@ -1,109 +1,190 @@
-"""The data contract: which sources exist, their columns, types and ranges.
+"""The data contract: which sources exist, their columns, types and ranges, and what is promised of a profile.
 
-To add a column or a source, add it here and use it in `sql/profiles.sql`; reading, validation, quarantine, routing and
-the idempotency key follow from this declaration. How a value of a type is written in an export is defined by the
-`sql/parse_*.sql` macros.
+Models of `etl_assets.yaml` and their checks; values only. How a type is read from an export is defined by the
+`parse_*.sql` macros of the engine, where the files are is a setting.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Annotated, Any
 
-MAX_CUSTOMER_ID_CHARS = 128
-CUSTOMER_ID = "customer_id"
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# Names become SQL identifiers, file names and asset keys; none begins with an underscore, which the engine's own do.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+# The struct beside those of the sources in the relation that `sql/profiles.sql` reads.
+BASE = "base"
+# What the engine adds to every profile, besides the key.
+SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN = "sources", "shard_id", "idempotency_key"
 
 
 class ColumnType(StrEnum):
-    """The value types of the contract; each names its DuckDB type."""
+    """The value types of the contract."""
 
-    TEXT = "VARCHAR"
-    INT = "BIGINT"
-    FLOAT = "DOUBLE"
-    DATE = "DATE"
+    TEXT = "text"
+    INT = "int"
+    FLOAT = "float"
+    DATE = "date"
+
+    @property
+    def duckdb(self) -> str:
+        """The DuckDB type that holds such a value."""
+        return _DUCKDB_TYPES[self]
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of a source besides `customer_id`; the bounds are inclusive, None means unbounded."""
+_DUCKDB_TYPES = {
+    ColumnType.TEXT: "VARCHAR",
+    ColumnType.INT: "BIGINT",
+    ColumnType.FLOAT: "DOUBLE",
+    ColumnType.DATE: "DATE",
+}
+_NUMBERS = (ColumnType.INT, ColumnType.FLOAT)
 
-    name: str
-    description: str
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Bounded(_Model):
+    """A column with a type and inclusive bounds; None means unbounded."""
+
+    name: Name
     type: ColumnType = ColumnType.TEXT
-    minimum: int | None = None
-    maximum: int | None = None
+    min: int | float | None = None
+    max: int | float | None = None
+    pii: bool = Field(default=False, description="Personal data: masked in previews, samples, logs and errors.")
+    meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values can be added up."""
+        return self.type in _NUMBERS
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> "_Bounded":
+        if (self.min is not None or self.max is not None) and not self.is_number:
+            raise ValueError(f"min and max need a column of type int or float, found type {self.type.value}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is greater than max {self.max}")
+        return self
 
 
-@dataclass(frozen=True)
-class Source:
-    """One system that exports customer records; `columns` is in contract order, without `customer_id`."""
+class Column(_Bounded):
+    """One column of a source besides the key."""
 
-    name: str
-    title: str
-    columns: tuple[Column, ...]
+
+class ProfileColumn(_Bounded):
+    """What is promised of one column that `sql/profiles.sql` computes."""
+
+    values: tuple[str, ...] = Field(default=(), description="The only values that are allowed; empty allows all.")
+    required: bool = Field(default=False, description="Whether null breaks the promise.")
+
+
+class Key(_Model):
+    """The column that tells whose record a row is; in every source, never null."""
+
+    name: Name = "customer_id"
+    max_chars: int = Field(default=128, ge=1, le=4096)
+
+
+class Source(_Model):
+    """One system that exports records; `columns` is in contract order, without the key."""
+
+    name: Name
+    title: str = ""
+    columns: tuple[Column, ...] = Field(min_length=1)
+    # The contract's key, handed down so that a source knows all of its columns.
+    key: Key = Field(default=Key(), exclude=True, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_columns(cls, value: Any) -> Any:
+        return _with_named(value, "columns")
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Source":
+        _refuse_doubles([column.name for column in self.columns], "column")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The source as people call it."""
+        return self.title or self.name
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Every column name the export must have."""
-        return (CUSTOMER_ID, *(column.name for column in self.columns))
+        """Every column name the export must have, the key first."""
+        return (self.key.name, *(column.name for column in self.columns))
 
 
-_INT, _FLOAT, _DATE = ColumnType.INT, ColumnType.FLOAT, ColumnType.DATE
+class Contract(_Model):
+    """What a project declares, in the order that the idempotency key is made of."""
 
-SOURCES: tuple[Source, ...] = (
-    Source(
-        "crm",
-        "CRM",
-        (
-            Column("email", "E-mail address"),
-            Column("company_name", "Company as the sales team knows it"),
-            Column("industry", "The company's industry"),
-            Column("employee_count", "Employees of the company", _INT),
-            Column("deal_stage", "Stage of the current deal"),
-            Column("deal_value", "Value of the current deal, in account currency", _FLOAT),
-            Column("sales_owner", "Who owns the account"),
-            Column("last_contact", "Day of the last contact by sales", _DATE),
-        ),
-    ),
-    Source(
-        "billing",
-        "Billing",
-        (
-            Column("email", "E-mail address"),
-            Column("plan", "Subscription plan"),
-            Column("mrr", "Monthly recurring revenue, in account currency", _FLOAT),
-            Column("payment_status", "State of the payments: active, past due, failed, ..."),
-            Column("subscription_start", "Day the subscription began", _DATE),
-            Column("last_payment", "Day of the last payment", _DATE),
-        ),
-    ),
-    Source(
-        "product",
-        "Product",
-        (
-            Column("email", "E-mail address"),
-            Column("signup_date", "Day the account was opened", _DATE),
-            Column("last_active", "Day of the last activity in the product", _DATE),
-            Column("total_sessions", "Sessions since sign-up", _INT),
-            Column("features_used", "Number of features used", _INT),
-            Column("usage_pct", "Usage of the plan, in percent (0 to 100)", _INT, minimum=0, maximum=100),
-            Column("account_status", "State of the product account"),
-        ),
-    ),
-    Source(
-        "support",
-        "Support",
-        (
-            Column("email", "E-mail address"),
-            Column("total_tickets", "Support tickets ever opened", _INT),
-            Column("open_tickets", "Support tickets open now", _INT),
-            Column("avg_resolution_hrs", "Mean time to resolve a ticket, in hours", _FLOAT),
-            Column("last_ticket_date", "Day of the last ticket; null when there was none", _DATE),
-            Column("nps_score", "Answer to the promoter question (0 to 10)", _INT, minimum=0, maximum=10),
-            Column("csat_score", "Mean satisfaction rating (1 to 5)", _FLOAT, minimum=1, maximum=5),
-        ),
-    ),
-)
+    name: Name
+    entity: Name = Field(default="customers", description="What a profile describes; the joined relation in SQL.")
+    key: Key = Key()
+    sources: tuple[Source, ...] = Field(min_length=1)
+    profile: tuple[ProfileColumn, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_all(cls, value: Any) -> Any:
+        return _with_named(_with_named(value, "sources"), "profile")
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> "Contract":
+        _refuse_doubles([source.name for source in self.sources], "source")
+        for source in self.sources:
+            if source.name in (self.entity, BASE):
+                raise ValueError(f"a source may not be called {source.name}: the joined relation uses that name")
+            if self.key.name in (column.name for column in source.columns):
+                raise ValueError(f"source {source.name} lists the key {self.key.name} as a column; leave it out")
+        # Frozen: the one moment at which the key can be handed to the sources.
+        object.__setattr__(self, "sources", tuple(s.model_copy(update={"key": self.key}) for s in self.sources))
+        return self
+
+    def source(self, name: str) -> Source:
+        """The source called `name`; KeyError when the contract has none."""
+        return {source.name: source for source in self.sources}[name]
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The sources in contract order."""
+        return tuple(source.name for source in self.sources)
+
+    @property
+    def personal_columns(self) -> frozenset[str]:
+        """Columns of sources and profile that hold personal data."""
+        columns: Sequence[_Bounded] = [*self.profile, *(c for source in self.sources for c in source.columns)]
+        return frozenset(column.name for column in columns if column.pii)
+
+    def meanings(self) -> dict[str, str]:
+        """What each column of a profile means, by name: the profile's own words before those of the sources."""
+        from_sources = {
+            column.name: f"{column.meaning or column.name} ({source.label})"
+            for source in reversed(self.sources)
+            for column in source.columns
+        }
+        return from_sources | {column.name: column.meaning for column in self.profile if column.meaning}
 
 
-def source_named(name: str) -> Source:
-    """The source called `name`; KeyError when the contract has none."""
-    return {source.name: source for source in SOURCES}[name]
+def _with_named(value: Any, field: str) -> Any:
+    """Turn `field: {name: {…}}` or `field: [name, …]` into a list of mappings with their names."""
+    entries = value.get(field) if isinstance(value, Mapping) else None
+    if isinstance(entries, Mapping):
+        named = [
+            {"name": name, **(spec or {})} if spec is None or isinstance(spec, Mapping) else spec
+            for name, spec in entries.items()
+        ]
+    elif isinstance(entries, list | tuple):
+        named = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+    else:
+        return value
+    return {**value, field: named}
+
+
+def _refuse_doubles(names: Sequence[str], what: str) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"{what} {', '.join(doubled)} is declared more than once")

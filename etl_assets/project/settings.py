@@ -1,108 +1,253 @@
-"""Environment variables to validated settings: one place, one clear error each.
+"""The settings of a run: environment variables over defaults, and the only place that knows `ETL_*` names.
 
-Values are read when asked for, not at import, so that a test or a user changes them without a trick.
+One class gives the values, the messages, the table of the documentation and the help texts. Reading settings changes
+nothing: faults are armed by the process that wants them. Values are read when asked for, not at import.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from etl_assets.engine import faults
-from etl_assets.engine.duck import Limits
-from etl_assets.engine.files.publishing import Home
-from etl_assets.engine.routing import MAX_SHARDS
-from etl_assets.engine.steps.stage import DEFAULT_MAX_UNPACKED_MB, StagingRequest
-from etl_assets.errors import ConfigError
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-DEFAULT_SHARDS = 10
-DEFAULT_MAX_REJECT_RATIO = 0.05
-# Ten million customers in ten shards are built almost without spilling, in a process of less than 1 GB.
-DEFAULT_MEMORY_MB = 700
-# Rows of all columns that each thread of a merge collects, and the pages that it reads and writes.
-_MERGE_MB_A_THREAD = 150
-# Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
-DEFAULT_SHARD_TIMEOUT_S = 1800
+from etl_assets.errors import Action, Advice, ConfigError
+
+PREFIX = "ETL_"
+# What the package's own processes tell each other; no setting.
+_INTERNAL = "ETL_ASSETS_"
+MAX_SHARDS = 1000
+MAX_WORKERS = 64
+MIN_MEMORY_MB = 64
+_WEEK_S = 7 * 24 * 3600
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What one run of the pipeline is configured with; README's configuration table is this class."""
+def _path(value: Any) -> Any:
+    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
 
-    sources: Path
-    home: Home
-    shard_count: int
-    max_reject_ratio: float
-    workers: int
-    memory_mb: int
-    shard_timeout_s: int = DEFAULT_SHARD_TIMEOUT_S
-    # What one .csv.gz may unpack to; beyond it the source is refused before it fills the disk.
-    max_unpacked_mb: int = DEFAULT_MAX_UNPACKED_MB
 
-    def limits(self) -> Limits:
-        """What a run may use at any time, all that works at once together."""
-        return Limits(memory_mb=self.memory_mb, threads=self.workers)
+def _whole(value: Any) -> Any:
+    """Digits only: pydantic would take 1e1 and 10.0 as well."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\s*[0-9]+\s*", value):
+            raise ValueError("not a whole number")
+        return int(value)
+    return value
 
-    def worker_limits(self) -> Limits:
-        """What each of the `workers` may use when all of them are at work."""
-        return self.limits().share(self.workers)
 
-    def merge_limits(self) -> Limits:
-        """What the merge may use. It passes rows on; more memory than this would but cache pages that are read once."""
-        enough_mb = max(self.memory_mb // 3, _MERGE_MB_A_THREAD * self.workers)
-        return Limits(memory_mb=min(self.memory_mb, enough_mb), threads=self.workers)
+def _share(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]*\.?[0-9]+\s*", value):
+        raise ValueError("not a share")
+    return value
 
-    def staging_request(self) -> StagingRequest:
-        """What staging needs of these settings."""
-        return StagingRequest(
-            self.sources,
-            self.home,
-            self.shard_count,
-            self.max_reject_ratio,
-            self.worker_limits(),
-            self.max_unpacked_mb,
-        )
+
+def _megabytes(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]+)\s*(MB|GB)\s*", value, re.IGNORECASE)
+        if match is None:
+            raise ValueError("not a size")
+        return int(match[1]) * (1024 if match[2].upper() == "GB" else 1)
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_path)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Share = Annotated[float, BeforeValidator(_share)]
+Megabytes = Annotated[int, BeforeValidator(_megabytes)]
+
+
+def _setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
+    """A field with what the documentation and the messages say: `shown` is the default as one would write it."""
+    return Field(description=meaning, json_schema_extra={"expected": expected, "shown": shown}, **options)
+
+
+class Settings(BaseSettings):
+    """What one run of the pipeline is configured with."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    project: Folder | None = _setting(
+        "folder of your own project; without one, the shipped customer 360", "a folder", "not set", default=None
+    )
+    sources: Folder = _setting(
+        "folder of the exports; only read", "a folder", "data/sources", default="data/sources", validate_default=True
+    )
+    home: Folder = _setting(
+        "folder of everything the pipeline makes", "a folder", "data", default="data", validate_default=True
+    )
+    num_shards: Whole = _setting(
+        "number of shards; another number needs `etl-assets run --force` or another `ETL_HOME`",
+        f"a whole number from 1 to {MAX_SHARDS}",
+        "10",
+        default=10,
+        ge=1,
+        le=MAX_SHARDS,
+    )
+    max_reject_ratio: Share = _setting(
+        "largest share of a source's rows that may break the contract; `superseded` rows do not count",
+        "a share from 0 to 1",
+        "0.05",
+        default=0.05,
+        ge=0,
+        le=1,
+    )
+    workers: Whole = _setting(
+        "sources or shards worked on at once in one run, and threads of the merge and of shards too large to share the "
+        "memory",
+        f"a whole number from 1 to {MAX_WORKERS}",
+        "number of cores, at most 8",
+        default_factory=lambda: min(os.cpu_count() or 1, 8),
+        ge=1,
+        le=MAX_WORKERS,
+    )
+    # Ten million customers in ten shards are built almost without spilling, in a process of less than 1 GB.
+    memory_limit: Megabytes = _setting(
+        "DuckDB's memory for one run, divided among what is worked on at once",
+        f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
+        "700MB",
+        default=700,
+        ge=MIN_MEMORY_MB,
+    )
+    # Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
+    shard_timeout_s: Whole = _setting(
+        "seconds after which an attempt at a shard is interrupted and retried; 0 for no limit",
+        f"a whole number from 0 to {_WEEK_S}",
+        "1800",
+        default=1800,
+        ge=0,
+        le=_WEEK_S,
+    )
+    # A hundred million rows, and what the unpacked copy may take of the disk while it is read.
+    max_unpacked: Megabytes = _setting(
+        "what one `.csv.gz` may unpack to; a larger one is refused before it fills the disk",
+        f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
+        "16384MB",
+        default=16 * 1024,
+        ge=MIN_MEMORY_MB,
+    )
+    dagster_home: Folder | None = _setting(
+        "folder of the Dagster instance; a new or empty one is set up with the shipped `dagster.yaml`, settings in it are "
+        "left alone",
+        "a folder",
+        ".dagster",
+        default=None,
+        validation_alias="DAGSTER_HOME",
+    )
+    fault: str = _setting(
+        "breaks something on purpose (`etl_assets/engine/faults.py`); refused with `ETL_ENV=production`",
+        "POINT ACTION [shard=…] [attempts=…]",
+        "not set",
+        default="",
+    )
+    chaos_fail_shard: str = _setting(
+        "number of a shard whose first attempt fails on purpose",
+        "the number of a shard",
+        "not set",
+        default="",
+        validation_alias="CHAOS_FAIL_SHARD",
+    )
+    env: str = _setting("`production` refuses faults", "any word", "not set", default="")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values that are passed, then the environment: no .env file and no secrets folder is looked for."""
+        return init_settings, _Environment(settings_cls)
+
+    @property
+    def is_production(self) -> bool:
+        """Whether faults must be refused."""
+        return self.env.strip().lower() == "production"
+
+
+class _Environment(EnvSettingsSource):
+    """The variables of `load_settings`, which a test can replace."""
+
+    variables: Mapping[str, str] | None = None
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = os.environ if _Environment.variables is None else _Environment.variables
+        return {name.lower(): value for name, value in found.items() if value.strip()}
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read `ETL_*`; ConfigError names the variable, what was expected and what was found."""
+    """Read the environment (default: this process's).
+
+    ConfigError lists every variable that is wrong: its name, what was expected and what was found; and one that looks
+    like a misspelt name of a setting.
+    """
     env = os.environ if environment is None else environment
-    faults.arm(env)
-    return Settings(
-        sources=Path(env.get("ETL_SOURCES") or "data/sources").absolute(),
-        home=Home(Path(env.get("ETL_HOME") or "data").absolute()),
-        shard_count=_integer(env, "ETL_NUM_SHARDS", DEFAULT_SHARDS, 1, MAX_SHARDS),
-        max_reject_ratio=_ratio(env, "ETL_MAX_REJECT_RATIO", DEFAULT_MAX_REJECT_RATIO),
-        workers=_integer(env, "ETL_WORKERS", min(os.cpu_count() or 1, 8), 1, 64),
-        memory_mb=_size_mb(env, "ETL_MEMORY_LIMIT", DEFAULT_MEMORY_MB),
-        shard_timeout_s=_integer(env, "ETL_SHARD_TIMEOUT_S", DEFAULT_SHARD_TIMEOUT_S, 0, 7 * 24 * 3600),
-        max_unpacked_mb=_size_mb(env, "ETL_MAX_UNPACKED", DEFAULT_MAX_UNPACKED_MB),
+    _refuse_misspelt(env)
+    _Environment.variables = env
+    try:
+        return Settings()
+    except ValidationError as error:
+        fields = dict.fromkeys(_field_of(str(one["loc"][0])) for one in error.errors())
+        findings = [
+            f"{variable(name)} must be {_extra(Settings.model_fields[name])['expected']}, found "
+            f"{env.get(variable(name), '').strip()!r}."
+            for name in fields
+        ]
+        advice = [Advice(Action.SET, variable(name), _example(name)) for name in fields]
+        raise ConfigError("\n".join(findings), *advice, subject=variable(next(iter(fields)))) from error
+    finally:
+        _Environment.variables = None
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias) if alias else f"{PREFIX}{name.upper()}"
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names that begin as settings do and are none, in name order."""
+    known = {variable(name) for name in Settings.model_fields}
+    return sorted(
+        name for name in environment if name.startswith(PREFIX) and not name.startswith(_INTERNAL) and name not in known
     )
 
 
-def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = (env.get(name) or str(default)).strip()
-    if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
-        raise ConfigError(
-            f"{name} must be a whole number from {low} to {high}, found {text!r}. Try: export {name}={default}"
-        )
-    return int(text)
+def table() -> list[tuple[str, str, str]]:
+    """Variable, default and meaning of every setting, for documentation and help."""
+    fields = Settings.model_fields
+    return [(variable(name), _extra(field)["shown"], field.description or "") for name, field in fields.items()]
 
 
-def _ratio(env: Mapping[str, str], name: str, default: float) -> float:
-    text = (env.get(name) or str(default)).strip()
-    if not re.fullmatch(r"[0-9]*\.?[0-9]+", text) or not 0 <= float(text) <= 1:
-        raise ConfigError(f"{name} must be a share from 0 to 1, found {text!r}. Try: export {name}={default}")
-    return float(text)
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    known = [variable(name) for name in Settings.model_fields]
+    for name in unknown_variables(environment):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if close:
+            raise ConfigError(
+                f"{name} is set, and there is no such setting: did you mean {close[0]}?",
+                Advice(Action.SET, close[0], environment[name]),
+                subject=name,
+            )
 
 
-def _size_mb(env: Mapping[str, str], name: str, default: int) -> int:
-    text = (env.get(name) or f"{default}MB").strip()
-    match = re.fullmatch(r"([0-9]+)\s*(MB|GB)", text, re.IGNORECASE)
-    size = int(match[1]) * (1024 if match[2].upper() == "GB" else 1) if match else 0
-    if size < 64:
-        raise ConfigError(
-            f"{name} must be a size of at least 64MB like 512MB or 2GB, found {text!r}. Try: export {name}={default}MB"
-        )
-    return size
+def _field_of(location: str) -> str:
+    """The setting that pydantic speaks of, by its field or its alias."""
+    return next(name for name in Settings.model_fields if location.lower() in (name, variable(name).lower()))
+
+
+def _example(name: str) -> str:
+    """A value that works; the number of cores is this machine's."""
+    shown = _extra(Settings.model_fields[name])["shown"]
+    return str(min(os.cpu_count() or 1, 8)) if name == "workers" else shown
+
+
+def _extra(field: FieldInfo) -> dict[str, str]:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict), "every field is made by _setting"
+    return {name: str(value) for name, value in extra.items()}

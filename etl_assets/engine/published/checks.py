@@ -1,35 +1,35 @@
 """What is checked again on finished work, by reading it: the books of a source, the promises of the warehouse.
 
-Each check of the warehouse is one file `sql/check_<name>.sql`: a statement that returns one row whose last column is
-`passed` and whose others are the figures a person wants to see. Its leading comment is what the UI shows. A new file
-is a new check; nothing else has to be changed.
+A check of the warehouse is a statement that returns one row whose last column is `passed` and whose others are the
+figures a person wants to see. Its leading comment is what the UI shows. The engine's own are `sql/check_*.sql`, with
+`{key}` for the contract's key and `{entity}` in their names; one more follows from what the contract promises of the
+profiles. A project's `sql/checks/*.sql` are checks of its own.
 """
 
-import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-import duckdb
-
 from etl_assets.engine import duck
-from etl_assets.engine.files.publishing import Home
-from etl_assets.engine.published import warehouse
-from etl_assets.engine.steps.stage import Snapshot
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.promises import broken_sql
+from etl_assets.engine.published.snapshots import QUARANTINE_FILE, Snapshot
+from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
+from etl_assets.engine.sql_text import identifier, pattern, statement
+from etl_assets.project.contract import Contract
+from etl_assets.project.loading import Project
 
 _PREFIX, _SUFFIX = "check_", ".sql"
+PROMISES = "profiles_as_declared"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check by its file: `description` is the file's leading comment."""
+    """A check: `statement` returns one row, the last column of which is `passed`."""
 
     name: str
     description: str
-
-    @property
-    def statement(self) -> str:
-        """The SQL."""
-        return duck.sql(f"{_PREFIX}{self.name}")
+    statement: str
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,46 @@ class Finding:
     facts: dict[str, int]
 
 
-def _find_checks() -> tuple[Check, ...]:
+def warehouse_checks(project: Project) -> tuple[Check, ...]:
+    """Every check of the warehouse: the engine's, that of the declared promises, the project's own."""
+    contract = project.contract
+    own = [Check(name, _leading_comment(text), text) for name, text in project.checks.items()]
+    return (*_engine_checks(contract), *_promises_check(contract), *own)
+
+
+def _engine_checks(contract: Contract) -> list[Check]:
     files = sorted(file.name for file in (resources.files("etl_assets.engine") / "sql").iterdir())
-    names = [name[len(_PREFIX) : -len(_SUFFIX)] for name in files if name.startswith(_PREFIX)]
-    return tuple(Check(name, _leading_comment(duck.sql(f"{_PREFIX}{name}"))) for name in names)
+    names = [name[: -len(_SUFFIX)] for name in files if name.startswith(_PREFIX)]
+    texts = {name: statement(name).replace("{key}", identifier(contract.key.name)) for name in names}
+    return [
+        Check(name.removeprefix(_PREFIX).replace("entity", contract.entity), _leading_comment(text), text)
+        for name, text in texts.items()
+    ]
 
 
-def _leading_comment(statement: str) -> str:
-    lines = statement.splitlines()
+def _promises_check(contract: Contract) -> list[Check]:
+    """The check of what the contract declares of profile columns, if it declares any limits."""
+    rules = {column.name: broken_sql(column) for column in contract.profile}
+    checked = {name: rule for name, rule in rules.items() if rule is not None}
+    if not checked:
+        return []
+    counts = ", ".join(f"count(*) FILTER ({rule}) AS {identifier(f'bad_{name}')}" for name, rule in checked.items())
+    passed = " + ".join(identifier(f"bad_{name}") for name in checked)
+    text = f"SELECT {counts}, {passed} = 0 AS passed FROM {PROFILES_TABLE}"
+    return [Check(PROMISES, f"Every profile keeps what is declared of {', '.join(checked)}.", text)]
+
+
+def _leading_comment(text: str) -> str:
+    lines = text.splitlines()
     first = next((number for number, line in enumerate(lines) if not line.startswith("--")), len(lines))
     return " ".join(line.removeprefix("--").strip() for line in lines[:first])
 
 
-WAREHOUSE_CHECKS = _find_checks()
-
-
-def check_warehouse(home: Home, limits: duck.Limits) -> list[Finding]:
-    """Run every check against the published warehouse; duckdb.Error or OSError when it cannot be opened."""
-    with warehouse.opened(home, limits) as connection:
+def check_warehouse(home: Home, limits: duck.Limits, checks: Sequence[Check]) -> list[Finding]:
+    """Run checks against the published warehouse; duckdb.Error or OSError when it cannot be opened."""
+    with opened_whole(home, limits) as connection:
         findings = []
-        for check in WAREHOUSE_CHECKS:
+        for check in checks:
             cursor = connection.execute(check.statement)
             names = [column[0] for column in cursor.description or []]
             row = cursor.fetchone()
@@ -71,13 +91,13 @@ def check_warehouse(home: Home, limits: duck.Limits) -> list[Finding]:
 
 
 def recount_source(home: Home, snapshot: Snapshot) -> Finding:
-    """Count the rows of a snapshot's files by their own footers and hold them against what the snapshot says."""
-    folder = home.snapshot(snapshot.source, snapshot.snapshot)
-    with contextlib.closing(duckdb.connect()) as connection:
+    """Count the rows of a snapshot's files by their own footers and compare them with the snapshot's accounting."""
+    folder = home.snapshot(snapshot.source, snapshot.folder)
+    with duck.reader(folder) as connection:
         rows = connection.execute(
-            "SELECT file_name LIKE '%/quarantine.parquet', sum(num_rows)::BIGINT "
+            f"SELECT file_name LIKE '%/{QUARANTINE_FILE}', sum(num_rows)::BIGINT "
             "FROM parquet_file_metadata(?) GROUP BY 1",
-            [f"{duck.pattern(folder)}/*.parquet"],
+            [f"{pattern(folder)}/*.parquet"],
         ).fetchall()
     counts = dict(rows)
     accepted, quarantined = counts.get(False, 0), counts.get(True, 0)

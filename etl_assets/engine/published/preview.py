@@ -1,45 +1,30 @@
-"""Reading what is published: table descriptions, previews and timings, for whoever shows them. Nothing is written."""
+"""Published tables at a glance: columns, a few masked rows, timings; for metadata. Writes nothing."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from etl_assets.engine import keys
-from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
-from etl_assets.engine.published import shards as shardset
-from etl_assets.engine.published import warehouse
-from etl_assets.engine.steps import build as shard
-from etl_assets.errors import ConfigError
+from etl_assets.engine import duck
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.sql_text import identifier
+from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract
 
-
-def refuse_other_shard_count(home: Home, shard_count: int, *, force: bool = False) -> None:
-    """ConfigError when the published warehouse was made of another number of shards; `force` lets it be replaced."""
-    publication = warehouse.read_publication(home)
-    if publication is None or force or publication["shard_count"] == shard_count:
-        return
-    published = publication["shard_count"]
-    raise ConfigError(
-        f"{home.warehouse} was published from {published} shards, but ETL_NUM_SHARDS is {shard_count}. Keep it with "
-        f"ETL_NUM_SHARDS={published}, choose another ETL_HOME, or rebuild it for {shard_count} shards: "
-        "etl-assets run --force"
-    )
-
-
-def stamp(home: Home, shard_count: int) -> str:
-    """Changes whenever a shard, a source's snapshot or the warehouse is published."""
-    stamps = [*shardset.file_stamps(home, shard_count).values(), storage.stamp(home.warehouse)]
-    return keys.stable_hash("\n".join(stamps))
+MASK = "•••"
+MAX_COLUMNS = 12
 
 
 @dataclass(frozen=True)
 class TableGlance:
-    """A published table at a glance: its columns with their types, and its first rows in customer order."""
+    """A published table at a glance: all its columns with their types, and its first rows in key order.
+
+    `rows` has the columns that `shown` lists; personal data is masked.
+    """
 
     columns: list[tuple[str, str]]
+    shown: list[str]
     rows: list[tuple[object, ...]]
 
 
@@ -47,32 +32,54 @@ Glance = Callable[[Path, str, int], TableGlance]
 
 
 @contextlib.contextmanager
-def looking() -> Iterator[Glance]:
-    """A function that looks at the first `limit` rows of a published profile table: `glance(path, table, limit)`.
+def glancing(contract: Contract, *folders: Path) -> Iterator[Glance]:
+    """A function that reads the first `limit` rows of a published profile table: `glance(path, table, limit)`.
 
-    For many files, one after another: to open a connection takes ten times as long as what is asked.
+    For many files, one after another: opening a connection takes ten times as long as reading a few rows.
     """
-    with contextlib.closing(duckdb.connect()) as connection:
+    with duck.reader(*folders) as connection:
 
         def glance(path: Path, table: str, limit: int) -> TableGlance:
-            with shard.attached(connection, path):
-                cursor = connection.execute(f"SELECT * FROM opened.{table} ORDER BY customer_id LIMIT {limit}")
-                columns = [(str(name), str(kind)) for name, kind, *_ in cursor.description or []]
-                return TableGlance(columns, cursor.fetchall())
+            with duck.attached(connection, path):
+                described = connection.execute(f"DESCRIBE opened.{identifier(table)}").fetchall()
+                columns = [(str(name), str(kind)) for name, kind, *_ in described]
+                shown = shown_columns(contract, [name for name, _ in columns])
+                return TableGlance(columns, shown, _first_rows(connection, contract, table, shown, limit))
 
         yield glance
 
 
+def shown_columns(contract: Contract, columns: Sequence[str]) -> list[str]:
+    """A dozen columns at most: the key, declared profile columns, names and the sources first; hashes not at all."""
+    first = [contract.key.name, *_names(columns), *(column.name for column in contract.profile), SOURCES_COLUMN]
+    wanted = dict.fromkeys([*(name for name in first if name in columns), *columns])
+    return [name for name in wanted if name not in (IDEMPOTENCY_COLUMN, SHARD_COLUMN)][:MAX_COLUMNS]
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if name == "name" or name.endswith("_name")]
+
+
+def _first_rows(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, table: str, shown: Sequence[str], limit: int
+) -> list[tuple[object, ...]]:
+    personal = contract.personal_columns
+    cells = ", ".join(
+        f"CASE WHEN {identifier(name)} IS NOT NULL THEN '{MASK}' END AS {identifier(name)}"
+        if name in personal
+        else identifier(name)
+        for name in shown
+    )
+    key = identifier(contract.key.name)
+    rows = connection.execute(f"SELECT {cells} FROM opened.{identifier(table)} ORDER BY {key} LIMIT {limit}").fetchall()
+    return [tuple(row) for row in rows]
+
+
 def shard_timings(home: Home, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
     """Column names and a row a shard of the published warehouse, the slowest `limit` of them, slowest first."""
-    return _rows(
-        home.warehouse,
-        "SELECT shard_id, record_count, elapsed_ms, read_ms, write_ms, attempt, run_id FROM shard_manifest "
-        f"ORDER BY elapsed_ms DESC, shard_id LIMIT {limit}",
-    )
-
-
-def _rows(path: Path, query: str) -> tuple[list[str], list[tuple[object, ...]]]:
-    with contextlib.closing(shard.open_read_only(path)) as connection:
-        cursor = connection.execute(query)
+    with duck.opened(home.warehouse) as connection:
+        cursor = connection.execute(
+            "SELECT shard_id, record_count, elapsed_ms, open_ms, build_ms, attempt, left(run_id, 8) AS run "
+            f"FROM shard_manifest ORDER BY elapsed_ms DESC, shard_id LIMIT {limit}"
+        )
         return [column[0] for column in cursor.description or []], cursor.fetchall()

@@ -1,78 +1,291 @@
-"""The published shards, held against the current sources: which may be merged, and what is wrong with the others."""
+"""Published shards at rest: manifests, why a shard may not be merged or reused, and the set that a merge takes.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+A shard is a DuckDB file with the table `profiles` and, beside it and published after it, a manifest that says what it
+was made from and what it holds. Same shard, same source_data_hash, same code version: same records. So status, sensors
+and the merge read small JSON files; only who needs the rows opens a shard. Making one is `steps.build`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from etl_assets.engine import keys
-from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
-from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.steps import build as shard
-from etl_assets.engine.steps.stage import Snapshot, current_snapshots
-from etl_assets.errors import ShardSetError
-from etl_assets.project.contract import SOURCES
+import duckdb
 
-# Of the shards that are in the way of a merge.
-_SHARDS_NAMED = 10
+from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
+from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.site import Site
+from etl_assets.errors import Action, Advice, ShardSetError
+from etl_assets.project.contract import SHARD_COLUMN
+
+PROFILES = "profiles"
+# How DuckDB names the process that has a file open for writing.
+_LOCK_HOLDER = re.compile(r"Could not set lock .*Conflicting lock .*PID (\d+)")
+# Shards in the way of a merge that an error lists.
+_SHARDS_LISTED = 10
+
+
+@dataclass(frozen=True)
+class ShardInput:
+    """Everything a shard is made from, fixed once at its start, so that it never mixes two snapshots."""
+
+    shard_id: str
+    shard_count: int
+    snapshots: Mapping[str, Snapshot]
+    source_data_hash: str
+
+    @property
+    def slice_counts(self) -> dict[str, int]:
+        """Rows of each source."""
+        return {name: snapshot.slice_of(self.shard_id).record_count for name, snapshot in self.snapshots.items()}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a shard file holds and what it was made from."""
+
+    shard_id: str
+    shard_count: int
+    source_snapshots: Mapping[str, str]
+    source_data_hash: str
+    code_version: str
+    record_count: int
+    content_hash: str
+    run_id: str
+    attempt: int
+    started_at: datetime
+    ended_at: datetime
+    elapsed_ms: int
+    open_ms: int
+    build_ms: int
+    size_bytes: int
+
+    @property
+    def source_snapshots_json(self) -> str:
+        """The snapshots as the text that the published table holds."""
+        return json.dumps(self.source_snapshots)
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's file."""
+        return asdict(self) | {"started_at": self.started_at.isoformat(), "ended_at": self.ended_at.isoformat()}
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Manifest | None":
+        """The manifest in a file; None when it holds anything else."""
+        try:
+            moments = {name: datetime.fromisoformat(document[name]) for name in ("started_at", "ended_at")}
+            return cls(**{**document, **moments})
+        except (TypeError, KeyError, ValueError):
+            return None
+
+
+class Unfit(StrEnum):
+    """Why a shard may not be merged or reused."""
+
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    OTHER_SHARD = "other_shard"
+    OTHER_SHARD_COUNT = "other_shard_count"
+    OTHER_VERSION = "other_version"
+    OTHER_DATA = "other_data"
+    OVERTAKEN = "overtaken"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why one shard may not be merged, with what was found where that says more."""
+
+    kind: Unfit
+    detail: str = ""
+
+    @property
+    def status(self) -> Status:
+        """The shard's status because of it."""
+        return {Unfit.MISSING: Status.MISSING, Unfit.DAMAGED: Status.DAMAGED}.get(self.kind, Status.STALE)
+
+    def __str__(self) -> str:
+        """The finding in a few words."""
+        words = {
+            Unfit.MISSING: "missing",
+            Unfit.DAMAGED: "damaged",
+            Unfit.OTHER_SHARD: "holds another shard",
+            Unfit.OTHER_SHARD_COUNT: "built for another number of shards",
+            Unfit.OTHER_VERSION: "built by another version of the project or the engine",
+            Unfit.OTHER_DATA: "built from other source data",
+            Unfit.OVERTAKEN: "published again during the merge",
+        }[self.kind]
+        return f"{words} ({self.detail})" if self.detail else words
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """A shard as it lies on disk: its manifest, if it has one that can be read, and whether its file is that long."""
+
+    shard_id: str
+    manifest: Manifest | None
+    obstacle: Obstacle | None
+
+
+def shard_input(site: Site, snapshots: Mapping[str, Snapshot], shard_id: str) -> ShardInput:
+    """What the shard is to be built from, given the sources' snapshots."""
+    slices = {name: snapshot.slice_of(shard_id) for name, snapshot in snapshots.items()}
+    # By the slices' content, not the snapshot: a change elsewhere in the files leaves this shard as it is.
+    content = [f"{name}={part.content_hash}" for name, part in slices.items()]
+    versions = [site.staging_version(source) for source in site.contract.sources]
+    return ShardInput(shard_id, site.shard_count, snapshots, stable_hash(";".join([*versions, *content])))
+
+
+def read_shard(home: Home, shard_id: str) -> ShardState:
+    """Read a published shard's manifest; what is wrong with it is reported, not raised."""
+    size_bytes = publishing.size_bytes(home.shard_file(shard_id))
+    document = publishing.read_json(home.manifest(shard_id))
+    if size_bytes is None or document is None:
+        return ShardState(shard_id, None, Obstacle(Unfit.MISSING))
+    manifest = Manifest.from_json(document)
+    if manifest is None:
+        return ShardState(shard_id, None, Obstacle(Unfit.DAMAGED, "its manifest cannot be read"))
+    if manifest.size_bytes != size_bytes:
+        # Truncated, or its build was killed between the file and the manifest.
+        found = f"its file has {size_bytes} bytes, its manifest says {manifest.size_bytes}"
+        return ShardState(shard_id, manifest, Obstacle(Unfit.DAMAGED, found))
+    return ShardState(shard_id, manifest, None)
+
+
+def read_shards(home: Home, shard_ids: Iterable[str]) -> list[ShardState]:
+    """Read the manifests of many shards."""
+    return [read_shard(home, shard_id) for shard_id in shard_ids]
+
+
+def why_unfit(site: Site, state: ShardState, given: ShardInput) -> Obstacle | None:
+    """Why this shard may not be merged or reused for these sources; None when it may."""
+    if state.obstacle is not None or state.manifest is None:
+        return state.obstacle
+    manifest = state.manifest
+    if manifest.shard_count != given.shard_count:
+        return Obstacle(Unfit.OTHER_SHARD_COUNT, f"{manifest.shard_count}, not {given.shard_count}")
+    if manifest.shard_id != given.shard_id:
+        return Obstacle(Unfit.OTHER_SHARD, manifest.shard_id)
+    if manifest.code_version != site.profile_version:
+        return Obstacle(Unfit.OTHER_VERSION)
+    if manifest.source_data_hash != given.source_data_hash:
+        return Obstacle(Unfit.OTHER_DATA)
+    return None
+
+
+def reusable(site: Site, given: ShardInput) -> Manifest | None:
+    """The manifest of the published shard if building it now would give the same and its file is undamaged."""
+    state = read_shard(site.home, given.shard_id)
+    if state.manifest is None or why_unfit(site, state, given) or verify_shard(site.home, state.manifest):
+        return None
+    return state.manifest
+
+
+def verify_shard(home: Home, manifest: Manifest) -> Obstacle | None:
+    """Read the whole file and compare it with its manifest; returns what is wrong, or None."""
+    try:
+        with duck.opened(home.shard_file(manifest.shard_id)) as connection:
+            columns = hashed_columns(connection, PROFILES)
+            row = connection.execute(
+                f"SELECT count(*) FILTER ({SHARD_COLUMN} <> ?), {set_hash_sql(columns)} FROM {PROFILES}",
+                [manifest.shard_id],
+            ).fetchone()
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, OSError) as error:
+        return Obstacle(Unfit.DAMAGED, _why_unreadable(error))
+    assert row is not None, "an aggregate always returns a row"
+    if row[0] or str(SetHash.of_row(row[1:])) != manifest.content_hash:
+        return Obstacle(Unfit.DAMAGED, "its content is not what its manifest says")
+    return None
+
+
+def hashed_columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    """The columns of a table of profiles that its hash is over: all, except in which shard a row happens to be."""
+    columns = [str(row[0]) for row in connection.execute(f"DESCRIBE {table}").fetchall()]
+    return [column for column in columns if column != SHARD_COLUMN]
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """The published shards held against the current sources: what may be merged, and what stands in the way."""
+    """The published shards compared with the current sources: which may be merged, and what is in the way."""
 
-    snapshots: dict[str, Snapshot]
-    states: tuple[shard.ShardState, ...]
-    problems: dict[str, str]
-    # Of every file, taken before any was read; empty where nobody will ask whether they are still the same.
+    snapshots: Mapping[str, Snapshot]
+    states: tuple[ShardState, ...]
+    obstacles: Mapping[str, Obstacle]
+    # Of every file, taken before any was read; empty where it does not matter whether they are still the same.
     stamps: Mapping[Path, str] = field(default_factory=dict)
 
-    @property
-    def manifests(self) -> list[shard.Manifest]:
+    @cached_property
+    def manifests(self) -> list[Manifest]:
         """The manifests of the shards that may be merged, in shard order."""
-        good = [state.manifest for state in self.states if state.shard_id not in self.problems]
+        good = [state.manifest for state in self.states if state.shard_id not in self.obstacles]
         return [manifest for manifest in good if manifest is not None]
 
-    @property
+    @cached_property
     def set_hash(self) -> str:
-        """Identity of this set: changes when any shard is published anew or a source's accounting changes."""
+        """Identity of this set: changes when any shard is published again or a source's accounting changes."""
         shards = [
             f"{m.shard_id} {m.source_data_hash} {m.code_version} {m.content_hash} {m.run_id} {m.attempt}"
             for m in self.manifests
         ]
-        return keys.stable_hash("\n".join(shards + [snapshot.snapshot for snapshot in self.snapshots.values()]))
+        return stable_hash("\n".join(shards + [snapshot.id for snapshot in self.snapshots.values()]))
 
 
-def inspect_shards(home: Home, shard_count: int) -> ShardSet:
-    """Hold every shard's manifest against the current sources; ConfigError when a source is not staged."""
-    stamps = file_stamps(home, shard_count)
-    snapshots = current_snapshots(home, shard_count)
-    states = tuple(shard.read_shards(home, shard_keys(shard_count)))
-    problems = {}
+def inspect_shards(site: Site) -> ShardSet:
+    """Compare every shard's manifest with the current sources; ConfigError when a source is not staged."""
+    stamps = file_stamps(site)
+    snapshots = current_snapshots(site)
+    states = tuple(read_shards(site.home, site.shard_ids))
+    obstacles = {}
     for state in states:
-        problem = shard.why_stale(state, shard.input_from(snapshots, state.shard_id, shard_count))
-        if problem:
-            problems[state.shard_id] = problem
-    return ShardSet(snapshots, states, problems, stamps)
+        obstacle = why_unfit(site, state, shard_input(site, snapshots, state.shard_id))
+        if obstacle:
+            obstacles[state.shard_id] = obstacle
+    return ShardSet(snapshots, states, obstacles, stamps)
 
 
-def file_stamps(home: Home, shard_count: int) -> dict[Path, str]:
-    """A stamp of every shard's and source's file, which changes whenever it is published; costs a stat a file."""
-    paths = [home.shard_file(shard_id) for shard_id in shard_keys(shard_count)]
-    paths += [home.source_pointer(source.name) for source in SOURCES]
-    return {path: storage.stamp(path) for path in paths}
+def file_stamps(site: Site) -> dict[Path, str]:
+    """A stamp of every shard's file and manifest and every source's pointer: they change with each publication."""
+    shards = [path for name in site.shard_ids for path in (site.home.shard_file(name), site.home.manifest(name))]
+    return publishing.stamps([*shards, *(site.home.source_pointer(name) for name in site.contract.source_names)])
 
 
-def refusal(problems: dict[str, str]) -> ShardSetError:
-    """The error that names the shards in the way, not more than a person reads, and the command that repairs them."""
-    named = list(problems.items())[:_SHARDS_NAMED]
-    listed = "; ".join(f"{shard_id}: {problem}" for shard_id, problem in named)
-    more = len(problems) - len(named)
-    # `etl-assets run` by itself builds every one that is not fit.
-    which = f" --shards {','.join(problems)}" if not more else ""
+def published_stamp(site: Site) -> str:
+    """Changes whenever a shard, a source's snapshot or the warehouse is published."""
+    return stable_hash("\n".join([*file_stamps(site).values(), publishing.stamp(site.home.warehouse)]))
+
+
+def refusal(obstacles: Mapping[str, Obstacle]) -> ShardSetError:
+    """The error that lists the shards in the way, as many as a person reads."""
+    listed = [f"{shard_id}: {obstacle}" for shard_id, obstacle in list(obstacles.items())[:_SHARDS_LISTED]]
+    more = len(obstacles) - len(listed)
+    # With more than are listed, building all that are unfit is as good as a list that no one can read.
+    shards = () if more else tuple(obstacles)
     return ShardSetError(
-        f"{len(problems)} shard{'s are' if len(problems) > 1 else ' is'} not fit to merge ({listed}"
-        f"{f'; and {more} more: etl-assets status' if more else ''}). The last published warehouse stays as it is. "
-        f"Repair: etl-assets run{which}, or materialize these partitions of shard_profiles in the UI and then "
-        "merged_profiles."
+        f"{len(obstacles)} shard{'s are' if len(obstacles) > 1 else ' is'} not fit to merge ({'; '.join(listed)}"
+        f"{f'; and {more} more' if more else ''}). The last published warehouse stays as it is.",
+        Advice(Action.RUN, shards=shards),
+        subject=next(iter(obstacles)),
     )
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The numbers of a manifest, for metadata."""
+    names: Sequence[str] = ("record_count", "elapsed_ms", "open_ms", "build_ms", "attempt")
+    return {name: getattr(manifest, name) for name in names}
+
+
+def _why_unreadable(error: Exception) -> str:
+    holder = _LOCK_HOLDER.search(str(error))
+    if holder:
+        return f"held open for writing by process {holder[1]}"
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,100 +1,208 @@
-"""What the tables of the warehouse and their columns mean; written into the database as comments."""
+"""Every published table declared once: its columns, their types and what they mean.
 
-from etl_assets.project.contract import SOURCES
+The statements that create, fill and comment a table follow from its declaration, and so do `query --help` and the
+tables of the documentation.
+"""
 
-_PROFILE = {
-    "customer_id": "The customer; unique",
-    "email": "E-mail address: the first that CRM, Billing, Product or Support has",
-    "health_score": "Health of the relationship, 0 to 100; see engine/sql/health_score.sql",
-    "churn_risk": "LOW, MEDIUM or HIGH; see engine/sql/churn_risk.sql",
-    "expansion_potential": "LOW, MEDIUM or HIGH; see engine/sql/expansion_potential.sql",
-    "sources": "The sources the customer stands in, in contract order",
-    "shard_id": "The shard that holds the customer",
-    "idempotency_key": "customer_id, a colon and the xxh3_128 of the customer's source records; unique",
-}
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-TABLES: dict[str, tuple[str, dict[str, str]]] = {
-    "merged_profiles": (
-        "One enriched profile for each customer of the accepted input",
-        {column.name: f"{column.description} ({source.title})" for source in SOURCES for column in source.columns}
-        | _PROFILE,
+import duckdb
+
+from etl_assets.engine.duck import transaction
+from etl_assets.engine.sql_text import identifier, literal
+from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column; `attribute` is where an object that is inserted keeps its value, if not under the column's name."""
+
+    name: str
+    type: str
+    meaning: str
+    attribute: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table; `columns` is empty where a query decides what they are."""
+
+    name: str
+    meaning: str
+    columns: tuple[TableColumn, ...]
+
+    def create(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the empty table in the connection's current database."""
+        columns = ", ".join(f"{identifier(column.name)} {column.type}" for column in self.columns)
+        connection.execute(f"CREATE TABLE {identifier(self.name)} ({columns})")
+
+    def insert(self, connection: duckdb.DuckDBPyConnection, rows: Iterable[object]) -> None:
+        """Add objects, dataclasses as a rule, in one statement: a row costs more than its values by far."""
+        listed = list(rows)
+        if not listed:
+            return
+        values = [[_value(row, column) for row in listed] for column in self.columns]
+        unnested = ", ".join(_unnested(column) for column in self.columns)
+        connection.execute(f"INSERT INTO {identifier(self.name)} SELECT {unnested}", values)
+
+    def comment(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Write the meanings into the database, for the columns that the table has."""
+        table = identifier(self.name)
+        present = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+        # One transaction: each of a hundred comments would be synced on its own.
+        with transaction(connection):
+            connection.execute(f"COMMENT ON TABLE {table} IS {literal(self.meaning)}")
+            for column in self.columns:
+                if column.name in present and column.meaning:
+                    connection.execute(
+                        f"COMMENT ON COLUMN {table}.{identifier(column.name)} IS {literal(column.meaning)}"
+                    )
+
+
+def _value(row: object, column: TableColumn) -> Any:
+    value = getattr(row, column.attribute or column.name)
+    if not column.type.endswith("[]"):
+        return value
+    # A list in a list of lists would be unnested to its items.
+    return {"items": list(value)}
+
+
+def _unnested(column: TableColumn) -> str:
+    if column.type.endswith("[]"):
+        return f"unnest(?::STRUCT(items {column.type})[]).items"
+    return f"unnest(?::{column.type}[])"
+
+
+SHARD_MANIFEST = Table(
+    "shard_manifest",
+    "What each shard of this publication was made from and what it holds; one row a shard",
+    (
+        TableColumn("shard_id", "VARCHAR", "The shard"),
+        TableColumn("shard_count", "INTEGER", "Number of shards the records are routed to"),
+        TableColumn(
+            "source_snapshots", "VARCHAR", "JSON: the snapshot of each source that was read", "source_snapshots_json"
+        ),
+        TableColumn("source_data_hash", "VARCHAR", "Hash of the shard's slices of all sources"),
+        TableColumn("code_version", "VARCHAR", "Hash of the project and the engine version that decide the records"),
+        TableColumn("record_count", "BIGINT", "Profiles in the shard"),
+        TableColumn("content_hash", "VARCHAR", "Hash of the shard's rows, whatever their order, shard_id left out"),
+        TableColumn("run_id", "VARCHAR", "The Dagster run that built it"),
+        TableColumn("attempt", "INTEGER", "Which attempt of that run, from 1"),
+        TableColumn("started_at", "TIMESTAMPTZ", "Start of the attempt that built it (UTC)"),
+        TableColumn("ended_at", "TIMESTAMPTZ", "When it was complete (UTC)"),
+        TableColumn("elapsed_ms", "BIGINT", "Time to build it, in milliseconds"),
+        TableColumn("open_ms", "BIGINT", "Of that, sweeping and opening the database file"),
+        TableColumn("build_ms", "BIGINT", "Of that, reading the slices, joining, computing, keying and writing"),
+        TableColumn("size_bytes", "BIGINT", "Size of the shard's file"),
     ),
-    "shard_manifest": (
-        "What each shard of this publication was made from and what it holds; one row a shard",
-        {
-            "shard_id": "The shard",
-            "shard_count": "Number of shards the customers are routed to",
-            "source_snapshots": "JSON: the snapshot of each source that was read",
-            "source_data_hash": "Hash of the shard's slices of all sources",
-            "code_version": "Hash of the code and SQL that decide the records",
-            "record_count": "Profiles in the shard",
-            "content_hash": "Hash of the shard's rows, whatever their order, shard_id left out",
-            "run_id": "The Dagster run that built it",
-            "attempt": "Which attempt of that run, from 1",
-            "started_at": "Start of the attempt that built it (UTC)",
-            "ended_at": "When it was complete (UTC)",
-            "elapsed_ms": "Time to build it, in milliseconds",
-            "read_ms": "Of that, opening and preparing",
-            "write_ms": "Of that, joining, scoring, keying and writing",
-        },
+)
+MERGED_FILES = Table(
+    "merged_files",
+    "The file of each shard that was merged: a later merge keeps the rows of those that are still the same",
+    (
+        TableColumn("shard_id", "VARCHAR", "The shard"),
+        TableColumn("file_stamp", "VARCHAR", "Inode, time of change and size of its file"),
     ),
-    "merged_files": (
-        "The file of each shard that was merged: a later merge keeps the rows of those that are still the same",
-        {"shard_id": "The shard", "file_stamp": "Number, time of change and size of its file"},
+)
+SHARD_ATTEMPTS = Table(
+    "shard_attempts",
+    "Every attempt at every shard, failed and killed ones included; the last hundred a shard",
+    (
+        TableColumn("shard_id", "VARCHAR", "The shard"),
+        TableColumn("run_id", "VARCHAR", "The Dagster run"),
+        TableColumn("attempt", "INTEGER", "Which attempt of that run, from 1", "number"),
+        TableColumn("status", "VARCHAR", "succeeded, failed, killed, cancelled or reused"),
+        TableColumn("started_at", "TIMESTAMPTZ", "Start (UTC)"),
+        TableColumn("ended_at", "TIMESTAMPTZ", "End (UTC); null when it was killed"),
+        TableColumn("elapsed_ms", "BIGINT", "Duration in milliseconds; null when it was killed"),
+        TableColumn("record_count", "BIGINT", "Profiles published or reused; null when it did not get that far"),
+        TableColumn("error", "VARCHAR", "What went wrong"),
     ),
-    "shard_attempts": (
-        "Every attempt at every shard, failed and killed ones included",
-        {
-            "shard_id": "The shard",
-            "run_id": "The Dagster run",
-            "attempt": "Which attempt of that run, from 1",
-            "status": "succeeded, failed, killed, cancelled or reused",
-            "started_at": "Start (UTC)",
-            "ended_at": "End (UTC); null when it was killed",
-            "elapsed_ms": "Duration in milliseconds; null when it was killed",
-            "record_count": "Profiles published or reused; null when it did not get there",
-            "error": "What went wrong",
-        },
+)
+SOURCE_SNAPSHOTS = Table(
+    "source_snapshots",
+    "The accounting of each source: rows_in = rows_accepted + rows_quarantined",
+    (
+        TableColumn("source", "VARCHAR", "The source"),
+        TableColumn("snapshot", "VARCHAR", "Id of the snapshot: bytes of the files, shard count and contract", "id"),
+        TableColumn("files", "VARCHAR[]", "The files it was made from"),
+        TableColumn("rows_in", "BIGINT", "Records in the files, blank lines left out"),
+        TableColumn("rows_accepted", "BIGINT", "Rows that went to the shards"),
+        TableColumn("rows_quarantined", "BIGINT", "Rows that went to quarantine"),
+        TableColumn("data_hash", "VARCHAR", "xxh3_128 of the files' bytes"),
+        TableColumn("size_bytes", "BIGINT", "Size of the files"),
+        TableColumn("extra_columns", "VARCHAR[]", "Columns of the files that the contract does not name; ignored"),
     ),
-    "quarantine": (
+)
+PUBLICATION = Table(
+    "publication",
+    "This publication as a whole; one row",
+    (
+        TableColumn("published_at", "TIMESTAMPTZ", "When it was made (UTC)"),
+        TableColumn("run_id", "VARCHAR", "The Dagster run that made it"),
+        TableColumn("record_count", "BIGINT", "Profiles in merged_profiles"),
+        TableColumn(
+            "digest",
+            "VARCHAR",
+            "Number of rows and two sums over hashes of all rows, shard_id left out: equal for equal input and "
+            "code_version, whatever the number of shards",
+        ),
+        TableColumn("shard_count", "INTEGER", "Number of shards"),
+        TableColumn("code_version", "VARCHAR", "Code version of the shards"),
+        TableColumn("set_hash", "VARCHAR", "Hash of the shard manifests it was made from"),
+        TableColumn("is_partial", "BOOLEAN", "True when shards are missing because a partial merge was asked for"),
+        TableColumn("missing_shards", "VARCHAR[]", "Those shards"),
+        TableColumn("duplicates_dropped", "BIGINT", "Records left out because their key was in another shard too"),
+    ),
+)
+
+
+def quarantine_table(contract: Contract) -> Table:
+    """The rejected rows of all sources."""
+    key = contract.key.name
+    return Table(
+        "quarantine",
         "Every rejected row of the current snapshots, and why",
-        {
-            "source": "The source",
-            "file": "The file, relative to ETL_SOURCES",
-            "line_number": "Physical line on which the record starts, the header being line 1 (Parquet: row number)",
-            "customer_id": "The customer, where the row had one that could be read",
-            "raw_text": "The record as it stands in the file (Parquet: as JSON)",
-            "reason": "missing_customer_id, superseded, malformed_row or invalid:<column>",
-        },
-    ),
-    "source_snapshots": (
-        "The accounting of each source: rows_in = rows_accepted + rows_quarantined",
-        {
-            "source": "The source",
-            "snapshot": "Id of the snapshot: bytes of the files, shard count and code",
-            "files": "The files it was made from",
-            "rows_in": "Records in the files, blank lines left out",
-            "rows_accepted": "Rows that went to the shards",
-            "rows_quarantined": "Rows that went to quarantine",
-            "data_hash": "xxh3_128 of the files' bytes",
-            "size_bytes": "Size of the files",
-            "extra_columns": "Columns of the files that the contract does not know; ignored",
-        },
-    ),
-    "publication": (
-        "This publication as a whole; one row",
-        {
-            "published_at": "When it was made (UTC)",
-            "run_id": "The Dagster run that made it",
-            "record_count": "Profiles in merged_profiles",
-            "digest": "xxh3_128 over hashes of the rows in customer_id order, shard_id left out: equal for equal input "
-            "and code_version",
-            "shard_count": "Number of shards",
-            "code_version": "Code version of the shards",
-            "set_hash": "Hash of the shard manifests it was made from",
-            "is_partial": "True when shards are missing because a partial merge was asked for",
-            "missing_shards": "Those shards",
-            "duplicates_dropped": "Records left out because their customer stood in another shard too",
-        },
-    ),
-}
+        (
+            TableColumn("source", "VARCHAR", "The source"),
+            TableColumn("file", "VARCHAR", "The file, relative to the folder of the exports"),
+            TableColumn(
+                "line_number",
+                "BIGINT",
+                "Physical line on which the record starts, the header being line 1 (Parquet: row number)",
+            ),
+            TableColumn(key, "VARCHAR", "The key, where the row had one that could be read"),
+            TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON)"),
+            TableColumn("reason", "VARCHAR", f"missing_{key}, superseded, malformed_row or invalid:<column>"),
+        ),
+    )
+
+
+def profiles_table(contract: Contract, *, name: str = "merged_profiles") -> Table:
+    """The profiles; which columns there are is decided by the project's SQL, so this one is never created empty."""
+    meanings = contract.meanings() | {
+        contract.key.name: "The key; unique",
+        SOURCES_COLUMN: "The sources that have a record of this key, in contract order",
+        SHARD_COLUMN: "The shard that holds the profile",
+        IDEMPOTENCY_COLUMN: f"{contract.key.name}, a colon and the xxh3_128 of its source records; unique",
+    }
+    return Table(
+        name,
+        f"One profile for each of the {contract.entity} in the accepted input",
+        tuple(TableColumn(column, "", meaning) for column, meaning in meanings.items()),
+    )
+
+
+def warehouse_tables(contract: Contract) -> tuple[Table, ...]:
+    """Every table of the warehouse, the profiles first."""
+    return (
+        profiles_table(contract),
+        SHARD_MANIFEST,
+        SHARD_ATTEMPTS,
+        quarantine_table(contract),
+        SOURCE_SNAPSHOTS,
+        PUBLICATION,
+        MERGED_FILES,
+    )

@@ -2,41 +2,65 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 
-from etl_assets.engine import duck, keys
-from etl_assets.engine.files.publishing import Home, scratch_directory
-from etl_assets.engine.steps import build as shard
+from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.hashing import SetHash, digest, set_hash_sql, total
+from etl_assets.engine.published.shards import hashed_columns
+from etl_assets.engine.sql_text import identifiers
+from etl_assets.project.contract import SHARD_COLUMN
 
-# Hashes of rows read at a time: 8 MB.
-_PAGE_ROWS = 1_000_000
+PROFILES_TABLE = "merged_profiles"
 
 
-def read_publication(home: Home) -> dict[str, object] | None:
-    """The `publication` row of the warehouse; None when nothing is published or it cannot be read."""
-    if not home.warehouse.exists():
+@dataclass(frozen=True)
+class Publication:
+    """The `publication` row of a warehouse; fields and their order are those of the table."""
+
+    published_at: datetime
+    run_id: str
+    record_count: int
+    digest: str
+    shard_count: int
+    code_version: str
+    set_hash: str
+    is_partial: bool
+    missing_shards: tuple[str, ...]
+    duplicates_dropped: int
+
+
+def read_publication(home: Home) -> Publication | None:
+    """What the warehouse says of itself; None when nothing is published or it cannot be read."""
+    if publishing.size_bytes(home.warehouse) is None:
         return None
+    names = [field.name for field in fields(Publication)]
     try:
-        with contextlib.closing(shard.open_read_only(home.warehouse)) as connection:
-            cursor = connection.execute("SELECT * FROM publication")
-            names = [column[0] for column in cursor.description or []]
-            row = cursor.fetchone()
+        with duck.opened(home.warehouse) as connection:
+            row = connection.execute(f"SELECT {identifiers(names)} FROM publication").fetchone()
     except (duckdb.Error, OSError):
         return None
-    return dict(zip(names, row, strict=True)) if row else None
+    if row is None:
+        return None
+    values = dict(zip(names, row, strict=True))
+    return Publication(**values | {"missing_shards": tuple(values["missing_shards"])})
 
 
 @contextlib.contextmanager
-def opened(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection for reading the whole of the published warehouse; duckdb.Error when it cannot be opened.
+def opened_whole(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for reading all of the published warehouse; duckdb.Error when it cannot be opened.
 
-    To count distinct customers takes as much memory as there are customers, unless it is limited and may spill.
+    Counting distinct keys takes as much memory as there are keys, unless it is limited and may spill.
     """
-    with scratch_directory(home) as scratch, duck.workbench(limits, scratch, folders=[home.root]) as connection:
-        connection.execute(f"ATTACH {duck.literal(str(home.warehouse))} AS warehouse (READ_ONLY)")
+    with (
+        publishing.scratch_directory(home) as scratch,
+        duck.workbench(limits, scratch, folders=[home.root]) as connection,
+    ):
+        duck.attach_published(connection, home.warehouse, "warehouse")
         connection.execute("USE warehouse")
         yield connection
 
@@ -47,39 +71,25 @@ def damage(home: Home, limits: duck.Limits) -> str | None:
     if publication is None:
         return "it cannot be read"
     try:
-        with opened(home, limits) as connection:
-            found = digest_profiles(connection)
+        with opened_whole(home, limits) as connection:
+            found = total(hash_by_shard(connection).values())
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
         return str(error).splitlines()[0]
-    return None if found == (publication["digest"], publication["record_count"]) else "its rows are not those published"
+    is_sound = (digest(found), found.count) == (publication.digest, publication.record_count)
+    return None if is_sound else "its rows are not those published"
 
 
-def digest_profiles(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
-    """xxh3_128 over the rows in customer_id order, and their number; what shard a customer is in does not matter.
+def hash_by_shard(connection: duckdb.DuckDBPyConnection) -> dict[str, SetHash]:
+    """The hash of the rows of each shard in the current database; their total is that of the whole.
 
-    A row stands in it by DuckDB's 64-bit hash of all its columns but `shard_id`, so every published value counts.
-    Compare digests of one code version: another DuckDB may hash otherwise. Deliberately not over the rows' text, which
-    no version changes: that of all columns took five times as long, that of some would miss a change in the others.
-
-    Leaves the temp table `row_hashes` (shard_id, row_hash) in customer_id order; it spills when it is big.
+    A row counts by all its columns but `shard_id`, so every published value does. Deliberately not over the rows' text,
+    which no version of DuckDB changes: that of all columns took five times as long, that of some would miss a change in
+    the others.
     """
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE row_hashes AS "
-        f"SELECT shard_id, {shard.row_hash_sql(connection, 'merged_profiles')} AS row_hash FROM merged_profiles "
-        "ORDER BY customer_id"
-    )
-    digest, record_count = keys.RowDigest(), 0
-    while len(page := _page_of_hashes(connection, record_count)):
-        digest.add(page)
-        record_count += len(page)
-    return digest.hexdigest(), record_count
-
-
-def _page_of_hashes(connection: duckdb.DuckDBPyConnection, first: int) -> npt.NDArray[np.uint64]:
-    """The next hashes; by pages, because one result has no bound."""
-    page = connection.execute(
-        "SELECT row_hash FROM row_hashes WHERE rowid >= ? AND rowid < ? ORDER BY rowid", [first, first + _PAGE_ROWS]
-    ).fetchnumpy()
-    return np.asarray(page["row_hash"], np.uint64)
+    columns = hashed_columns(connection, PROFILES_TABLE)
+    rows = connection.execute(
+        f"SELECT {SHARD_COLUMN}, {set_hash_sql(columns)} FROM {PROFILES_TABLE} GROUP BY {SHARD_COLUMN}"
+    ).fetchall()
+    return {shard_id: SetHash.of_row(sums) for shard_id, *sums in rows}

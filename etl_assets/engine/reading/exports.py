@@ -1,12 +1,11 @@
-"""The export files of a source: finding them, reading their headers, fingerprinting and surveying their bytes.
+"""The export files of a source: finding them, reading their headers, hashing and surveying their bytes.
 
-A source is one file (`crm.csv`, `crm.csv.gz`, `crm.parquet`) or a folder of them (`crm/*`), read in name order. DuckDB
-reads a file as it is when its structure is regular; a file with damaged records, mixed line ends or blank lines is
-first mended into a scratch copy that holds its sound records only, because DuckDB refuses some of these files whole
-and lets an unterminated quote swallow the rows after it.
+A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in name order.
+DuckDB reads a file as it is when its structure is regular. Of a file with damaged records, mixed line ends or blank
+lines it reads a scratch copy of the sound records only, because it refuses some of these files whole and lets an
+unterminated quote swallow the rows after it.
 """
 
-import contextlib
 import csv
 import gzip
 import os
@@ -19,14 +18,16 @@ from typing import IO, cast
 import duckdb
 import xxhash
 
-from etl_assets.engine.duck import lock_down, pattern_literal
+from etl_assets.engine import duck
 from etl_assets.engine.reading.records import Block, scan
-from etl_assets.errors import InputError
+from etl_assets.engine.sql_text import pattern_literal
+from etl_assets.errors import Action, Advice, InputError
 from etl_assets.project.contract import Source
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # What DuckDB's reader calls the number of a row; a file with such a column of its own cannot be read with it.
 _ROW_NUMBER = "file_row_number"
+_EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -69,8 +70,10 @@ def find_files(source: Source, root: Path) -> list[Path]:
     """The files of a source in name order; InputError says what was looked for and what is there."""
     if not root.is_dir():
         raise InputError(
-            f"The folder of the source files, {root}, does not exist. Set ETL_SOURCES to the folder with your exports, "
-            f"or make sample data: etl-assets generate --rows 100000 --out {root}"
+            f"The folder of the exports, {root}, does not exist.",
+            Advice(Action.SET, "ETL_SOURCES"),
+            Advice(Action.GENERATE, value=str(root)),
+            subject=str(root),
         )
     candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
     found = [path for path in candidates if path.is_file()]
@@ -81,11 +84,16 @@ def find_files(source: Source, root: Path) -> list[Path]:
         names = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
         raise InputError(
             f"No export of source '{source.name}' in {root}: expected {source.name}.csv, {source.name}.csv.gz, "
-            f"{source.name}.parquet or a folder {source.name}/, found {names}."
+            f"{source.name}.parquet or a folder {source.name}/, found {names}.",
+            Advice(Action.SET, "ETL_SOURCES"),
+            subject=source.name,
         )
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
-        raise InputError(f"Source '{source.name}' is there twice in {root}: {names}. Keep one of them.")
+        raise InputError(
+            f"Source '{source.name}' has more than one export in {root}: {names}. Keep one of them.",
+            subject=source.name,
+        )
     files = _files_in(folder, source) if found == [folder] else found
     for path in files:
         _require_text(path)
@@ -103,7 +111,10 @@ def _require_text(path: Path) -> None:
 def _files_in(folder: Path, source: Source) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if _is_export(path))
     if not files:
-        raise InputError(f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.")
+        raise InputError(
+            f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.",
+            subject=source.name,
+        )
     return files
 
 
@@ -123,7 +134,9 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
         raise InputError(f"{name} of source '{source.name}' is a link that leads out of {root}. Copy the file instead.")
     if path.stat().st_size == 0:
         raise InputError(
-            f"{name} of source '{source.name}' is empty (0 bytes): expected a header and rows. Export it again."
+            f"{name} of source '{source.name}' is empty (0 bytes): expected a header and rows.",
+            _EXPORT_AGAIN,
+            subject=source.name,
         )
     columns = _parquet_columns(path, name) if name.endswith(".parquet") else _csv_columns(path, name)
     spelled: dict[str, list[str]] = {}
@@ -133,13 +146,17 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
     if missing:
         raise InputError(
             f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
-            f"Its header has: {', '.join(columns)[:500]}. Export it again with every column of the contract, "
-            "or change the contract in etl_assets/engine/contract.py."
+            f"Its header has: {', '.join(columns)[:500]}.",
+            _EXPORT_AGAIN,
+            Advice(Action.EDIT, value="etl_assets.yaml"),
+            subject=source.name,
         )
     twice = [column for column in source.required if len(spelled[column]) > 1]
     if twice:
         raise InputError(
-            f"{name} of source '{source.name}' has the column {twice[0]} more than once. Export it again with one."
+            f"{name} of source '{source.name}' has the column {twice[0]} more than once.",
+            _EXPORT_AGAIN,
+            subject=source.name,
         )
     return Export(path, name, tuple(columns), {column: spelled[column][0] for column in source.required})
 
@@ -154,26 +171,25 @@ def _csv_columns(path: Path, name: str) -> list[str]:
         with export.open() as stream:
             block = next(scan(stream), None)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{name} is not a readable gzip file ({error}). Export it again.") from error
+        raise InputError(f"{name} is not a readable gzip file ({error}).", _EXPORT_AGAIN) from error
     if block is None or block.blank[0]:
         raise InputError(f"{name} starts with an empty line; expected a header with column names on line 1.")
     try:
         header = block.raw(0).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"The header of {name} is not UTF-8 text ({error}). Export it again as UTF-8.") from error
+        raise InputError(f"The header of {name} is not UTF-8 text ({error}). Export it as UTF-8.") from error
     if block.damaged[0]:
         raise InputError(f"The header of {name} is not a sound CSV line: {header[:200]!r}.")
     return next(csv.reader([header]))
 
 
 def _parquet_columns(path: Path, name: str) -> list[str]:
-    with contextlib.closing(duckdb.connect()) as connection:
-        lock_down(connection, [path.parent])
+    with duck.reader(path.parent) as connection:
         try:
             rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
         except duckdb.Error as error:
             finding = str(error).splitlines()[0]
-            raise InputError(f"{name} is not a readable Parquet file ({finding}). Export it again.") from error
+            raise InputError(f"{name} is not a readable Parquet file ({finding}).", _EXPORT_AGAIN) from error
     columns = [row[0] for row in rows]
     if _ROW_NUMBER in map(str.lower, columns):
         raise InputError(f"{name} has a column {_ROW_NUMBER}, which DuckDB keeps for itself. Export it without.")
@@ -182,8 +198,7 @@ def _parquet_columns(path: Path, name: str) -> list[str]:
 
 def parquet_row_count(export: Export) -> int:
     """Rows of a Parquet file by its own footer."""
-    with contextlib.closing(duckdb.connect()) as connection:
-        lock_down(connection, [export.path.parent])
+    with duck.reader(export.path.parent) as connection:
         row = connection.execute(
             f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({pattern_literal(export.path)})"
         ).fetchone()
@@ -240,7 +255,9 @@ class _Bounded:
         if self._left < 0:
             raise InputError(
                 f"{self._export.name} ({self._export.path.stat().st_size} bytes) unpacks to more than the "
-                f"{self._limit_bytes >> 20} MB that are allowed. If it is a sound export, raise ETL_MAX_UNPACKED."
+                f"{self._limit_bytes >> 20} MB that are allowed.",
+                Advice(Action.SET, "ETL_MAX_UNPACKED", f"{2 * (self._limit_bytes >> 20)}MB"),
+                subject=self._export.name,
             )
         return chunk
 
@@ -269,7 +286,7 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
     return Survey(record_count, damaged_count, damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf))
 
 
-def mend(export: Export, target: Path, limit_bytes: int | None = None) -> None:
+def write_sound_records(export: Export, target: Path, limit_bytes: int | None = None) -> None:
     """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
     with export.open() as stream, target.open("wb") as out:
         for block in scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns)):

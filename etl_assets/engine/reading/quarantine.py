@@ -11,9 +11,10 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from etl_assets.engine import duck
 from etl_assets.engine.reading.exports import Export, data_blocks
 from etl_assets.engine.reading.records import Block, Offsets
+from etl_assets.engine.sql_text import identifier, literal, pattern, pattern_literal
+from etl_assets.project.contract import Source
 
 # Rows handed to DuckDB at a time.
 _BATCH_ROWS = 20_000
@@ -22,7 +23,7 @@ _MALFORMED = "malformed_row"
 
 @dataclass(frozen=True)
 class Reading:
-    """One file as DuckDB reads it: `readable` is the file or its mended copy, `record_count` its data records."""
+    """One file as DuckDB reads it: `readable` is the file or a copy of its sound records, `record_count` its data records."""
 
     export: Export
     number: int
@@ -41,11 +42,11 @@ class Reading:
 
 
 def write(
-    connection: duckdb.DuckDBPyConnection, source: str, readings: Sequence[Reading], target: Path
+    connection: duckdb.DuckDBPyConnection, source: Source, readings: Sequence[Reading], target: Path
 ) -> dict[str, int]:
     """Write the quarantine of a source from the temp table `rejected` and DuckDB's rejects; returns counts by reason.
 
-    `rejected` holds (file_index, source_row, customer_id, reason); source_row counts the rows DuckDB accepted from 1.
+    `rejected` holds (file_index, source_row, key, reason); source_row counts the rows DuckDB accepted from 1.
     """
     connection.execute(
         "CREATE TEMP TABLE located (file_index SMALLINT, source_row BIGINT, line_number BIGINT, raw_text VARCHAR)"
@@ -56,20 +57,20 @@ def write(
     connection.execute(
         f"""
         COPY (
-            SELECT '{source}' AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file, l.line_number,
-                r.customer_id, l.raw_text, coalesce(r.reason, '{_MALFORMED}') AS reason
+            SELECT {literal(source.name)} AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file, l.line_number,
+                r.key AS {identifier(source.key.name)}, l.raw_text, coalesce(r.reason, '{_MALFORMED}') AS reason
             FROM located l LEFT JOIN rejected r ON l.file_index = r.file_index AND l.source_row = r.source_row
             ORDER BY l.file_index, l.line_number
-        ) TO {duck.literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""
+        ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""
     )
     rows = connection.execute(
-        "SELECT reason, count(*) FROM read_parquet(?) GROUP BY reason ORDER BY reason", [duck.pattern(target)]
+        "SELECT reason, count(*) FROM read_parquet(?) GROUP BY reason ORDER BY reason", [pattern(target)]
     ).fetchall()
     return dict(rows)
 
 
 def _text_list(values: Sequence[str]) -> str:
-    return "[" + ", ".join(duck.literal(value) for value in values) + "]"
+    return "[" + ", ".join(literal(value) for value in values) + "]"
 
 
 def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
@@ -78,7 +79,7 @@ def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None
     rows = _numbers(connection, f"SELECT source_row FROM rejected WHERE file_index = {reading.number} ORDER BY 1")
     if not len(refused) and not len(rows) and reading.readable == reading.export.path:
         return
-    # The n-th accepted row stands behind n - 1 accepted records and the refused ones between them.
+    # The n-th accepted row comes after n - 1 accepted records and the refused ones between them.
     wanted = (rows - 1) + np.searchsorted(refused - np.arange(len(refused)), rows - 1, side="right")
     sound_before = 0
     batch: list[tuple[int | None, int, str]] = []
@@ -124,8 +125,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, number: int, batch: list[tupl
 
 def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
     """A Parquet row's line is its number, its raw text the row as JSON."""
-    path = duck.pattern_literal(reading.readable)
-    cells = ", ".join(f"{name} := {name}" for name in map(duck.identifier, reading.export.columns))
+    path = pattern_literal(reading.readable)
+    cells = ", ".join(f"{name} := {name}" for name in map(identifier, reading.export.columns))
     connection.execute(
         f"""
         INSERT INTO located

@@ -1,9 +1,8 @@
--- The enriched profile: one row per customer of the shard. This is the file to change when a column is added.
--- Each source of the contract is a relation of its own name. The words in braces are filled in from the contract:
--- the sources joined on customer_id, the list of those a customer stands in, the canonical text of the customer's
--- source records, and the shard's name.
+-- The enriched profile: one row for each customer. Add a column here after you declared it in etl_assets.yaml.
+-- `customers` has a row for each customer of a shard: a struct for each source (null fields where the customer is not
+-- in it) and `base` (customer_id, sources, shard_id, idempotency_key). Each source is also a relation of its own name.
 SELECT
-    customer_id,
+    base.customer_id,
     coalesce(crm.email, billing.email, product.email, support.email) AS email,
     crm.company_name,
     crm.industry,
@@ -32,7 +31,7 @@ SELECT
     health_score(product.usage_pct, billing.payment_status, support.nps_score, support.open_tickets) AS health_score,
     churn_risk(product.usage_pct, billing.payment_status, support.nps_score, support.open_tickets) AS churn_risk,
     expansion_potential(product.usage_pct, billing.plan, support.nps_score, crm.deal_stage) AS expansion_potential,
-    {source_names} AS sources,
-    {shard_id} AS shard_id,
-    customer_id || ':' || stable_hash({source_encoding}) AS idempotency_key
-FROM {joined_sources}
+    base.sources,
+    base.shard_id,
+    base.idempotency_key
+FROM customers

@@ -1,0 +1,65 @@
+"""Names: where everything lies under `ETL_HOME`.
+
+staged/<source>/<snapshot>/shard_NN.parquet    accepted rows of a source by shard, and quarantine.parquet
+staged/<source>/<snapshot>/snapshot.json       its accounting
+staged/<source>/current.json                   which snapshot the shards are to use
+shards/shard_NN.duckdb, shards/shard_NN.json   a published shard and, published after it, its manifest
+attempts/shard_NN/*.json                       one small file for each attempt at a shard
+warehouse.duckdb                               the published result
+scratch/                                       where DuckDB may spill; swept like any leftover
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The layout of `ETL_HOME`."""
+
+    root: Path
+
+    @property
+    def staged(self) -> Path:
+        """Snapshots of the sources."""
+        return self.root / "staged"
+
+    @property
+    def shards(self) -> Path:
+        """Published shard files and their manifests."""
+        return self.root / "shards"
+
+    @property
+    def attempts(self) -> Path:
+        """The record of attempts."""
+        return self.root / "attempts"
+
+    @property
+    def warehouse(self) -> Path:
+        """The published result."""
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def scratch(self) -> Path:
+        """Where DuckDB may spill."""
+        return self.root / "scratch"
+
+    def shard_file(self, shard_id: str) -> Path:
+        """The published file of one shard."""
+        return self.shards / f"{shard_id}.duckdb"
+
+    def manifest(self, shard_id: str) -> Path:
+        """What one shard's file holds and what it was made from."""
+        return self.shards / f"{shard_id}.json"
+
+    def attempts_at(self, shard_id: str) -> Path:
+        """The folder of the attempts at one shard."""
+        return self.attempts / shard_id
+
+    def source_pointer(self, source: str) -> Path:
+        """The file that names the current snapshot of a source."""
+        return self.staged / source / "current.json"
+
+    def snapshot(self, source: str, folder: str) -> Path:
+        """The folder of one snapshot."""
+        return self.staged / source / folder

@@ -1,0 +1,19 @@
+"""What a contract promises of profile columns, as SQL: ranges, allowed values, required ones."""
+
+from etl_assets.engine.sql_text import identifier, literal
+from etl_assets.project.contract import ProfileColumn
+
+
+def broken_sql(column: ProfileColumn) -> str | None:
+    """SQL for whether a profile breaks a column's promise; null never does unless it is required. None: no promise."""
+    name = identifier(column.name)
+    rules = []
+    if column.min is not None:
+        rules.append(f"{name} < {column.min}")
+    if column.max is not None:
+        rules.append(f"{name} > {column.max}")
+    if column.values:
+        rules.append(f"{name} NOT IN ({', '.join(literal(value) for value in column.values)})")
+    if column.required:
+        rules.append(f"{name} IS NULL")
+    return " OR ".join(rules) if rules else None

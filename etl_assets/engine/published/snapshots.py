@@ -1,0 +1,200 @@
+"""Staged rows at rest: one immutable folder for each snapshot of a source, and the pointer to the current one.
+
+A snapshot is complete when its `snapshot.json` is there, and current when the source's `current.json` names it.
+Making one is `steps.stage`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from etl_assets.engine.duck import Limits, scalar, workbench
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.publishing import publish_json, read_json, remove, scratch_directory
+from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
+from etl_assets.engine.site import Site
+from etl_assets.engine.sql_text import identifier, pattern_literal
+from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
+from etl_assets.project.contract import Source
+
+ACCOUNTING_FILE = "snapshot.json"
+QUARANTINE_FILE = "quarantine.parquet"
+SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One shard's accepted rows of one source; the content hash does not depend on the order of rows."""
+
+    shard_id: str
+    record_count: int
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What staging made of one source's files, and its accounting (`rows_in` = accepted + quarantined).
+
+    `id` says what it was made from; `folder` is where it is, and differs for one that was made again.
+    """
+
+    source: str
+    id: str
+    folder: str
+    data_hash: str
+    shard_count: int
+    files: tuple[str, ...]
+    size_bytes: int
+    extra_columns: tuple[str, ...]
+    rows_in: int
+    rows_accepted: int
+    rows_quarantined: int
+    reasons: dict[str, int]
+    slices: tuple[Slice, ...]
+
+    @property
+    def reject_ratio(self) -> float:
+        """Share of the rows that broke the contract; superseded rows are sound rows that a later one replaced."""
+        broken = self.rows_quarantined - self.reasons.get(SUPERSEDED, 0)
+        return broken / self.rows_in if self.rows_in else 0.0
+
+    def slice_of(self, shard_id: str) -> Slice:
+        """The slice of one shard."""
+        return self._slices_by_shard[shard_id]
+
+    @cached_property
+    def _slices_by_shard(self) -> dict[str, Slice]:
+        return {part.shard_id: part for part in self.slices}
+
+
+def snapshot_id(site: Site, source: Source, data_hash: str, files: Iterable[str]) -> str:
+    """What names a snapshot: the bytes, the contract and code that read them, and the shard count.
+
+    The files' names too: quarantine points to files, and a renamed file's old name is no help.
+    """
+    facts = [data_hash, str(site.shard_count), site.staging_version(source), *files]
+    return stable_hash("\0".join(facts))[:16]
+
+
+def is_of_site(site: Site, snapshot: Snapshot) -> bool:
+    """Whether staging the same bytes now would give this snapshot: contract, engine and shard count are the same."""
+    source = site.contract.source(snapshot.source)
+    return snapshot.id == snapshot_id(site, source, snapshot.data_hash, snapshot.files)
+
+
+def read_pointer(home: Home, source: str) -> dict[str, Any]:
+    """What the source's pointer says: the folder of the snapshot and the files it was made from; empty without one."""
+    pointer = read_json(home.source_pointer(source))
+    return pointer if isinstance(pointer, dict) and isinstance(pointer.get("folder"), str) else {}
+
+
+def load_snapshot(home: Home, source: str, folder: str) -> Snapshot | None:
+    """A published snapshot's accounting, or None when there is none."""
+    document = read_json(home.snapshot(source, folder) / ACCOUNTING_FILE)
+    try:
+        return _from_json(document) if isinstance(document, dict) else None
+    except (KeyError, TypeError):
+        return None
+
+
+def write_accounting(folder: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot's accounting into its unpublished folder."""
+    publish_json(folder / ACCOUNTING_FILE, asdict(snapshot))
+
+
+def current_snapshot(home: Home, source: str) -> Snapshot | None:
+    """The snapshot shards are to use, or None when the source was never staged (or its snapshot is gone)."""
+    pointer = read_pointer(home, source)
+    return load_snapshot(home, source, pointer["folder"]) if pointer else None
+
+
+def current_snapshots(site: Site) -> dict[str, Snapshot]:
+    """The current snapshot of every source; ConfigError names the sources that must be materialized first."""
+    found = {name: current_snapshot(site.home, name) for name in site.contract.source_names}
+    unstaged = [name for name, snapshot in found.items() if snapshot is None or not is_of_site(site, snapshot)]
+    if unstaged:
+        raise ConfigError(
+            f"Source{'s' if len(unstaged) > 1 else ''} {', '.join(unstaged)} not staged for {site.shard_count} shards "
+            "by this project and version yet.",
+            Advice(Action.STAGE),
+            subject=unstaged[0],
+        )
+    return {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+
+
+def require_undamaged(site: Site, limits: Limits, snapshots: Mapping[str, Snapshot]) -> None:
+    """Withdraw snapshots whose files do not hold what was written; DamagedSnapshotError when there are such.
+
+    Called when reading one failed: it reads all of it. A withdrawn snapshot is never used again.
+    """
+    damaged = [snapshot for snapshot in snapshots.values() if not _holds_what_was_written(site, limits, snapshot)]
+    for snapshot in damaged:
+        remove(site.home.snapshot(snapshot.source, snapshot.folder) / ACCOUNTING_FILE)
+    if damaged:
+        names = ", ".join(snapshot.source for snapshot in damaged)
+        raise DamagedSnapshotError(
+            f"The staged rows of {names} are damaged: their files in {site.home.staged} do not hold what was written. "
+            "They are withdrawn; nothing was published from them. The exports must be read again.",
+            Advice(Action.RUN),
+            subject=damaged[0].source,
+        )
+
+
+def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> bool:
+    folder = site.home.snapshot(snapshot.source, snapshot.folder)
+    source = site.contract.source(snapshot.source)
+    with (
+        scratch_directory(site.home) as scratch,
+        workbench(limits, scratch, folders=[site.home.staged]) as connection,
+    ):
+        try:
+            slices = [
+                measure_slice(connection, source, folder / f"{part.shard_id}.parquet") for part in snapshot.slices
+            ]
+            rows = pattern_literal(folder / QUARANTINE_FILE)
+            quarantined = scalar(connection, f"SELECT count(*) + 0 * count(hash(row)) FROM read_parquet({rows}) row")
+        except duckdb.InterruptException:
+            raise
+        except (duckdb.Error, OSError):
+            return False
+    promised = [(part.record_count, part.content_hash) for part in snapshot.slices]
+    return slices == [(count, count, content) for count, content in promised] and (
+        quarantined == snapshot.rows_quarantined
+    )
+
+
+def measure_slice(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> tuple[int, int, str]:
+    """Rows, distinct keys and content hash of a slice file."""
+    rows = f"read_parquet({pattern_literal(path)})"
+    # Deliberately two scans: beside other aggregates, counting distinct values takes three times as long.
+    keys = f"(SELECT count(DISTINCT {identifier(source.key.name)}) FROM {rows})"
+    row = connection.execute(f"SELECT {keys}, {set_hash_sql(source.required)} FROM {rows}").fetchone()
+    assert row is not None, "an aggregate always returns a row"
+    found = SetHash.of_row(row[1:])
+    return found.count, row[0], str(found)
+
+
+def _from_json(document: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        **{
+            **document,
+            "files": tuple(document["files"]),
+            "extra_columns": tuple(document["extra_columns"]),
+            "slices": tuple(Slice(**part) for part in document["slices"]),
+        }
+    )
+
+
+def describe(snapshot: Snapshot) -> dict[str, Any]:
+    """The accounting of a snapshot as flat numbers, for metadata and reports."""
+    return {
+        "rows_in": snapshot.rows_in,
+        "rows_accepted": snapshot.rows_accepted,
+        "rows_quarantined": snapshot.rows_quarantined,
+        "reject_ratio": round(snapshot.reject_ratio, 6),
+        "size_bytes": snapshot.size_bytes,
+    }

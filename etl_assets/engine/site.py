@@ -1,0 +1,56 @@
+"""Everything a step needs to know of where and for what it works: one value, handed to every step.
+
+Nothing here is looked up twice and nothing is a global of a module: two sites in one process do not touch each other.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import duckdb
+
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.routing import shard_keys
+from etl_assets.project.contract import Contract, Source
+from etl_assets.project.loading import Project
+from etl_assets.project.version import source_version, version_of
+
+# Raised whenever the engine would give other rows for the same project and the same exports; the golden result test
+# fails until it is. A comment, a docstring or a rename changes no result and no version.
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Site:
+    """A project at work in an ETL_HOME with a number of shards."""
+
+    project: Project
+    home: Home
+    shard_count: int
+
+    @property
+    def contract(self) -> Contract:
+        """What the project declares."""
+        return self.project.contract
+
+    @cached_property
+    def shard_ids(self) -> tuple[str, ...]:
+        """The names of all shards, in number order."""
+        return tuple(shard_keys(self.shard_count))
+
+    @cached_property
+    def profile_version(self) -> str:
+        """The version of all that decides a profile: another one makes every shard stale."""
+        return version_of([self.project.version, *_engine_versions()])
+
+    def staging_version(self, source: Source) -> str:
+        """The version of all that decides which rows of a source are accepted, and as what."""
+        return self._staging_versions[source.name]
+
+    @cached_property
+    def _staging_versions(self) -> dict[str, str]:
+        return {s.name: version_of([source_version(s), *_engine_versions()]) for s in self.contract.sources}
+
+
+def _engine_versions() -> list[str]:
+    # Row hashes and text forms are only the same within one version of DuckDB.
+    return [f"result {RESULT_VERSION}", f"duckdb {duckdb.__version__}"]

@@ -1,0 +1,49 @@
+"""Settings to what the engine is given: the site, and the limits of each kind of work."""
+
+from etl_assets.engine import faults
+from etl_assets.engine.duck import Limits
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.site import Site
+from etl_assets.engine.steps.stage import StagingRequest
+from etl_assets.project.loading import Project
+from etl_assets.project.settings import Settings
+
+# Rows of all columns that each thread of a merge collects, and the pages that it reads and writes.
+_MERGE_MB_A_THREAD = 150
+
+
+def site_of(project: Project, settings: Settings) -> Site:
+    """The project at work where the settings say."""
+    return Site(project, Home(settings.home), settings.num_shards)
+
+
+def run_limits(settings: Settings) -> Limits:
+    """What a run may use at any time, all that works at once together."""
+    return Limits(memory_mb=settings.memory_limit, threads=settings.workers)
+
+
+def merge_limits(settings: Settings) -> Limits:
+    """What the merge may use. It passes rows on; more memory than this would only cache pages that are read once."""
+    enough_mb = max(settings.memory_limit // 3, _MERGE_MB_A_THREAD * settings.workers)
+    return Limits(memory_mb=min(settings.memory_limit, enough_mb), threads=settings.workers)
+
+
+def staging_request(site: Site, settings: Settings) -> StagingRequest:
+    """What staging needs of these settings; its limits are those of each of the workers."""
+    return StagingRequest(
+        site,
+        settings.sources,
+        settings.max_reject_ratio,
+        run_limits(settings).share(settings.workers),
+        settings.max_unpacked,
+    )
+
+
+def arm_faults(settings: Settings) -> None:
+    """Arm what `ETL_FAULT` and `CHAOS_FAIL_SHARD` name, in this process; ConfigError when that is refused."""
+    faults.arm(
+        settings.fault,
+        settings.chaos_fail_shard,
+        is_production=settings.is_production,
+        shard_count=settings.num_shards,
+    )
