@@ -28,13 +28,6 @@ _EXAMPLES = """
     ETL_NUM_SHARDS=20 etl-assets run --force
 """
 
-# Dagster would point the process's stdout and stderr to a file while a step runs, and print the file from two more
-# processes: the board would stand still, and Ctrl-C would print their tracebacks. The steps print nothing; what they
-# log is in the event log.
-_NO_CAPTURE = {
-    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-}
-
 
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
@@ -86,23 +79,21 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
     # Dagster takes a second to import, which nobody who asks for help, or has a setting wrong, should wait for.
     with _uncollected():
         import dagster as dg
-        from dagster._core.instance.ref import InstanceRef
         from sqlalchemy.exc import OperationalError
 
         from etl_assets.orchestration import run as launch
-        from etl_assets.orchestration.instance import history
+        from etl_assets.orchestration.instance import history, opening
 
     def observe(event: StepEvent) -> None:
         on_event(event)
         if noticed.happened:
             raise dg.Failure("interrupted by Ctrl-C", allow_retries=False)
 
-    reference = InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(history.synced_once())
             with opened_alone(home), _uncollected():
-                opened = dg.DagsterInstance.from_ref(reference)
+                opened = opening.open_instance(home)
             instance = stack.enter_context(opened)
             done = launch.run_pipeline(
                 settings,

@@ -56,7 +56,7 @@ def command(args: argparse.Namespace) -> int:
     if not (home / "dagster.yaml").is_file():
         print(
             f"warning: {home} has no dagster.yaml; by default Dagster heals no killed run. Copy the shipped one: "
-            f"cp {resources.files('etl_assets') / 'dagster.yaml'} {home}/",
+            f"cp {resources.files('etl_assets.orchestration.instance') / 'dagster.yaml'} {home}/",
             file=sys.stderr,
         )
     if not _is_loopback(args.host) and not args.read_only:
@@ -75,10 +75,11 @@ def command(args: argparse.Namespace) -> int:
 
 def _arguments(args: argparse.Namespace) -> list[str]:
     dev = ["-m", "etl_assets.orchestration.instance.dev", "dev"]
-    program = ["-m", "dagster_webserver", "--read-only"] if args.read_only else dev
+    program = ["-m", "etl_assets.orchestration.instance.read_only", "--read-only"] if args.read_only else dev
     workspace = "workspace.yaml"
-    code = ["-w", workspace] if Path(workspace).is_file() else ["-m", "etl_assets.definitions"]
-    return [*program, "--host", args.host, "--port", str(args.port), *code]
+    if not Path(workspace).is_file():
+        workspace = str(resources.files("etl_assets.orchestration.instance") / workspace)
+    return [*program, "--host", args.host, "--port", str(args.port), "-w", workspace]
 
 
 def _warnings(environment: "os._Environ[str]") -> str:

@@ -9,9 +9,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-# The type that define_asset_job returns has no public name.
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
 from etl_assets.engine import keys
 from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published import preview as published
@@ -23,6 +20,7 @@ from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import ConfigError, InputError
 from etl_assets.orchestration import merged_profiles, sources
+from etl_assets.orchestration.instance.job_type import AssetJob
 from etl_assets.project.contract import SOURCES
 from etl_assets.project.settings import Settings
 
@@ -39,7 +37,7 @@ _UNDER_WAY = [
 _MERGE_KEY = dg.AssetKey(merged_profiles.NAME)
 
 
-def refresh_job() -> UnresolvedAssetJobDefinition:
+def refresh_job() -> AssetJob:
     """Stage every source anew; what is unchanged is not read. The sensor `rebuild_stale_shards` follows it."""
     return dg.define_asset_job(
         "refresh_sources",
@@ -48,7 +46,7 @@ def refresh_job() -> UnresolvedAssetJobDefinition:
     )
 
 
-def rebuild_job() -> UnresolvedAssetJobDefinition:
+def rebuild_job() -> AssetJob:
     """Build shards, a run each."""
     return dg.define_asset_job(
         "rebuild_shards",
@@ -127,9 +125,7 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
     return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash}, asset_selection=[_MERGE_KEY])
 
 
-def rebuild_sensor(
-    settings: Settings, refresh: UnresolvedAssetJobDefinition, rebuild: UnresolvedAssetJobDefinition
-) -> dg.SensorDefinition:
+def rebuild_sensor(settings: Settings, refresh: AssetJob, rebuild: AssetJob) -> dg.SensorDefinition:
     """The sensor that rebuilds what a refresh made stale."""
 
     @dg.run_status_sensor(
@@ -157,7 +153,7 @@ def rebuild_sensor(
     return rebuild_stale_shards
 
 
-def exports_sensor(settings: Settings, refresh: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def exports_sensor(settings: Settings, refresh: AssetJob) -> dg.SensorDefinition:
     """The sensor that notices changed exports."""
 
     @dg.sensor(
@@ -188,7 +184,7 @@ def _exports_stamp(settings: Settings) -> str:
     return keys.stable_hash(repr(stats))
 
 
-def daily_schedule(refresh: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+def daily_schedule(refresh: AssetJob) -> dg.ScheduleDefinition:
     """Every day at 05:00 UTC, off until switched on."""
     return dg.ScheduleDefinition(
         name="daily_refresh",

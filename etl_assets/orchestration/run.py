@@ -5,7 +5,6 @@ the shards, the merge. The parallel work is inside them, on the engine's threads
 process deadlock in its log handlers.
 """
 
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +20,8 @@ from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import EtlError
 from etl_assets.orchestration import merged_profiles, shard_profiles, sources
 from etl_assets.orchestration.code_location import build_defs
-from etl_assets.orchestration.instance.home import HOST_TAG
+from etl_assets.orchestration.instance import origin
+from etl_assets.orchestration.instance.tags import command_tags
 from etl_assets.pipeline.events import Observer, StepEvent
 from etl_assets.pipeline.report import Report, ShardReport, SourceReport, source_report
 from etl_assets.project.contract import SOURCES, Source
@@ -29,9 +29,6 @@ from etl_assets.project.settings import Settings
 
 _DATA_VERSION = "dagster/data_version"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# Shown on the runs' page of the UI, so that these runs are told from those the daemon launched; the host, so that the
-# daemon can tell whether their process is alive.
-_TAGS = {"etl_assets/launched_by": "etl-assets run", HOST_TAG: socket.gethostname()}
 
 # The run's log goes to the instance; on the terminal the observer tells what there is to tell.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
@@ -76,6 +73,7 @@ class _Pipeline:
         self._elapsed_ms: dict[str, int | None] = {}
         self._reused: set[str] = set()
         self._observe = observe
+        self._tags = command_tags()
         self._job = build_defs(settings=settings, observe=self._note).resolve_implicit_global_asset_job_def()
 
     def stage(self, force: bool) -> list[SourceReport]:
@@ -132,12 +130,12 @@ class _Pipeline:
     def _run(
         self, names: Sequence[str], config: dict[str, dict[str, bool]], tags: dict[str, str] | None = None
     ) -> dg.ExecuteInProcessResult:
-        return self._job.execute_in_process(
+        return origin.execute_in_process(
+            self._job,
             instance=self._instance,
             asset_selection=[dg.AssetKey(name) for name in names],
             run_config={"ops": {op: {"config": values} for op, values in config.items()}, "loggers": _QUIET},
-            tags=_TAGS | (tags or {}),
-            raise_on_error=False,
+            tags=self._tags | (tags or {}),
         )
 
     def _note(self, event: StepEvent) -> None:

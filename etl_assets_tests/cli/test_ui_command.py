@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib import resources
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,7 +70,7 @@ def test_it_becomes_dagster_dev_on_this_machine_only_with_the_projects_instance(
             "--port",
             str(port),
         ),
-        *("-m", "etl_assets.definitions"),
+        *("-w", str(resources.files("etl_assets.orchestration.instance") / "workspace.yaml")),
     ]
     env = started["env"]
     assert isinstance(env, dict)
@@ -90,7 +91,7 @@ def test_a_workspace_of_the_current_folder_is_used(started: dict[str, object], t
 def test_read_only_starts_the_web_server_without_the_daemon(started: dict[str, object]) -> None:
     _become(read_only=True)
     assert isinstance(started["arguments"], list)
-    assert started["arguments"][1:4] == ["-m", "dagster_webserver", "--read-only"]
+    assert started["arguments"][1:4] == ["-m", "etl_assets.orchestration.instance.read_only", "--read-only"]
 
 
 def test_other_machines_are_let_in_with_a_warning_only(

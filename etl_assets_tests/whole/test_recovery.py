@@ -276,7 +276,7 @@ def recovered(story: Story, ruins: Ruins) -> Story:
 def test_a_killed_daemon_ends_the_ui_and_a_requested_backfill_waits_for_the_next(requested: int, begun: Story) -> None:
     """Fails: the UI stays up with nobody behind it, or a person has to ask for the backfill once more."""
     assert requested == 1
-    assert "etl-assets ui goes on where it was." in begun.server.log.read_text(errors="replace")
+    assert "Start it again with: etl-assets ui" in begun.server.log.read_text(errors="replace")
     assert all(len(runs) == 1 for runs in begun.runs_by_shard().values())
 
 
@@ -287,7 +287,7 @@ def test_the_run_of_a_killed_command_is_ended_and_says_what_to_do(begun: Story, 
     assert run is not None
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert "is gone: it was killed, or the machine was restarted" in begun.why(run)
-    assert "etl-assets run does what is left" in begun.why(run)
+    assert "Go on with: etl-assets run" in begun.why(run)
 
 
 def test_the_run_of_a_killed_process_is_repeated(worker_killed: Story) -> None:

@@ -10,20 +10,23 @@ from pathlib import Path
 from etl_assets.errors import ConfigError
 
 DEFAULT_HOME = Path(".dagster")
-# Tag of a run that no code server started but `etl-assets run`, with the host of its process.
-HOST_TAG = "etl_assets/host"
 _SETTINGS = "dagster.yaml"
+# Dagster puts the path into the address of its SQLite databases, where these characters have a meaning.
+_UNUSABLE = "?%"
 
 
 def dagster_home(environment: Mapping[str, str]) -> Path:
-    """The instance's folder, made if need be: `DAGSTER_HOME`, else `.dagster` in the current folder; absolute.
+    """The instance's folder, created if need be: `DAGSTER_HOME`, else `.dagster` in the current folder; absolute.
 
-    A folder made here, an empty one and the default one get a link to the shipped dagster.yaml; it is pointed anew when
-    the environment it pointed into is gone. Settings of the user's own stay, and an instance that has run without any
-    is taken to mean Dagster's defaults. ConfigError when the folder cannot be written.
+    A folder that is created here, an empty one and the default one get a link to the shipped dagster.yaml. A link into
+    an environment that was removed is replaced. The user's own settings stay. An instance that has run without settings
+    keeps Dagster's defaults. Raises ConfigError when Dagster cannot use the folder.
     """
     named = environment.get("DAGSTER_HOME", "").strip()
     home = Path(named or DEFAULT_HOME).expanduser().absolute()
+    unusable = [character for character in _UNUSABLE if character in str(home)]
+    if unusable:
+        raise _unusable(home, f"Dagster's SQLite databases cannot be in a path with {' or '.join(unusable)}")
     try:
         home.mkdir(parents=True, exist_ok=True)
         is_ours = not named or not any(home.iterdir())
@@ -40,16 +43,16 @@ def _link_settings(link: Path) -> None:
     if link.exists():
         return
     link.unlink(missing_ok=True)
-    # Another run may make it at the same time.
+    # Another run may create it at the same time.
     with contextlib.suppress(FileExistsError):
         link.symlink_to(str(resources.files("etl_assets.orchestration.instance") / _SETTINGS))
 
 
 @contextlib.contextmanager
 def opened_alone(home: Path) -> Iterator[None]:
-    """Let one process at a time open the instance: two that make its databases at once get in each other's way.
+    """Let one process at a time open the instance: two that create its databases at once fail.
 
-    The lock is on the folder itself and leaves nothing behind; where the file system has no locks, it is not taken.
+    The lock is on the folder itself and leaves nothing behind. Where the file system has no locks, none is taken.
     """
     descriptor = os.open(home, os.O_RDONLY)
     try:
@@ -62,5 +65,6 @@ def opened_alone(home: Path) -> Iterator[None]:
 
 def _unusable(home: Path, reason: str) -> ConfigError:
     return ConfigError(
-        f"The Dagster home {home} cannot be used: {reason}. Set DAGSTER_HOME to a folder that can be written."
+        f"The Dagster home {home} cannot be used: {reason}. Set DAGSTER_HOME to another folder, for example: "
+        f"export DAGSTER_HOME=~/.local/share/etl_assets/dagster"
     )

@@ -12,8 +12,8 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
-from etl_assets.orchestration.instance.home import HOST_TAG
 from etl_assets.orchestration.instance.launcher import SERVER_VARIABLE, WatchedRunLauncher
+from etl_assets.orchestration.instance.tags import HOST_TAG
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 
 BY_SOCKET = {".dagster/grpc_info": '{"host": "localhost", "socket": "/gone/with/its/server"}'}
@@ -86,7 +86,7 @@ def test_a_killed_command_is_given_up_at_once_and_told_how_to_go_on(
 ) -> None:
     health = instance.run_launcher.check_run_worker_health(_run(instance, {HOST_TAG: socket.gethostname()}, dead_pid))
     assert health.status is WorkerStatus.NOT_FOUND
-    assert "etl-assets run does what is left" in str(health)
+    assert "Go on with: etl-assets run" in str(health)
 
 
 @pytest.mark.parametrize("tags", [BY_PORT, {HOST_TAG: "another-host"}, {}])

@@ -1,0 +1,26 @@
+"""The tags of the Dagster runs that `etl-assets run` starts. No Dagster import."""
+
+import socket
+import uuid
+
+# The UI's list of runs shows what started each run.
+LAUNCHED_BY_TAG = "etl_assets/launched_by"
+# The host of a run that no code server started. Its process can be seen on that host only.
+HOST_TAG = "etl_assets/host"
+# The same for all runs of one `etl-assets run`.
+INVOCATION_TAG = "etl_assets/invocation"
+# Dagster's own: how often the daemon repeats a run that failed outside its steps.
+MAX_RETRIES_TAG = "dagster/max_retries"
+
+
+def command_tags() -> dict[str, str]:
+    """The tags that the runs of one `etl-assets run` share; each call is another invocation.
+
+    The daemon does not repeat these runs: the person who started the command, and perhaps ended it, decides that.
+    """
+    return {
+        LAUNCHED_BY_TAG: "etl-assets run",
+        HOST_TAG: socket.gethostname(),
+        INVOCATION_TAG: str(uuid.uuid4()),
+        MAX_RETRIES_TAG: "0",
+    }
