@@ -1,32 +1,32 @@
-"""What starts runs by itself: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
+"""What starts runs on its own: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
 
-Each compares what is there with what should be there and asks for the difference, so a missed or doubled tick changes
+Each compares what is published with what should be and asks for the difference, so a missed or doubled tick changes
 nothing. Deliberately no AutomationCondition on the merge: `eager()` merges while a shard's latest attempt is failed and
 loses updates that land during a merge (dagster#33587).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from etl_assets.engine import keys
-from etl_assets.engine.published import attempts, warehouse
-from etl_assets.engine.published import preview as published
-from etl_assets.engine.published import shards as shardset
-from etl_assets.engine.published.attempts import Attempt, Status
+from etl_assets.engine.hashing import stable_hash
+from etl_assets.engine.published.attempts import Attempt, latest_attempts
+from etl_assets.engine.published.shards import ShardSet, Unfit, inspect_shards, published_stamp
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.reading import exports
-from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.steps import build as shard
-from etl_assets.engine.steps import stage as staging
+from etl_assets.engine.site import Site
+from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import ConfigError, InputError
-from etl_assets.orchestration import merged_profiles, sources
 from etl_assets.orchestration.instance.job_type import AssetJob
-from etl_assets.project.contract import SOURCES
-from etl_assets.project.settings import Settings
+from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES, Wiring
+from etl_assets.orchestration.wording import explained
+from etl_assets.pipeline.configuration import staging_request
 
 # Failed merges of one and the same shard set before the sensor leaves it to a person.
 MAX_MERGE_TRIES = 3
 _SET_TAG = "etl_assets/shard_set"
+_SHARDS_LISTED = 5
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -34,33 +34,34 @@ _UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_MERGE_KEY = dg.AssetKey(merged_profiles.NAME)
 
 
-def refresh_job() -> AssetJob:
-    """Stage every source anew; what is unchanged is not read. The sensor `rebuild_stale_shards` follows it."""
+def refresh_job(wiring: Wiring) -> AssetJob:
+    """Stage every source again; what is unchanged is not read. The sensor `rebuild_stale_shards` follows it."""
     return dg.define_asset_job(
-        "refresh_sources",
-        selection=dg.AssetSelection.groups(sources.GROUP),
+        wiring.name("refresh_sources"),
+        selection=dg.AssetSelection.assets(*wiring.source_keys),
         description="Read the exports that changed; the shards they touch are rebuilt and merged after it.",
     )
 
 
-def rebuild_job() -> AssetJob:
+def rebuild_job(wiring: Wiring) -> AssetJob:
     """Build shards, a run each."""
     return dg.define_asset_job(
-        "rebuild_shards",
-        selection=dg.AssetSelection.assets("shard_profiles"),
+        wiring.name("rebuild_shards"),
+        selection=dg.AssetSelection.assets(wiring.key(SHARD_PROFILES)),
         description="Build one shard a run.",
     )
 
 
-def publish_sensor(settings: Settings) -> dg.SensorDefinition:
+def publish_sensor(wiring: Wiring) -> dg.SensorDefinition:
     """The sensor that materializes the merge."""
+    site = wiring.site
 
     @dg.sensor(
-        target=dg.AssetSelection.assets(merged_profiles.NAME)
-        | dg.AssetSelection.checks_for_assets(merged_profiles.NAME),
+        name=wiring.name("publish_when_complete"),
+        # Its checks run with an asset that a run request selects.
+        target=dg.AssetSelection.assets(wiring.key(MERGED_PROFILES)),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         # Dagster takes no description of such a sensor from its docstring.
@@ -68,53 +69,55 @@ def publish_sensor(settings: Settings) -> dg.SensorDefinition:
         "and the set differs from the one in the warehouse.",
     )
     def publish_when_complete(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        stamp = published.stamp(settings.home, settings.shard_count)
+        stamp = published_stamp(site)
         if context.cursor == stamp:
             return dg.SkipReason("Nothing has been published since the last look.")
         try:
-            found = shardset.inspect_shards(settings.home, settings.shard_count)
+            found = inspect_shards(site)
         except ConfigError as error:
-            return dg.SkipReason(str(error))
-        publication = warehouse.read_publication(settings.home)
-        if publication is not None and publication["set_hash"] == found.set_hash and not found.problems:
+            return dg.SkipReason(explained(error))
+        publication = read_publication(site.home)
+        if publication is not None and publication.set_hash == found.set_hash and not found.obstacles:
             context.update_cursor(stamp)
             return dg.SkipReason(f"The warehouse already holds this set of {len(found.states)} shards.")
-        obstacle = _obstacle(settings, found)
+        obstacle = _why_not_now(site, found)
         if obstacle:
             return dg.SkipReason(obstacle)
-        return _merge_request(context.instance, found.set_hash)
+        return _merge_request(wiring, context.instance, found.set_hash)
 
     return publish_when_complete
 
 
-def _obstacle(settings: Settings, found: shardset.ShardSet) -> str | None:
+def _why_not_now(site: Site, found: ShardSet) -> str | None:
     """Why this set is not to be merged now; None when it is complete and at rest."""
-    if found.problems:
-        shown = [f"{shard_id} {problem}" for shard_id, problem in list(found.problems.items())[:5]]
-        # This process keeps the code it was started with, the runs read it anew.
-        hint = ". If you have changed it: Reload definitions" if shard.OTHER_CODE in found.problems.values() else ""
-        return f"{len(found.problems)} of {len(found.states)} shards are not ready: {'; '.join(shown)}{hint}"
-    latest = attempts.latest_attempts(settings.home, shard_keys(settings.shard_count))
+    if found.obstacles:
+        shown = [f"{shard_id} {obstacle}" for shard_id, obstacle in list(found.obstacles.items())[:_SHARDS_LISTED]]
+        # This process keeps the code it was started with, while each run reads it again.
+        is_other_code = any(obstacle.kind is Unfit.OTHER_VERSION for obstacle in found.obstacles.values())
+        hint = ". If you have changed the project: Reload definitions" if is_other_code else ""
+        return f"{len(found.obstacles)} of {len(found.states)} shards are not ready: {'; '.join(shown)}{hint}"
+    latest = latest_attempts(site.home, site.shard_ids)
     busy = [attempt.shard_id for attempt in latest if attempt.status is Status.RUNNING]
     if busy:
         return f"Being built right now: {', '.join(busy)}"
-    failed = [attempt for attempt in latest if attempt.status not in (Status.SUCCEEDED, Status.REUSED)]
+    failed = [attempt for attempt in latest if not attempt.status.is_done]
     return f"{_described(failed)} Materialize them again; the merge follows." if failed else None
 
 
-def _described(failed: list[Attempt]) -> str:
+def _described(failed: Sequence[Attempt]) -> str:
     listed = ", ".join(f"{attempt.shard_id} {attempt.status}" for attempt in failed)
     return f"The latest attempt did not succeed: {listed}."
 
 
-def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest | dg.SkipReason:
+def _merge_request(wiring: Wiring, instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest | dg.SkipReason:
     """Ask for the merge of this set, unless one is under way or it has failed too often."""
+    key = wiring.key(MERGED_PROFILES)
     under_way = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     for run in under_way:
-        if _SET_TAG in run.tags or _MERGE_KEY in (run.asset_selection or ()):
+        if run.tags.get(_SET_TAG) == set_hash or key in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
     tries = instance.get_runs(dg.RunsFilter(tags={_SET_TAG: set_hash}))
-    # Not those that succeeded: the same set is merged again when somebody removed the warehouse.
+    # Not those that succeeded: the same set is merged again when the warehouse was removed.
     failed = [run for run in tries if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)]
     if len(failed) >= MAX_MERGE_TRIES:
         return dg.SkipReason(
@@ -122,13 +125,14 @@ def _merge_request(instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest
             "See its error, then materialize merged_profiles by hand."
         )
     # Selected by name as well as by the sensor's target: the page of runs shows the run's own selection.
-    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash}, asset_selection=[_MERGE_KEY])
+    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash}, asset_selection=[key])
 
 
-def rebuild_sensor(settings: Settings, refresh: AssetJob, rebuild: AssetJob) -> dg.SensorDefinition:
+def rebuild_sensor(wiring: Wiring, refresh: AssetJob, rebuild: AssetJob) -> dg.SensorDefinition:
     """The sensor that rebuilds what a refresh made stale."""
 
     @dg.run_status_sensor(
+        name=wiring.name("rebuild_stale_shards"),
         run_status=dg.DagsterRunStatus.SUCCESS,
         monitored_jobs=[refresh],
         request_job=rebuild,
@@ -140,36 +144,39 @@ def rebuild_sensor(settings: Settings, refresh: AssetJob, rebuild: AssetJob) -> 
         context: dg.RunStatusSensorContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         try:
-            found = shardset.inspect_shards(settings.home, settings.shard_count)
+            found = inspect_shards(wiring.site)
         except ConfigError as error:
             # A refresh of some sources, while others were never staged.
-            yield dg.SkipReason(str(error))
+            yield dg.SkipReason(explained(error))
             return
-        if not found.problems:
+        if not found.obstacles:
             yield dg.SkipReason("Every shard is current.")
-        for shard_id in found.problems:
+        for shard_id in found.obstacles:
             yield dg.RunRequest(run_key=f"{context.dagster_run.run_id}:{shard_id}", partition_key=shard_id)
 
     return rebuild_stale_shards
 
 
-def exports_sensor(settings: Settings, refresh: AssetJob) -> dg.SensorDefinition:
-    """The sensor that notices changed exports."""
+def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
+    """The sensor that looks for changed exports."""
+    site, settings = wiring.site, wiring.settings
 
     @dg.sensor(
+        name=wiring.name("refresh_when_exports_change"),
         job=refresh,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description="Runs `refresh_sources` once changed export files have been left alone from one look to the next.",
     )
     def refresh_when_exports_change(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        request = staging_request(site, settings)
         try:
-            changed = [source.name for source in SOURCES if not staging.is_current(source, settings.staging_request())]
-            seen = _exports_stamp(settings)
+            changed = [source.name for source in site.contract.sources if not is_current(source, request)]
+            seen = _exports_stamp(wiring)
         except InputError as error:
-            return dg.SkipReason(str(error))
+            return dg.SkipReason(explained(error))
         if not changed:
-            return dg.SkipReason("The exports are as they were when they were staged.")
+            return dg.SkipReason("The exports have not changed since they were staged.")
         if context.cursor != seen:
             # An export that is still being written would be read half.
             context.update_cursor(seen)
@@ -179,18 +186,19 @@ def exports_sensor(settings: Settings, refresh: AssetJob) -> dg.SensorDefinition
     return refresh_when_exports_change
 
 
-def _exports_stamp(settings: Settings) -> str:
-    stats = [exports.stat_files(exports.find_files(source, settings.sources), settings.sources) for source in SOURCES]
-    return keys.stable_hash(repr(stats))
+def _exports_stamp(wiring: Wiring) -> str:
+    folder = wiring.settings.sources
+    files = [exports.find_files(source, folder) for source in wiring.site.contract.sources]
+    return stable_hash(repr([exports.stat_files(paths, folder) for paths in files]))
 
 
-def daily_schedule(refresh: AssetJob) -> dg.ScheduleDefinition:
+def daily_schedule(wiring: Wiring, refresh: AssetJob) -> dg.ScheduleDefinition:
     """Every day at 05:00 UTC, off until switched on."""
     return dg.ScheduleDefinition(
-        name="daily_refresh",
+        name=wiring.name("daily_refresh"),
         job=refresh,
         cron_schedule="0 5 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Runs `refresh_sources` every day at 05:00 UTC; stale shards and the merge follow by themselves.",
+        description="Runs `refresh_sources` every day at 05:00 UTC; stale shards and the merge follow.",
     )

@@ -5,12 +5,11 @@ No Dagster import: it takes a second, which no one who has a setting wrong, or n
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import latest_attempts
-from etl_assets.engine.published.shards import ShardSet, inspect_shards, published_stamp
+from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
@@ -21,10 +20,6 @@ from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
 from etl_assets.project.settings import Settings
-
-# In the folder of the Dagster instance: for each ETL_HOME the publication whose every event this instance has.
-_REPORTED = "etl_assets_reported.json"
-
 
 def refuse_impossible(
     site: Site, settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False
@@ -63,16 +58,13 @@ def refuse_other_shard_count(site: Site, *, force: bool = False) -> None:
     )
 
 
-def nothing_to_do(site: Site, settings: Settings, dagster_home: Path) -> Report | None:
+def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     """The report of a run that would change nothing; None when there may be something to do.
 
-    Everything a run would verify is verified: exports by their stats, shards and warehouse by their whole content. The
-    instance must have the events of this very publication: they may have been lost with a killed process.
+    Everything a run would verify is verified: exports by their stats, shards and warehouse by their whole content.
+    Whether Dagster has the events of this publication is for the caller to ask.
     """
     started_s = time.perf_counter()
-    reported = publishing.read_json(dagster_home / _REPORTED) or {}
-    if reported.get(str(site.home.root)) != published_stamp(site):
-        return None
     request = staging_request(site, settings)
     if not all(is_current(source, request) for source in site.contract.sources):
         return None
@@ -100,10 +92,3 @@ def current_publication(site: Site, found: ShardSet) -> Publication | None:
     # An attempt that failed, or was killed, after the merge is not in the warehouse yet.
     latest = latest_attempts(site.home, site.shard_ids)
     return publication if all(attempt.status.is_done for attempt in latest) else None
-
-
-def remember(site: Site, dagster_home: Path) -> None:
-    """Record, after a run that succeeded, that the instance has the events of all that is published now."""
-    path = dagster_home / _REPORTED
-    reported = publishing.read_json(path) or {}
-    publishing.publish_json(path, reported | {str(site.home.root): published_stamp(site)})
