@@ -32,7 +32,7 @@ from bench.ways import CHECKOUT, COLD, FLOOR, WAYS, Case, PreparationError, Way,
 from etl_assets.cli import terminal
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Parser, whole_number
 from etl_assets.engine.routing import MAX_SHARDS
-from etl_assets.samples.customer360 import MAX_ROWS
+from etl_assets.samples.writing import MAX_ROWS
 
 _DESCRIPTION = """
     Measure the pipeline and other ways to the same profiles on the same clean sample data: wall time of the whole

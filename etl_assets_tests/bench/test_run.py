@@ -13,7 +13,7 @@ from bench import data, run
 from bench.peers import duckdb_query
 from bench.ways import COLD, FLOOR, WAYS, Case, Kind, Start, Way, environment, warehouse
 from etl_assets.project.contract import SOURCES
-from etl_assets.samples.customer360 import generate
+from etl_assets.samples.writing import generate
 from etl_assets_tests.oracle import expect
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
