@@ -22,8 +22,7 @@ _CHANGED_COLUMN = "features_used"
 _DATA_BYTES_PER_ROW = 700
 _WORK_BYTES_PER_ROW = 1_500
 _FIXED_BYTES = 500_000_000
-# The pipeline does not trust the time stamp of a file that was written less than this before it looks, and reads such
-# a file again.
+# The pipeline does not trust the time stamp of a file that is younger than this, and reads such a file again.
 _SETTLED_S = 2.0
 # Enough rows to show a change of any column.
 _FINGERPRINT_ROWS = 1000
@@ -35,7 +34,7 @@ def needed_bytes(row_counts: list[int]) -> int:
 
 
 def exports(folder: Path, rows: int) -> Path:
-    """The folder of the sample exports, which are written unless `folder` holds them in the sample's present version."""
+    """The folder of the sample exports, written unless `folder` already holds them in the sample's present version."""
     kept = folder / f"{rows}-{SEED}-{_fingerprint():08x}"
     # The files are swapped in one after another, so only the name of the folder says that it is complete.
     if not kept.exists():

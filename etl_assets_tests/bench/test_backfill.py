@@ -118,8 +118,8 @@ def project(given: dict[str, list[dict[str, Any]]], *, email: str = "email") -> 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "_ASK_EVERY_S", 0.01)
-    monkeypatch.setattr(backfill, "AFTER_LOOK_S", 0.0)
+    monkeypatch.setattr(server, "_POLL_EVERY_S", 0.01)
+    monkeypatch.setattr(backfill, "AFTER_POLL_S", 0.0)
 
 
 def measured(folder: Path, given: dict[str, list[dict[str, Any]]], shards: int = 2) -> Backfill:
@@ -155,7 +155,7 @@ def test_a_backfill_is_measured_up_to_its_merge(tmp_path: Path):
 @needs_proc
 def test_every_request_comes_as_long_after_a_look_of_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     slept: list[float] = []
-    monkeypatch.setattr(backfill, "AFTER_LOOK_S", 15.0)
+    monkeypatch.setattr(backfill, "AFTER_POLL_S", 15.0)
     monkeypatch.setattr(time, "sleep", slept.append)
     measured(tmp_path, answers(daemonHealth=[ready(looked=time.time() - 5)]))
     assert max(slept) == pytest.approx(10, abs=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import Cost, Seen, descendants, measure
+from bench.measure import Cost, Samples, descendants, measure
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
@@ -78,10 +78,10 @@ def test_a_peak_between_two_samples_is_seen():
     program = "kept = bytearray(b'x') * 300_000_000; del kept; print('freed', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
-        seen = Seen()
-        seen.sample(os.getpid())
+        samples = Samples()
+        samples.sample(os.getpid())
         child.communicate(b"\n")
-    assert seen.peak_bytes > 300 * MB
+    assert samples.peak_bytes > 300 * MB
 
 
 def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):

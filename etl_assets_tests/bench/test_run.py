@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bench import data, run
+from bench import data, options, run
 from bench.peers import duckdb_query
 from bench.ways import COLD, FLOOR, WAYS, Case, Kind, Start, Way, environment, warehouse
 from etl_assets.project.contract import SOURCES
@@ -49,9 +49,9 @@ def test_a_way_counts_only_when_its_profiles_are_right(
         fake_way("wrong", COPY.replace("{}", "upper(email)")),
         fake_way("failing", "raise SystemExit(7)"),
     )
-    monkeypatch.setattr(run, "WAYS", ways)
-    options = ["--rows", "2000", "--shards", "3", "--repeat", "2", "--out", str(tmp_path)]
-    assert run.main([*options, "--peer-python", str(tmp_path / "none")]) == 1
+    monkeypatch.setattr(options, "WAYS", ways)
+    arguments = ["--rows", "2000", "--shards", "3", "--repeat", "2", "--out", str(tmp_path)]
+    assert run.main([*arguments, "--peer-python", str(tmp_path / "none")]) == 1
 
     results = json.loads((tmp_path / "results.json").read_text())
     found = {way["name"]: way for way in results["comparison"]["ways"]}
@@ -81,9 +81,9 @@ def test_a_way_counts_only_when_its_profiles_are_right(
 )
 def test_growth_measures_no_size_twice(only: str, sizes: list[tuple[int, int]]):
     """The larger ones take long."""
-    options = ["--rows", "2000", "--shards", "4", "--only", only, "--growth"]
-    args = run.parser().parse_args([*options, "--growth-rows", "1000,2000,5000", "--growth-shards", "4,8"])
-    assert [(rows, shards) for rows, shards, _ in run.cases(args)] == sizes
+    arguments = ["--rows", "2000", "--shards", "4", "--only", only, "--growth"]
+    args = options.parser().parse_args([*arguments, "--growth-rows", "1000,2000,5000", "--growth-shards", "4,8"])
+    assert [(rows, shards) for rows, shards, _ in options.cases_of(args)] == sizes
 
 
 def test_nothing_begins_without_room_on_the_disk(

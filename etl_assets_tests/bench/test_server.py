@@ -68,7 +68,7 @@ def test_a_server_ends_with_the_benchmark_that_is_killed(tmp_path: Path):
 
 
 def test_a_server_that_ended_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "_POLL_EVERY_S", 0.01)
     with serving(tmp_path, "raise SystemExit(3)") as served, pytest.raises(ServerError, match="ended with exit code 3"):
         served.wait(lambda: served.ask("{ version }"), time.monotonic() + 30, "nothing")
 
