@@ -67,7 +67,7 @@ _LINE_FLAWS = (
     Flaw("not_utf8", None, f"regexp_replace(line, ',', ',Andr{NOT_UTF8_STAND_IN} ')"),
     Flaw("nul", None, "regexp_replace(line, ',', ',' || chr(0))"),
     Flaw("lone_cr", None, "regexp_replace(line, ',', ',' || chr(13))"),
-    # Valid: a line may end in CRLF, and a blank one is no row.
+    # Valid: a line may end in CRLF, and a blank line is not a row.
     Flaw("crlf", None, "line || chr(13)"),
     Flaw("blank_line", None, "chr(10) || line"),
 )
