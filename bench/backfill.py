@@ -1,8 +1,8 @@
-"""`make bench ARGS=--ui`: all shards backfilled in a running Dagster UI, by this pipeline and by the idiomatic project.
+"""`make bench ARGS=--ui`: a backfill of all shards in a running Dagster UI, for this pipeline and an idiomatic project.
 
-Each is started as its user starts it, with daemon and run queue, and asked over GraphQL for what the UI's button asks
-for. All times are those that Dagster recorded. The backfill daemon looks every 30 s, and how long a request waits for
-it would be chance: each request comes as long after such a look as every other.
+Each project is started as its user starts it, with daemon and run queue. The benchmark sends the GraphQL request that
+the UI's button sends, and takes all times from Dagster's own record. The backfill daemon polls every 30 s, so that a
+request waits for it at random; here every request comes equally long after a poll.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from bench.ways import CHECKOUT, Case, Kind, Start, environment, etl_assets, set
 from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.routing import shard_keys
 
-# Half of what the backfill daemon sleeps: the mean of what a request at any time waits for it.
-AFTER_LOOK_S = 15.0
+# Half of the daemon's polling interval: a request waits as long for the next poll as a random request does on average.
+AFTER_POLL_S = 15.0
 _BACKFILL_DAEMON = "BACKFILL"
 _MERGE = "merged_profiles"
-# Measures of one backfill, in the order in which they are shown; the last four are means over its runs.
+# The measures of one backfill, in the order of the table; the last four are means over its runs.
 MEASURES = (
     "first_run_s",
     "last_shard_s",
@@ -48,7 +48,7 @@ _READY = """{
 _REQUEST = """mutation($parameters: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $parameters) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
 } }"""
-# Asked every second, so it is no more than is needed.
+# Sent every second, so it asks for no more than is needed.
 _PROGRESS = """query($backfill: String!, $since: Float!) {
     partitionBackfillOrError(backfillId: $backfill) { ... on PartitionBackfill { status endTimestamp } }
     runsOrError(filter: {createdAfter: $since}) { ... on Runs { results { status assetSelection { path } } } }
@@ -61,7 +61,7 @@ _RUNS = """query($since: Float!) { runsOrError(filter: {createdAfter: $since}) {
 
 @dataclass(frozen=True)
 class Run:
-    """One run as Dagster recorded it: created, its process launched, begun by that process, ended; Unix times."""
+    """One run as Dagster recorded it, in Unix times: created, process launched, started by its process, ended."""
 
     created: float
     launched: float
@@ -71,11 +71,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Backfill:
-    """What one backfill took.
+    """The times of one backfill, in seconds.
 
-    Seconds from the request until the first run was created, the last shard built, the merge after it done (None where
-    nothing is merged) and the backfill shown as completed. Then seconds of a run, as means of all: in the queue, until
-    its process had begun, at work; of the work, `engine_s` is the engine's own (None where it is not known).
+    The first four count from the request: until the first run was created, the last shard was built, the merge was done
+    (None for a project that does not merge) and the UI showed the backfill as completed. The others are means over all
+    runs: time in the queue, time until the process had started, time at work. `engine_s` is the engine's part of the
+    work (None when it is not known).
     """
 
     first_run_s: float
@@ -90,9 +91,10 @@ class Backfill:
 
 @dataclass(frozen=True)
 class Project:
-    """A Dagster project that is served: how, the partitions of its asset `shard_profiles`, and whether it merges them.
+    """A Dagster project that is served, the partitions of its asset `shard_profiles`, and whether it merges them.
 
-    `prepare` gets a port and a log; what the backfill needs is there afterwards, and nothing of its result.
+    `prepare` gets a case, a scratch folder, a port, a log and a timeout in seconds. It makes everything that the
+    backfill needs, and nothing of its result.
     """
 
     name: str
@@ -106,14 +108,14 @@ class Project:
 
 @dataclass
 class UiLine:
-    """What is known of one project's backfills so far; `problem` is why its figures do not count."""
+    """The backfills of one project so far; `problem` is the reason why its figures do not count."""
 
     project: Project
     backfills: list[Backfill] = field(default_factory=list)
     problem: str | None = None
 
     def median(self, measure: str) -> float | None:
-        """The median of the backfills; None when they do not count or have no such measure."""
+        """The median of the backfills; None when they do not count or lack the measure."""
         values = [getattr(backfill, measure) for backfill in self.backfills]
         if self.problem or not values or None in values:
             return None
@@ -123,18 +125,18 @@ class UiLine:
 def measure_backfill(
     project: Project, case: Case, scratch: Path, log: Path, timeout_s: float
 ) -> tuple[Start, Backfill]:
-    """Serve the project, backfill all its shards and end the server; the result is still to be compared.
+    """Serve the project, backfill all its shards and stop the server; the caller has to compare the result.
 
-    ServerError when it fails or takes more than `timeout_s` seconds, the start of the server included.
+    Raises ServerError when it fails or takes more than `timeout_s` seconds, including the start of the server.
     """
     deadline = time.monotonic() + timeout_s
     port = free_port()
     start = project.prepare(case, scratch, port, log, timeout_s)
-    # What others left to be written must not be paid for by this one.
+    # This backfill must not pay for data of an earlier run that is still waiting to be written.
     os.sync()
     with serve(start.command, environment=start.environment, folder=scratch, log=log, port=port) as server:
-        looked = server.wait(lambda: _looked(server.ask(_READY)), deadline, "the server and its daemon")
-        time.sleep(max(0.0, looked + AFTER_LOOK_S - time.time()))
+        polled = server.wait(lambda: _last_poll(server.ask(_READY)), deadline, "the server and its daemon")
+        time.sleep(max(0.0, polled + AFTER_POLL_S - time.time()))
         requested = time.time()
         backfill_id = _request(server, project.partitions(case.shards))
         shown = server.wait(
@@ -150,7 +152,7 @@ def measure_backfill(
 
 
 def times(requested: float, runs: Sequence[Run], merges: Sequence[Run], shown: float) -> Backfill:
-    """The split of what was recorded; `requested` and `shown` are Unix times."""
+    """The times of a backfill from its recorded runs; `requested` and `shown` are Unix times."""
     return Backfill(
         first_run_s=min(run.created for run in runs) - requested,
         last_shard_s=max(run.ended for run in runs) - requested,
@@ -163,7 +165,10 @@ def times(requested: float, runs: Sequence[Run], merges: Sequence[Run], shown: f
 
 
 def sort_runs(recorded: Mapping[str, Any], backfill_id: str) -> tuple[list[Run], list[Run]]:
-    """The runs of the backfill and the merges; ServerError when one of them did not succeed."""
+    """The runs of the backfill and the merges, sorted out from all runs.
+
+    Raises ServerError when one of them did not succeed.
+    """
     shards, merges = [], []
     for run in recorded["runsOrError"]["results"]:
         if {"key": "dagster/backfill", "value": backfill_id} in run["tags"]:
@@ -174,11 +179,11 @@ def sort_runs(recorded: Mapping[str, Any], backfill_id: str) -> tuple[list[Run],
 
 
 def document(rows: int, shards: int, lines: Sequence[UiLine]) -> dict[str, Any]:
-    """The backfills as they stand in the JSON; times in seconds."""
+    """The backfills as a JSON document; times in seconds."""
     return {
         "rows": rows,
         "shards": shards,
-        "request_after_daemon_look_s": AFTER_LOOK_S,
+        "request_after_daemon_poll_s": AFTER_POLL_S,
         "projects": [
             {
                 "name": line.project.name,
@@ -194,7 +199,7 @@ def document(rows: int, shards: int, lines: Sequence[UiLine]) -> dict[str, Any]:
 
 
 def engine_s(result: Path) -> float | None:
-    """Seconds of the engine for one shard, as mean; None when the result has no manifest of its shards."""
+    """Mean seconds of the engine for one shard; None when the result has no manifest of its shards."""
     with contextlib.closing(duckdb.connect(result, read_only=True)) as connection:
         try:
             row = connection.execute("SELECT avg(elapsed_ms) / 1000 FROM shard_manifest").fetchone()
@@ -203,8 +208,8 @@ def engine_s(result: Path) -> float | None:
     return None if row is None or row[0] is None else float(row[0])
 
 
-def _looked(answer: Mapping[str, Any]) -> float | None:
-    """When the backfill daemon last looked (Unix time); None while it, or the code, is not ready."""
+def _last_poll(answer: Mapping[str, Any]) -> float | None:
+    """The time of the backfill daemon's last poll (Unix time); None while the daemon or the code is not ready."""
     entries = answer["workspaceOrError"].get("locationEntries") or []
     locations = [entry["locationOrLoadError"] for entry in entries]
     for location in locations:
@@ -213,12 +218,12 @@ def _looked(answer: Mapping[str, Any]) -> float | None:
     daemons = [daemon for daemon in answer["instance"]["daemonHealth"]["allDaemonStatuses"] if daemon["required"]]
     if not locations or None in locations or not all(daemon["healthy"] for daemon in daemons):
         return None
-    looks: list[float] = [d["lastHeartbeatTime"] for d in daemons if d["daemonType"] == _BACKFILL_DAEMON]
-    return looks[0] if looks else None
+    polls: list[float] = [d["lastHeartbeatTime"] for d in daemons if d["daemonType"] == _BACKFILL_DAEMON]
+    return polls[0] if polls else None
 
 
 def _request(server: Server, partitions: Sequence[str]) -> str:
-    """Ask for the backfill, once; its id."""
+    """Request the backfill, once; returns its id."""
     parameters = {"assetSelection": [{"path": ["shard_profiles"]}], "partitionNames": list(partitions)}
     answer = server.ask(_REQUEST, parameters=parameters)["launchPartitionBackfill"]
     if "backfillId" not in answer:
@@ -227,7 +232,7 @@ def _request(server: Server, partitions: Sequence[str]) -> str:
 
 
 def _completed(answer: Mapping[str, Any], *, with_merge: bool) -> float | None:
-    """When the backfill was shown as completed (Unix time); None while it, or the merge after it, is not done."""
+    """The time at which the UI showed the backfill as completed (Unix time); None before that or before the merge."""
     backfill = answer["partitionBackfillOrError"]
     status = str(backfill["status"])
     if "FAIL" in status or "CANCEL" in status:
@@ -251,7 +256,7 @@ def _succeeded(run: Mapping[str, Any]) -> Run:
 
 
 def _ours(case: Case, scratch: Path, port: int, log: Path, timeout_s: float) -> Start:
-    """What was published before, without shards and warehouse: sources are staged, every shard is to be built."""
+    """Copy the published home without its shards and warehouse: the sources are staged, every shard has to be built."""
     shutil.copytree(case.home, scratch, dirs_exist_ok=True)
     shutil.rmtree(Home(warehouse(scratch).parent).shards)
     warehouse(scratch).unlink()
@@ -260,7 +265,7 @@ def _ours(case: Case, scratch: Path, port: int, log: Path, timeout_s: float) -> 
 
 
 def _theirs(case: Case, scratch: Path, port: int, log: Path, timeout_s: float) -> Start:
-    """The sources are in the database. Dagster has its own settings, but for telemetry."""
+    """Read the sources into the database. Dagster keeps its default settings, except for telemetry."""
     home, result = scratch / "dagster", scratch / "profiles.duckdb"
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Whether two results hold the same profiles: every customer, every field, `shard_id` left out.
+"""Whether two results hold the same profiles: every customer and every field except `shard_id`.
 
-A time counts only for a result that does. Fields are compared as the pipeline types them; an integer of another width
-is the same, a date as text or a whole number as a float is not.
+The time of a way counts only when its profiles are the same. Fields are compared in the pipeline's types. An integer of
+another width counts as the same; a date as text, or a whole number as a float, does not.
 """
 
 import contextlib
@@ -13,27 +13,27 @@ from typing import Any
 import duckdb
 
 _MEMORY_LIMIT = "2GB"
-# A peer that has no shards has no such column.
+# A peer without shards has no such column.
 _NOT_COMPARED = "shard_id"
 _TABLES = ("merged_profiles", "profiles", "shard_profiles")
 _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
-# Of what differs, enough to see what it is.
+# How many differences a message names.
 _SHOWN = 3
 
 
 class DifferentError(Exception):
-    """The profiles are not those of the reference; the text says how they differ."""
+    """The profiles differ from those of the reference; the text says how."""
 
 
-def check_equal(reference: Path, found: Path) -> None:
-    """DifferentError when `found` does not hold the profiles of `reference`.
+def check_equal(reference: Path, result: Path) -> None:
+    """Raise DifferentError when `result` does not hold the profiles of `reference`.
 
-    Both are DuckDB files (with one of `_TABLES`), Parquet files, or folders of those.
+    Each is a DuckDB file (with one of `_TABLES`), a Parquet file or a folder of Parquet files.
     """
     expected_types, expected = _reference(reference)
     with contextlib.closing(_connect()) as connection:
         try:
-            relation = _open(connection, found, "found")
+            relation = _open(connection, result, "result")
             _check_columns(expected_types, _types(connection, relation))
             if _digest(connection, relation, expected_types) == expected:
                 return
@@ -45,7 +45,7 @@ def check_equal(reference: Path, found: Path) -> None:
 
 @cache
 def _reference(path: Path) -> tuple[dict[str, str], tuple[int, int]]:
-    """Types and digest of a file that does not change while this process lives."""
+    """Types and digest of the reference, which does not change while this process lives."""
     with contextlib.closing(_connect()) as connection:
         relation = _open(connection, path, "reference")
         types = _types(connection, relation)
@@ -57,9 +57,9 @@ def _connect() -> duckdb.DuckDBPyConnection:
 
 
 def _open(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> str:
-    """The relation, as SQL, of the profiles in `path`."""
+    """The SQL name of the relation that holds the profiles in `path`."""
     if not path.exists():
-        raise DifferentError(f"there is no {path.name}")
+        raise DifferentError(f"{path.name} does not exist")
     if path.suffix == ".duckdb":
         connection.execute(f"ATTACH '{_quoted(path)}' AS {name} (READ_ONLY)")
         for table in _TABLES:
@@ -81,14 +81,14 @@ def _types(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, st
     return {row[0]: row[1] for row in rows if row[0] != _NOT_COMPARED}
 
 
-def _check_columns(expected: dict[str, str], found: dict[str, str]) -> None:
+def _check_columns(expected: dict[str, str], actual: dict[str, str]) -> None:
     problems = [
-        *(f"no column {name}" for name in expected if name not in found),
-        *(f"a column {name} too many" for name in found if name not in expected),
+        *(f"no column {name}" for name in expected if name not in actual),
+        *(f"a column {name} too many" for name in actual if name not in expected),
         *(
-            f"{name} is {found[name]}, not {type_}"
+            f"{name} is {actual[name]}, not {type_}"
             for name, type_ in expected.items()
-            if name in found and found[name] != type_ and not {found[name], type_} <= _INTEGERS
+            if name in actual and actual[name] != type_ and not {actual[name], type_} <= _INTEGERS
         ),
     ]
     if problems:
@@ -96,17 +96,17 @@ def _check_columns(expected: dict[str, str], found: dict[str, str]) -> None:
 
 
 def _digest(connection: duckdb.DuckDBPyConnection, relation: str, types: dict[str, str]) -> tuple[int, int]:
-    """The number of rows and the sum of their hashes: the same in any order, another when a row is there twice."""
+    """The number of rows and the sum of their hashes: the same in any order, but not when a row comes twice."""
     fields = ", ".join(f"{name}::{type_}" for name, type_ in types.items())
     row = connection.execute(f"SELECT count(*), coalesce(sum(hash({fields})::HUGEINT), 0) FROM {relation}").fetchone()
     assert row is not None, "an aggregate always returns a row"
     return int(row[0]), int(row[1])
 
 
-def _explain(connection: duckdb.DuckDBPyConnection, reference: str, found: str, columns: list[str]) -> str:
-    """What differs, in words."""
+def _explain(connection: duckdb.DuckDBPyConnection, reference: str, result: str, columns: list[str]) -> str:
+    """The differences in words."""
     problems = []
-    for what, one, other in (("missing", reference, found), ("too many", found, reference)):
+    for what, one, other in (("missing", reference, result), ("too many", result, reference)):
         count, example = _one(
             connection,
             f"SELECT count(*), min(customer_id) FROM {one} AS one "
@@ -116,26 +116,26 @@ def _explain(connection: duckdb.DuckDBPyConnection, reference: str, found: str, 
             problems.append(f"{count:,} customers {what}, such as {example}")
     doubled, example = _one(
         connection,
-        f"SELECT count(*), min(customer_id) FROM (SELECT customer_id FROM {found} GROUP BY ALL HAVING count(*) > 1)",
+        f"SELECT count(*), min(customer_id) FROM (SELECT customer_id FROM {result} GROUP BY ALL HAVING count(*) > 1)",
     )
     if doubled:
         problems.append(f"{doubled:,} customers more than once, such as {example}")
-    problems += _different_fields(connection, reference, found, columns)
-    return _some(problems) or "the rows hash otherwise"
+    problems += _different_fields(connection, reference, result, columns)
+    return _some(problems) or "the rows have other hashes"
 
 
 def _different_fields(
-    connection: duckdb.DuckDBPyConnection, reference: str, found: str, columns: list[str]
+    connection: duckdb.DuckDBPyConnection, reference: str, result: str, columns: list[str]
 ) -> Iterator[str]:
     for name in columns:
         count, example = _one(
             connection,
-            f"SELECT count(*), min({{'customer': customer_id, 'expected': a.{name}, 'found': b.{name}}}) "
-            f"FROM {reference} AS a JOIN {found} AS b USING (customer_id) WHERE a.{name} IS DISTINCT FROM b.{name}",
+            f"SELECT count(*), min({{'customer': customer_id, 'expected': a.{name}, 'actual': b.{name}}}) "
+            f"FROM {reference} AS a JOIN {result} AS b USING (customer_id) WHERE a.{name} IS DISTINCT FROM b.{name}",
         )
         if count:
-            customer_id, expected, other = example.values()
-            yield f"{name} differs for {count:,} customers, such as {customer_id}: {other!r}, not {expected!r}"
+            customer_id, expected, actual = example.values()
+            yield f"{name} differs for {count:,} customers, such as {customer_id}: {actual!r}, not {expected!r}"
 
 
 def _one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""From single runs to figures: medians, and what counts. A way whose result is wrong has no figures at all."""
+"""From single runs to figures: medians and ratios. A way whose result is wrong has no figures at all."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _MEASURES = ("wall_s", "cpu_s", "peak_bytes", "written_bytes")
 
 @dataclass
 class Line:
-    """What is known of one way so far; `problem` is why its figures do not count."""
+    """The runs of one way so far; `problem` is the reason why its figures do not count."""
 
     way: Way
     costs: list[Cost] = field(default_factory=list)
@@ -33,13 +33,13 @@ def floor_wall_s(lines: Sequence[Line]) -> float | None:
 
 
 def ratio(line: Line, floor_s: float | None) -> float | None:
-    """How many times the floor's wall time a way takes."""
+    """The wall time of a way as a multiple of the floor's; None when one of them is not known."""
     wall_s = line.median("wall_s")
     return None if wall_s is None or not floor_s else wall_s / floor_s
 
 
 def document(rows: int, shards: int, lines: Sequence[Line]) -> dict[str, Any]:
-    """The lines as they stand in the JSON; times in seconds, sizes in bytes."""
+    """The ways as a JSON document; times in seconds, sizes in bytes."""
     floor_s = floor_wall_s(lines)
     return {
         "rows": rows,

@@ -1,7 +1,7 @@
-"""Where the time of one `etl-assets run` goes: `python -m bench.phases SOURCES [SHARDS]`, on an empty home.
+"""Where the time of one `etl-assets run` into an empty home goes: `python -m bench.phases SOURCES [SHARDS]`.
 
-Wall time of the main thread by phase, and inside the phases the engine's own functions: the wall and CPU time of all
-threads that were in them, added up. Wrapped functions, not a profiler: a profiler doubles what Dagster costs.
+Two tables: the wall time of the main thread by phase, and the wall and CPU time spent in some functions, added up over
+all threads. Deliberately wrapped functions and not a profiler, which doubles Dagster's time.
 """
 
 import os
@@ -18,14 +18,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Clock:
-    """Adds up what wrapped functions take, over all threads."""
+    """Adds up the time spent in wrapped functions, over all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.taken: dict[str, list[float]] = {}
 
     def wrap(self, owner: ModuleType | type, name: str, label: str) -> None:
-        """Time this function under the label; wall seconds, CPU seconds of the calling thread, calls."""
+        """Add this function's wall seconds, CPU seconds of the calling thread and calls to those of the label."""
         function: Callable[..., Any] = getattr(owner, name)
 
         def timed(*arguments: Any, **options: Any) -> Any:
@@ -42,13 +42,13 @@ class Clock:
 
 
 def _age_s() -> float:
-    """Seconds since this process was started."""
+    """Seconds since the start of this process."""
     started = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]) / _TICKS
     return float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0]) - started
 
 
 def main(sources: Path, shard_count: int) -> None:
-    """Run the pipeline once and print the table."""
+    """Run the pipeline once and print both tables."""
     marks: list[tuple[str, float]] = [("interpreter", _age_s())]
     with tempfile.TemporaryDirectory(prefix="phases-", dir=os.environ.get("TMPDIR")) as folder:
         os.environ |= {

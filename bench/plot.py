@@ -1,4 +1,4 @@
-"""The plot of a `results.json`: each way as a multiple of the floor; backfills in the UI and growth where measured."""
+"""The plot of a `results.json`: each way as a multiple of the floor; backfills in the UI and growth if measured."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator
 
-# Told apart also without colours: by lightness, and by the words beside them.
+# Lightness and labels distinguish them without colours as well.
 COLORS = {"floor": "#7f7f7f", "peer": "#8fb8de", "ours": "#d95f02"}
 LABELS = {"floor": "floor", "peer": "other ways", "ours": "this pipeline"}
-# The parts of a backfill, one after another.
+# The parts of a backfill, in order of time.
 PARTS = {
     "waiting for the daemon": "#d9d9d9",
     "building": "#4c78a8",
@@ -22,19 +22,19 @@ MARKERS = {"floor": "s", "ours": "o"}
 
 
 def main(results: Path, picture: Path) -> None:
-    """Draw `picture` (PNG or SVG, by its name)."""
-    given = json.loads(results.read_text(encoding="utf-8"))
-    growth = panels(given)
-    ways = [way for way in given["comparison"]["ways"] if way["median"]]
-    backfills = [project for project in (given.get("ui") or {"projects": []})["projects"] if project["median"]]
+    """Draw the results to `picture`, a PNG or SVG file by its suffix."""
+    document = json.loads(results.read_text(encoding="utf-8"))
+    growth = panels(document)
+    ways = [way for way in document["comparison"]["ways"] if way["median"]]
+    backfills = [project for project in (document.get("ui") or {"projects": []})["projects"] if project["median"]]
     heights = [1.5 + 0.42 * len(ways)]
     heights += [1.4 + 0.42 * len(backfills)] if backfills else []
     heights += [3.6] if growth else []
     figure = plt.figure(figsize=(10, sum(heights)), layout="constrained")
     parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-    bars(parts.pop(0).subplots(), given, ways)
+    bars(parts.pop(0).subplots(), document, ways)
     if backfills:
-        stacks(parts.pop(0).subplots(), given["ui"], backfills)
+        stacks(parts.pop(0).subplots(), document["ui"], backfills)
     if growth:
         for axes, (name, label, cases, measure, scale) in zip(
             parts.pop(0).subplots(1, len(growth), squeeze=False)[0], growth, strict=True
@@ -43,8 +43,8 @@ def main(results: Path, picture: Path) -> None:
     figure.savefig(picture, dpi=150)
 
 
-def bars(axes: Any, given: dict[str, Any], ways: list[dict[str, Any]]) -> None:
-    """One bar a way, the floor first; as multiples of the floor, or in seconds where it was not measured."""
+def bars(axes: Any, document: dict[str, Any], ways: list[dict[str, Any]]) -> None:
+    """Draw one bar for each way: a multiple of the floor's wall time, or seconds when the floor was not measured."""
     has_floor = all(way["ratio_to_floor"] for way in ways)
     values = [way["ratio_to_floor"] if has_floor else way["median"]["wall_s"] for way in ways]
     axes.barh(range(len(ways)), values, color=[COLORS[way["kind"]] for way in ways])
@@ -61,13 +61,13 @@ def bars(axes: Any, given: dict[str, Any], ways: list[dict[str, Any]]) -> None:
         )
     axes.set_yticks(range(len(ways)), [way["title"] for way in ways], fontsize=9)
     axes.invert_yaxis()
-    # Room for what stands beside the longest bar.
+    # Room for the text beside the longest bar.
     axes.set_xlim(0, 1.35 * max(values))
     axes.set_xlabel("wall time as a multiple of the floor's" if has_floor else "wall time in seconds")
-    case, machine = given["comparison"], given["machine"]
+    case, machine = document["comparison"], document["machine"]
     axes.figure.suptitle(
         f"{case['rows']:,} customers, {case['shards']} shards, {machine['cores']} cores; "
-        f"medians of {given['repeat']}; beside the bars wall time and peak memory",
+        f"medians of {document['repeat']}; beside the bars wall time and peak memory",
         fontsize=9,
     )
     axes.spines[["top", "right"]].set_visible(False)
@@ -84,8 +84,8 @@ def bars(axes: Any, given: dict[str, Any], ways: list[dict[str, Any]]) -> None:
     )
 
 
-def stacks(axes: Any, given: dict[str, Any], backfills: list[dict[str, Any]]) -> None:
-    """One bar a project, from the request on, in the parts that it consists of."""
+def stacks(axes: Any, ui: dict[str, Any], backfills: list[dict[str, Any]]) -> None:
+    """Draw one bar for each project, from the request on, divided into its parts."""
     for position, project in enumerate(backfills):
         start = 0.0
         for (name, color), end in zip(PARTS.items(), ends(project["median"]), strict=True):
@@ -97,36 +97,36 @@ def stacks(axes: Any, given: dict[str, Any], backfills: list[dict[str, Any]]) ->
     axes.margins(x=0.08)
     axes.set_yticks(range(len(backfills)), [project["title"] for project in backfills], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlabel(f"seconds since the request to backfill {given['shards']} shards in the Dagster UI")
+    axes.set_xlabel(f"seconds since the request to backfill {ui['shards']} shards in the Dagster UI")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=8)
 
 
 def ends(median: dict[str, Any]) -> list[float]:
-    """When each of the parts ends; one that is not there ends as it begins."""
+    """The end of each part, in seconds from the request; a part that the project lacks ends where it begins."""
     built, merged = median["last_shard_s"], median["merged_s"] or median["last_shard_s"]
     return [median["first_run_s"], built, merged, max(merged, median["shown_s"])]
 
 
-def panels(given: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]], str, float]]:
-    """The panels of growth: what grows, what is shown of it, the cases, the measure and what divides it."""
-    comparison = given["comparison"]
-    # The comparison itself where it was not measured again.
-    cases = {(case["rows"], case["shards"]): case for case in (comparison, *given["growth"])}.values()
+def panels(document: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]], str, float]]:
+    """The panels of growth: the quantity that grows, the title, the cases, the measure and its divisor."""
+    comparison = document["comparison"]
+    # Includes the comparison, unless growth measured its size again.
+    cases = {(case["rows"], case["shards"]): case for case in (comparison, *document["growth"])}.values()
     by_rows = [case for case in cases if case["shards"] == comparison["shards"]]
     by_shards = [case for case in cases if case["rows"] == comparison["rows"]]
-    found = []
+    chosen = []
     if len(by_rows) > 1:
         shards = f"{comparison['shards']} shards"
-        found.append(("rows", f"wall time in s, {shards}", by_rows, "wall_s", 1.0))
-        found.append(("rows", f"peak memory in MB, {shards}", by_rows, "peak_bytes", 1e6))
+        chosen.append(("rows", f"wall time in s, {shards}", by_rows, "wall_s", 1.0))
+        chosen.append(("rows", f"peak memory in MB, {shards}", by_rows, "peak_bytes", 1e6))
     if len(by_shards) > 1:
-        found.append(("shards", f"wall time in s, {comparison['rows']:,} customers", by_shards, "wall_s", 1.0))
-    return found
+        chosen.append(("shards", f"wall time in s, {comparison['rows']:,} customers", by_shards, "wall_s", 1.0))
+    return chosen
 
 
 def short(number: int) -> str:
-    """`250 k`, `10 M`."""
+    """The number in few characters: `250 k`, `10 M`."""
     for unit, name in ((1_000_000, " M"), (1_000, " k")):
         if number >= unit:
             return f"{number / unit:g}{name}"
@@ -134,7 +134,7 @@ def short(number: int) -> str:
 
 
 def lines(axes: Any, name: str, label: str, cases: list[dict[str, Any]], measure: str, scale: float) -> None:
-    """One line for each way that was measured in every case, both axes logarithmic for rows."""
+    """Draw one line for each way that was measured in every case; both axes are logarithmic for rows."""
     ordered = sorted(cases, key=lambda case: case[name])
     ways = [{way["name"]: way for way in case["ways"] if way["median"]} for case in ordered]
     for way in ordered[0]["ways"]:

@@ -1,8 +1,8 @@
-"""A server that is started for a measurement, asked over GraphQL, and ended together with all that it started.
+"""A server that runs for the time of a measurement, answers GraphQL requests, and ends with all its descendants.
 
-It runs below a small process of its own (`python -m bench.server COMMAND`), the keeper, which becomes the reaper of
-orphans: workers that a server puts into sessions of their own are found as well. The keeper ends everything when its
-stdin is closed, so also when the benchmark is killed. Linux only.
+It runs below a small process, the keeper (`python -m bench.server FOLDER COMMAND`). The keeper becomes the reaper of
+orphans, so that it also finds workers in sessions of their own. When its stdin closes, as it does when the benchmark is
+killed, the keeper ends every process below it. Linux only.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from bench import measure
 T = TypeVar("T")
 
 _HOST = "127.0.0.1"
-# A server with all cores busy takes its time; the figures do not come from when it answers.
+# Generous, because a server with all cores busy is slow. The figures do not depend on when it answers.
 _ANSWER_S = 60.0
-_ASK_EVERY_S = 1.0
-# Deliberately without the proxy that the environment may name: it does not know this machine's ports.
+_POLL_EVERY_S = 1.0
+# Deliberately without the proxy of the environment: a proxy does not reach ports of this machine.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -40,7 +40,7 @@ class ServerError(Exception):
 
 
 class NoAnswerError(ServerError):
-    """The server cannot be reached or broke off; it may answer later."""
+    """The server cannot be reached or broke off its answer; it may answer later."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Server:
     port: int
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
-        """The `data` of the answer. NoAnswerError when there is none, ServerError when it is an error."""
+        """Send a GraphQL query; returns the `data` of the answer.
+
+        Raises NoAnswerError when the server does not answer, and ServerError when it answers with an error.
+        """
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(
             f"http://{_HOST}:{self.port}/graphql", body, {"Content-Type": "application/json"}
@@ -66,25 +69,26 @@ class Server:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def wait(self, look: Callable[[], T | None], deadline: float, what: str) -> T:
-        """Look every second until there is something; ServerError when the server ends or `deadline` passes first.
+    def wait(self, poll: Callable[[], T | None], deadline: float, awaited: str) -> T:
+        """Call `poll` every second until it returns something else than None; returns that.
 
-        `deadline` is of `time.monotonic()`, `what` says what is waited for.
+        Raises ServerError when the server ends first or `deadline` (of `time.monotonic()`) passes. `awaited` names in
+        the message what did not come.
         """
         while True:
             with contextlib.suppress(NoAnswerError):
-                found = look()
-                if found is not None:
-                    return found
+                result = poll()
+                if result is not None:
+                    return result
             if self.keeper.poll() is not None:
                 raise ServerError(f"the server ended with exit code {self.keeper.returncode}")
             if time.monotonic() > deadline:
-                raise ServerError(f"took too long: waiting for {what}")
-            time.sleep(_ASK_EVERY_S)
+                raise ServerError(f"took too long: waiting for {awaited}")
+            time.sleep(_POLL_EVERY_S)
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
@@ -94,9 +98,9 @@ def free_port() -> int:
 def serve(
     command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, port: int
 ) -> Iterator[Server]:
-    """Start the server in `folder`, with its output in `log`; at the end nothing of it is left."""
+    """Run the server in `folder`, with its output in `log`, and end it and all its descendants at the end."""
     with log.open("ab") as output:
-        # In a session of its own: Ctrl-C in the terminal is for the benchmark, which then ends the server.
+        # In a session of its own, so that Ctrl-C reaches only the benchmark, which then ends the server.
         keeper = subprocess.Popen(
             [sys.executable, "-m", "bench.server", str(folder), *command],
             env=environment,
@@ -109,14 +113,14 @@ def serve(
     try:
         yield Server(keeper, port)
     finally:
-        assert keeper.stdin is not None, "it was asked for"
+        assert keeper.stdin is not None, "stdin is a pipe"
         keeper.stdin.close()
         keeper.wait()
 
 
 def main(folder: str, command: Sequence[str]) -> int:
-    """Keep the command until it ends or stdin does, then end all that it started; its exit code."""
-    # Not below `folder`: the path of a socket must be short.
+    """Run the command until it ends or stdin closes, then end all its descendants; returns its exit code."""
+    # Deliberately not below `folder`: the path of a socket must be short.
     process, temporary = None, tempfile.mkdtemp(prefix="bench-")
     try:
         measure.become_reaper()
@@ -134,7 +138,7 @@ def main(folder: str, command: Sequence[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         measure.end_all()
-        # Sockets and the like, which a killed server does not remove.
+        # Sockets and other files that a killed server does not remove.
         shutil.rmtree(temporary, ignore_errors=True)
     return process.returncode if process and process.returncode else 0
 

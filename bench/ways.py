@@ -1,7 +1,7 @@
-"""The ways that are measured: how each is started, and where its result and the one to compare it with are.
+"""The ways that are measured: the command of each, its result, and the reference to compare the result with.
 
-A way gets a new scratch folder each time. What it needs to begin with (for the pipeline: an `ETL_HOME` in which
-something is published) is put there before the clock starts.
+Each run of a way gets a new scratch folder. Everything that the run needs (for the pipeline, an `ETL_HOME` with a
+publication) is put there before the clock starts.
 """
 
 import os
@@ -22,7 +22,7 @@ COLD = "run_cold"
 
 
 class Kind(StrEnum):
-    """What a way is to the reader of the figures."""
+    """The role of a way in the comparison."""
 
     FLOOR = "floor"
     PEER = "peer"
@@ -31,9 +31,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Case:
-    """One set of exports and number of shards, with what the pipeline published of it: the reference of all ways.
+    """A set of exports and a number of shards. `home` holds what the pipeline published from them, the reference.
 
-    `changed_home` is that of the changed exports, where a way is measured that needs it.
+    `changed_sources` and `changed_home` are the same for the changed exports; None when no measured way needs them.
     """
 
     rows: int
@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Start:
-    """A command that is ready to be started, the result that it will write, and what that must be equal to."""
+    """A command ready to start, the result that it will write, and the reference that the result must equal."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -68,13 +68,13 @@ class Way:
 
 
 class PreparationError(Exception):
-    """The pipeline's own run, to which everything is compared, failed."""
+    """The pipeline's own run, whose result is the reference of all ways, failed."""
 
 
 def publish(sources: Path, home: Path, shards: int, log: Path) -> None:
-    """Let the pipeline publish these exports, unmeasured; PreparationError when it does not.
+    """Let the pipeline publish these exports, unmeasured. Raises PreparationError when it does not.
 
-    It also brings the exports and the program into memory, so that nobody pays for being first.
+    This also brings the exports and the program into memory, so that the first way has no disadvantage.
     """
     with log.open("wb") as output:
         done = subprocess.run(
@@ -85,18 +85,18 @@ def publish(sources: Path, home: Path, shards: int, log: Path) -> None:
 
 
 def etl_assets(subcommand: str, *arguments: str) -> tuple[str, ...]:
-    """The pipeline's own command, of the environment that this process runs in."""
+    """A command of the pipeline, from the Python environment of this process."""
     return (str(Path(sys.executable).with_name("etl-assets")), subcommand, *arguments)
 
 
 def environment() -> dict[str, str]:
-    """This process's, without what would configure the pipeline or Dagster."""
+    """This process's environment variables, without those that configure the pipeline, Dagster or Python's path."""
     prefixes = ("ETL_", "CHAOS_", "DAGSTER_", "BENCH_", "PYTHONPATH")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
 def settings(sources: Path, home: Path, shards: int) -> dict[str, str]:
-    """The environment in which the pipeline reads these exports and keeps all it has below `home`."""
+    """The environment variables with which the pipeline reads these exports and keeps all its files below `home`."""
     return environment() | {
         "ETL_SOURCES": str(sources),
         "ETL_HOME": str(home / "etl"),
@@ -106,7 +106,7 @@ def settings(sources: Path, home: Path, shards: int) -> dict[str, str]:
 
 
 def warehouse(home: Path) -> Path:
-    """What the pipeline published there."""
+    """The warehouse that the pipeline publishes below `home`."""
     return home / "etl" / "warehouse.duckdb"
 
 
@@ -130,7 +130,7 @@ def _cold(case: Case, scratch: Path) -> Start:
 
 def _unchanged(case: Case, scratch: Path) -> Start:
     shutil.copytree(case.home, scratch, dirs_exist_ok=True)
-    # The copy's files are others than those that were published, so that the next run looks at everything once.
+    # The copied files have other stamps than the published ones, so the first run on them verifies everything once.
     publish(case.sources, scratch, case.shards, scratch / "settled.log")
     return _cold(case, scratch)
 
@@ -143,8 +143,8 @@ def _one_shard(case: Case, scratch: Path) -> Start:
 
 
 def _few_changed(case: Case, scratch: Path) -> Start:
-    assert case.changed_sources is not None, "the case was made for ways that need no change"
-    assert case.changed_home is not None, "the case was made for ways that need no change"
+    assert case.changed_sources is not None, "the case has changed exports when a way needs them"
+    assert case.changed_home is not None, "the case has changed exports when a way needs them"
     shutil.copytree(case.home, scratch, dirs_exist_ok=True)
     changed = settings(case.changed_sources, scratch, case.shards)
     return Start(etl_assets("run"), changed, warehouse(scratch), warehouse(case.changed_home))
@@ -168,9 +168,9 @@ WAYS: tuple[Way, ...] = (
         _peer("idiomatic_dagster", ".duckdb", with_shards=True),
         needs_peer_python=True,
     ),
-    Way(COLD, "etl-assets run, nothing there yet", Kind.OURS, _cold),
+    Way(COLD, "etl-assets run, empty home", Kind.OURS, _cold),
     Way("run_unchanged", "etl-assets run, nothing changed", Kind.OURS, _unchanged),
-    Way("run_one_shard", "etl-assets run --shards, one of them", Kind.OURS, _one_shard),
+    Way("run_one_shard", "etl-assets run --shards, one shard", Kind.OURS, _one_shard),
     Way(
         "run_few_changed",
         f"etl-assets run, 1 customer in {data.CHANGED_ONE_IN} changed",

@@ -1,4 +1,5 @@
-"""Other ways to the same profiles, each as somebody who knows its tool would write it; started as `SOURCES OUT`.
+"""Other ways to the same profiles, each as an experienced user of its tool would write it.
 
-None imports the pipeline. They take clean exports: none validates, quarantines, retries or publishes atomically.
+Each is a module that runs as `python -m bench.peers.NAME SOURCES OUT [SHARDS]`. None imports the pipeline. They need
+clean exports: none validates, quarantines, retries or publishes atomically.
 """

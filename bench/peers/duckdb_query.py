@@ -1,7 +1,7 @@
 """The floor: one DuckDB query from the exports to profiles with the same keys, and nothing else.
 
-No validation, no shards, no orchestration, no checks, no atomic swap. What any pipeline of this engine adds is what it
-takes longer than this.
+It has no validation, shards, orchestration, checks or atomic swap. The time that a pipeline on DuckDB takes beyond this
+is the price of what it adds.
 """
 
 import inspect
@@ -107,9 +107,9 @@ FROM joined
 def main(sources: Path, out: Path) -> None:
     """Write the table `profiles` to the new DuckDB file `out`."""
     with duckdb.connect(out) as connection:
-        # Nobody asked for an order, and keeping one costs.
+        # The profiles need no order, and keeping one costs time.
         connection.execute("SET preserve_insertion_order = false")
-        # A function written in C, called without a Python one around it: the fastest way to this hash.
+        # The fastest way to this hash: DuckDB calls the C function without a Python function around it.
         xxh3_128 = partial(xxhash.xxh3_128_hexdigest)
         data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY)
         xxh3_128.__signature__ = inspect.Signature([data])  # type: ignore[attr-defined]

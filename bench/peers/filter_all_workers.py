@@ -1,6 +1,6 @@
-"""The way of tutorials: a worker per shard, each of which reads all exports and keeps its customers; then one file.
+"""The way of tutorials: a worker for each shard reads all exports and keeps the customers of its shard.
 
-As many at a time as there are cores. Results lie in a folder, one Parquet file a shard, until they are put together.
+As many workers run at a time as there are cores. Each writes a Parquet file; at the end these become one file.
 """
 
 import os
@@ -14,11 +14,12 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from bench.peers.pandas_profiles import COLUMNS, in_shard, profiles, read
+from bench.peers.columns import COLUMNS
+from bench.peers.pandas_profiles import in_shard, profiles, read
 
 
 def build(sources: Path, folder: Path, shard_count: int, shard: int) -> None:
-    """Write one shard's profiles; what is not the shard's is dropped as soon as it was read."""
+    """Write one shard's profiles; rows of other shards are dropped as soon as an export is read."""
     exports = {}
     for source in COLUMNS:
         export = read(sources, source)

@@ -1,10 +1,11 @@
-"""The Dagster project of the documentation: dagster-duckdb-pandas IO manager, default executor, a partition per shard.
+"""A Dagster project as the documentation teaches it: DuckDB IO manager, default executor, a partition for each shard.
 
-The sources are assets that the IO manager keeps as tables; each partition of `shard_profiles` is given all four of
-them as frames, keeps its customers, and its profiles replace the partition's rows of one table.
+The sources are assets that the IO manager (dagster-duckdb-pandas) keeps as tables. Each partition of
+`shard_profiles` gets all four of them as frames and keeps the customers of its shard. Its profiles replace the
+partition's rows in one table.
 
-Each partition is a run of its own with the default (multiprocess) executor, as many at a time as there are cores.
-Started here without daemon and web server, whose ticks of up to 30 s (`dagster dev`) would come on top.
+Each partition is a run of its own with the default (multiprocess) executor, and as many run at a time as there are
+cores. `main` runs without daemon and web server: in `dagster dev`, ticks of up to 30 s would add to the time.
 """
 
 import os
@@ -17,7 +18,8 @@ import dagster as dg
 import pandas as pd
 from dagster_duckdb_pandas import DuckDBPandasIOManager
 
-from bench.peers.pandas_profiles import COLUMNS, in_shard, profiles, read, types
+from bench.peers.columns import COLUMNS
+from bench.peers.pandas_profiles import in_shard, profiles, read, types
 
 SHARD_COUNT = int(os.environ.get("BENCH_SHARDS", "10"))
 shards = dg.StaticPartitionsDefinition([f"shard_{number:03d}" for number in range(SHARD_COUNT)])
@@ -47,7 +49,7 @@ def shard_profiles(
     exports = {}
     for source, table in tables.items():
         mine = table[in_shard(table, shard, SHARD_COUNT)]
-        # DuckDB gives whole numbers with gaps back as floats.
+        # DuckDB returns a column of whole numbers with missing values as floats.
         exports[source] = mine.astype(types(source))
     return profiles(exports).assign(shard_id=context.partition_key)
 
@@ -63,17 +65,17 @@ defs = dg.Definitions(
 
 
 def sources_job() -> dg.JobDefinition:
-    """All sources."""
+    """The job that reads all sources."""
     return defs.resolve_job_def("sources_job")
 
 
 def shards_job() -> dg.JobDefinition:
-    """One shard."""
+    """The job that builds one shard."""
     return defs.resolve_job_def("shards_job")
 
 
 def run(name: str, partition: str | None = None) -> None:
-    """One run, with the executor that Dagster takes when nobody chooses one."""
+    """Run a job once, with Dagster's default executor."""
     job = dg.reconstructable({"sources_job": sources_job, "shards_job": shards_job}[name])
     tags = {"dagster/partition": partition} if partition else {}
     with dg.DagsterInstance.get() as instance:
@@ -93,7 +95,7 @@ def main(sources: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     os.environ["BENCH_SHARDS"] = sys.argv[3]
-    # Dagster finds jobs by the module's name, which is not the one of the script that was started.
+    # Dagster finds jobs by their module's name, which must not be `__main__`.
     from bench.peers import idiomatic_dagster
 
     idiomatic_dagster.main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,9 +1,10 @@
-"""Pandas in one process: read the exports, join them, score each customer in a Python loop, write Parquet."""
+"""pandas in one process: read the exports, join them, score each customer in a Python loop, write Parquet."""
 
 import sys
 from pathlib import Path
 
-from bench.peers.pandas_profiles import COLUMNS, profiles, read
+from bench.peers.columns import COLUMNS
+from bench.peers.pandas_profiles import profiles, read
 
 
 def main(sources: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the three peers on pandas share: reading an export, and joining and scoring customers in a Python loop."""
+"""What the three pandas peers share: reading an export, and joining and scoring customers in a Python loop."""
 
 import json
 from collections.abc import Mapping
@@ -8,77 +8,40 @@ from typing import Any
 import pandas as pd
 import xxhash
 
-TEXT, INT, FLOAT, DATE = "string", "Int64", "Float64", "date"
-COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "crm": {
-        "email": TEXT,
-        "company_name": TEXT,
-        "industry": TEXT,
-        "employee_count": INT,
-        "deal_stage": TEXT,
-        "deal_value": FLOAT,
-        "sales_owner": TEXT,
-        "last_contact": DATE,
-    },
-    "billing": {
-        "email": TEXT,
-        "plan": TEXT,
-        "mrr": FLOAT,
-        "payment_status": TEXT,
-        "subscription_start": DATE,
-        "last_payment": DATE,
-    },
-    "product": {
-        "email": TEXT,
-        "signup_date": DATE,
-        "last_active": DATE,
-        "total_sessions": INT,
-        "features_used": INT,
-        "usage_pct": INT,
-        "account_status": TEXT,
-    },
-    "support": {
-        "email": TEXT,
-        "total_tickets": INT,
-        "open_tickets": INT,
-        "avg_resolution_hrs": FLOAT,
-        "last_ticket_date": DATE,
-        "nps_score": INT,
-        "csat_score": FLOAT,
-    },
-}
-_FIELDS = [name for columns in COLUMNS.values() for name in columns if name != "email"]
-_DATES = [name for columns in COLUMNS.values() for name, kind in columns.items() if kind == DATE]
+from bench.peers.columns import COLUMNS, DATES, FIELDS, Kind, joined_name
+
+TEXT = "string"
+# Dates stay the ISO texts that they are in the exports, until the end.
+_TYPES: Mapping[Kind, str] = {"text": TEXT, "int": "Int64", "float": "Float64", "date": TEXT}
 
 
 def types(source: str) -> dict[str, str]:
-    """Column to pandas type; dates stay the ISO texts that they are, until the end."""
-    columns = {"customer_id": TEXT, **COLUMNS[source]}
-    return {name: TEXT if kind == DATE else kind for name, kind in columns.items()}
+    """The pandas type of each column of an export."""
+    return {"customer_id": TEXT} | {name: _TYPES[kind] for name, kind in COLUMNS[source].items()}
 
 
 def read(folder: Path, source: str) -> pd.DataFrame:
-    """One export, typed; only an empty cell is missing (a customer may be called NA)."""
+    """One export, typed; only an empty cell counts as missing, because a customer may be called NA."""
     return pd.read_csv(folder / f"{source}.csv", dtype=types(source), keep_default_na=False, na_values=[""])
 
 
 def in_shard(export: pd.DataFrame, shard: int, shard_count: int) -> list[bool]:
-    """For each row, whether its customer is routed to this shard."""
+    """Whether the customer of each row is routed to this shard."""
     hashes = (xxhash.xxh3_64_intdigest(customer_id.encode()) for customer_id in export["customer_id"])
     return [number % shard_count == shard for number in hashes]
 
 
 def profiles(exports: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The enriched profiles of all customers in these exports."""
+    """The enriched profiles of all customers in these exports, by source."""
     joined = pd.DataFrame({"customer_id": pd.Series(dtype=TEXT)})
     for source in COLUMNS:
-        export = exports[source].rename(columns={"email": f"{source}_email"}).assign(**{source: source})
+        export = exports[source].rename(columns={"email": joined_name(source, "email")}).assign(**{source: source})
         joined = joined.merge(export, on="customer_id", how="outer")
     names = joined.columns
     rows = zip(*(_with_none(joined[name]) for name in names), strict=True)
     scored = pd.DataFrame([_score(dict(zip(names, row, strict=True))) for row in rows])
-    result = pd.concat([joined[["customer_id", *_FIELDS]], scored], axis="columns")
-    for name in _DATES:
+    result = pd.concat([joined[["customer_id", *FIELDS]], scored], axis="columns")
+    for name in DATES:
         result[name] = pd.to_datetime(result[name]).dt.date
     for name in ("email", "churn_risk", "expansion_potential", "idempotency_key"):
         result[name] = result[name].astype(TEXT)
@@ -86,12 +49,12 @@ def profiles(exports: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _with_none(column: pd.Series) -> list[Any]:
-    """A column as Python values, None for what is missing."""
+    """A column as Python values, with None for a missing one."""
     return list(column.astype(object).where(column.notna(), None))
 
 
 def _score(customer: dict[str, Any]) -> dict[str, Any]:
-    """What is computed of one customer."""
+    """The computed columns of one customer's profile."""
     usage = 50 if customer["usage_pct"] is None else customer["usage_pct"]
     tickets, nps = customer["open_tickets"] or 0, customer["nps_score"]
     payment, plan, stage = (_word(customer[name]) for name in ("payment_status", "plan", "deal_stage"))
@@ -111,7 +74,7 @@ def _score(customer: dict[str, Any]) -> dict[str, Any]:
     expansion += 2 if plan in ("starter", "free", "basic") else 1 if plan in ("business", "professional") else 0
     expansion += 2 * (nps is not None and nps >= 9) + (stage == "enterprise")
 
-    emails = (customer[f"{source}_email"] for source in COLUMNS)
+    emails = (customer[joined_name(source, "email")] for source in COLUMNS)
     return {
         "email": next((email for email in emails if email is not None), None),
         "health_score": min(100, max(0, health)),
@@ -123,12 +86,12 @@ def _score(customer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hash(customer: dict[str, Any]) -> str:
-    """xxh3_128 of the JSON array of `v1` and the name and columns of every source, all as text."""
+    """xxh3_128 of a JSON array of texts: `v1`, then the name and the columns of every source."""
     parts: list[str | None] = ["v1"]
     for source, columns in COLUMNS.items():
         parts.append(customer[source])
         for name in columns:
-            value = customer[f"{source}_email" if name == "email" else name]
+            value = customer[joined_name(source, name)]
             parts.append(None if value is None else str(value))
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(text.encode())

@@ -1,4 +1,4 @@
-"""A Polars script: one lazy query over the four exports, the hash of each key from a comprehension."""
+"""A Polars script: one lazy query over the four exports, with the hash of each key computed in a comprehension."""
 
 import sys
 from collections.abc import Mapping
@@ -7,51 +7,17 @@ from pathlib import Path
 import polars as pl
 import xxhash
 
-TEXT, INT, FLOAT, DATE = pl.String, pl.Int64, pl.Float64, pl.Date
-COLUMNS: Mapping[str, Mapping[str, type[pl.DataType]]] = {
-    "crm": {
-        "email": TEXT,
-        "company_name": TEXT,
-        "industry": TEXT,
-        "employee_count": INT,
-        "deal_stage": TEXT,
-        "deal_value": FLOAT,
-        "sales_owner": TEXT,
-        "last_contact": DATE,
-    },
-    "billing": {
-        "email": TEXT,
-        "plan": TEXT,
-        "mrr": FLOAT,
-        "payment_status": TEXT,
-        "subscription_start": DATE,
-        "last_payment": DATE,
-    },
-    "product": {
-        "email": TEXT,
-        "signup_date": DATE,
-        "last_active": DATE,
-        "total_sessions": INT,
-        "features_used": INT,
-        "usage_pct": INT,
-        "account_status": TEXT,
-    },
-    "support": {
-        "email": TEXT,
-        "total_tickets": INT,
-        "open_tickets": INT,
-        "avg_resolution_hrs": FLOAT,
-        "last_ticket_date": DATE,
-        "nps_score": INT,
-        "csat_score": FLOAT,
-    },
-}
+from bench.peers.columns import COLUMNS, FIELDS, Kind, joined_name
+
+TEXT = pl.String
+_TYPES: Mapping[Kind, type[pl.DataType]] = {"text": TEXT, "int": pl.Int64, "float": pl.Float64, "date": pl.Date}
 
 
 def read(folder: Path, source: str) -> pl.LazyFrame:
-    """One export; its email gets a name of its own, and a column tells where the source has the customer."""
-    frame = pl.scan_csv(folder / f"{source}.csv", schema={"customer_id": TEXT, **COLUMNS[source]})
-    return frame.rename({"email": f"{source}_email"}).with_columns(pl.lit(source).alias(source))
+    """One export. Its column `email` is renamed, and a column named like the source marks the customers that it has."""
+    columns = {name: _TYPES[kind] for name, kind in COLUMNS[source].items()}
+    frame = pl.scan_csv(folder / f"{source}.csv", schema={"customer_id": TEXT, **columns})
+    return frame.rename({"email": joined_name(source, "email")}).with_columns(pl.lit(source).alias(source))
 
 
 def encoding() -> pl.Expr:
@@ -60,8 +26,8 @@ def encoding() -> pl.Expr:
     for source, columns in COLUMNS.items():
         parts.append(quoted(pl.col(source)))
         for name, kind in columns.items():
-            column = pl.col(f"{source}_email" if name == "email" else name)
-            parts.append(quoted(escaped(column) if kind is TEXT else column.cast(TEXT)))
+            column = pl.col(joined_name(source, name))
+            parts.append(quoted(escaped(column) if kind == "text" else column.cast(TEXT)))
     return pl.concat_str(parts, separator=",") + "]"
 
 
@@ -71,22 +37,22 @@ def quoted(text: pl.Expr) -> pl.Expr:
 
 
 def escaped(text: pl.Expr) -> pl.Expr:
-    """What JSON must escape, as far as exports hold it."""
+    """The text with the characters escaped that JSON does not allow in a string, as far as the sample holds them."""
     return text.str.replace_many(["\\", '"', "\n", "\r", "\t"], ["\\\\", '\\"', "\\n", "\\r", "\\t"])
 
 
 def hashes(texts: pl.Series) -> pl.Series:
-    """xxh3_128 of each text; Polars has no such function itself."""
+    """xxh3_128 of each text, a function that Polars lacks."""
     return pl.Series([xxhash.xxh3_128_hexdigest(text.encode()) for text in texts], dtype=TEXT)
 
 
 def word(name: str) -> pl.Expr:
-    """A word as it is compared."""
+    """A word in the one spelling in which words are compared."""
     return pl.col(name).str.strip_chars().str.to_lowercase().str.replace_all("[ -]", "_").fill_null("")
 
 
 def level(points: pl.Expr) -> pl.Expr:
-    """Points to a level."""
+    """The level of a number of points."""
     return pl.when(points >= 5).then(pl.lit("HIGH")).when(points >= 2).then(pl.lit("MEDIUM")).otherwise(pl.lit("LOW"))
 
 
@@ -130,8 +96,8 @@ def main(sources: Path, out: Path) -> None:
         joined = joined.join(other, on="customer_id", how="full", coalesce=True)
     joined.select(
         "customer_id",
-        pl.coalesce(f"{source}_email" for source in COLUMNS).alias("email"),
-        *(name for columns in COLUMNS.values() for name in columns if name != "email"),
+        pl.coalesce(joined_name(source, "email") for source in COLUMNS).alias("email"),
+        *FIELDS,
         *scores(),
         pl.concat_list(*COLUMNS).list.drop_nulls().alias("sources"),
         (pl.col("customer_id") + ":" + encoding().map_batches(hashes, return_dtype=TEXT)).alias("idempotency_key"),

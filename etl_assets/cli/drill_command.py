@@ -14,7 +14,7 @@ from etl_assets.engine.routing import shard_keys
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import drill
 from etl_assets.project.settings import Settings, load_settings
-from etl_assets.samples.customer360 import generate
+from etl_assets.samples.writing import generate
 
 _DESCRIPTION = """
     Run the pipeline undisturbed, then once more with a fault in one shard, let it recover, and prove that the result

@@ -14,7 +14,7 @@ import duckdb
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand, share, whole_number
 from etl_assets.cli.terminal import count, duration, size
 from etl_assets.errors import ConfigError, EtlError
-from etl_assets.samples import customer360 as sample_data
+from etl_assets.samples.writing import FORMATS, MAX_DIRTY, MAX_ROWS, generate
 
 _DESCRIPTION = """
     Write sample exports of the four sources (crm, billing, product, support). The same arguments give the same
@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
     parser = add_subcommand(subparsers, "generate", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
         "--rows",
-        type=whole_number(1, sample_data.MAX_ROWS),
+        type=whole_number(1, MAX_ROWS),
         default=100_000,
         metavar="N",
         help="customers (default 100_000)",
@@ -43,15 +43,15 @@ def add_parser(subparsers: Subparsers) -> Parser:
     )
     parser.add_argument(
         "--dirty",
-        type=share(sample_data.MAX_DIRTY),
+        type=share(MAX_DIRTY),
         default=0.0,
         metavar="F",
-        help=f"share of flawed rows, 0 to {sample_data.MAX_DIRTY} (0)",
+        help=f"share of flawed rows, 0 to {MAX_DIRTY} (0)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("data/sources"), metavar="DIR", help="folder to write to (data/sources)"
     )
-    parser.add_argument("--format", choices=sample_data.FORMATS, default="csv", help="file format (csv)")
+    parser.add_argument("--format", choices=FORMATS, default="csv", help="file format (csv)")
     return parser
 
 
@@ -61,7 +61,7 @@ def command(args: argparse.Namespace) -> int:
     _check_writable(args.out)
     try:
         with _progress(args.rows) as on_progress:
-            files = sample_data.generate(
+            files = generate(
                 args.out,
                 rows=args.rows,
                 seed=args.seed,

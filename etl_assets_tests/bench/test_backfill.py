@@ -1,4 +1,4 @@
-"""Backfills in a Dagster UI: what is made of Dagster's record, and what counts. The server here only answers."""
+"""Backfills in a Dagster UI: the times from Dagster's record, and which of them count. The server here is a fake."""
 
 import json
 import sys
@@ -16,8 +16,9 @@ from bench.ways import FLOOR, Case, Kind, Start, environment, warehouse
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
-# Answers what it is given, one after another, the last one again and again; times count from the request. A request is
-# refused until the last answer about the daemon was given, and there are no runs until the last one about the progress.
+# Sends the answers of its argument one after another, and then repeats the last one. Times in them count from the
+# request. It refuses the request until it has sent the last answer about the daemon, and it has no runs until it has
+# sent the last one about the progress.
 SERVER = """
 import json, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -39,14 +40,14 @@ class Handler(BaseHTTPRequestHandler):
             requested = time.time()
         if len(answers[name]) == 1:
             done.add(name)
-        given = answers[name].pop(0) if len(answers[name]) > 1 else answers[name][0]
+        answer = answers[name].pop(0) if len(answers[name]) > 1 else answers[name][0]
         if name == "launchPartitionBackfill" and "daemonHealth" not in done:
-            given = {name: {"__typename": "TooEarly"}}
+            answer = {name: {"__typename": "TooEarly"}}
         if name == "tags" and "partitionBackfillOrError" not in done:
-            given = {"runsOrError": {"results": []}}
+            answer = {"runsOrError": {"results": []}}
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"data": shifted(given)}).encode())
+        self.wfile.write(json.dumps({"data": shifted(answer)}).encode())
 
     def log_message(self, *arguments):
         pass
@@ -66,10 +67,10 @@ def recorded(created: float, *, merge: bool = False, status: str = "SUCCESS") ->
     }
 
 
-def ready(*, healthy: bool = True, loaded: bool = True, looked: float = 0) -> dict[str, Any]:
+def ready(*, healthy: bool = True, loaded: bool = True, polled: float = 0) -> dict[str, Any]:
     kinds = ("BACKFILL", "SENSOR")
     daemons = [
-        {"daemonType": kind, "required": True, "healthy": healthy, "lastHeartbeatTime": looked} for kind in kinds
+        {"daemonType": kind, "required": True, "healthy": healthy, "lastHeartbeatTime": polled} for kind in kinds
     ]
     location = {"__typename": "RepositoryLocation"} if loaded else None
     return {
@@ -84,7 +85,7 @@ def progress(status: str, *runs: dict[str, Any]) -> dict[str, Any]:
 
 
 def answers(**changes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """What a server answers by whose backfill of two shards all goes well."""
+    """The answers of a server whose backfill of two shards succeeds."""
     merge = recorded(20, merge=True)
     return {
         "daemonHealth": [ready(loaded=False), ready(healthy=False), ready()],
@@ -100,64 +101,64 @@ def answers(**changes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def project(given: dict[str, list[dict[str, Any]]], *, email: str = "email") -> Project:
-    """A project that answers this and whose result is the reference, with this expression for the e-mail address."""
+def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -> Project:
+    """A project with these answers; its result is the reference with `email` as the expression of the address."""
 
     def prepare(case: Case, scratch: Path, port: int, log: Path, timeout_s: float) -> Start:
         reference, result = warehouse(case.home), scratch / "profiles.duckdb"
         if reference.exists():
             with duckdb.connect(result) as copied:
-                copied.execute(f"ATTACH '{reference}' AS given (READ_ONLY)")
+                copied.execute(f"ATTACH '{reference}' AS original (READ_ONLY)")
                 copied.execute(
-                    f"CREATE TABLE profiles AS SELECT * REPLACE ({email} AS email) FROM given.merged_profiles"
+                    f"CREATE TABLE profiles AS SELECT * REPLACE ({email} AS email) FROM original.merged_profiles"
                 )
-        return Start((sys.executable, "-c", SERVER, str(port), json.dumps(given)), environment(), result, reference)
+        return Start((sys.executable, "-c", SERVER, str(port), json.dumps(replies)), environment(), result, reference)
 
     return Project(f"answers_{email}", f"answers {email}", Kind.OURS, prepare, lambda count: ["a"] * count, merges=True)
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "_ASK_EVERY_S", 0.01)
-    monkeypatch.setattr(backfill, "AFTER_LOOK_S", 0.0)
+    monkeypatch.setattr(server, "_POLL_EVERY_S", 0.01)
+    monkeypatch.setattr(backfill, "AFTER_POLL_S", 0.0)
 
 
-def measured(folder: Path, given: dict[str, list[dict[str, Any]]], shards: int = 2) -> Backfill:
+def measured(folder: Path, replies: dict[str, list[dict[str, Any]]], shards: int = 2) -> Backfill:
     case = Case(1000, shards, folder, folder / "none", folder / "none")
-    return measure_backfill(project(given), case, folder, folder / "log", 30)[1]
+    return measure_backfill(project(replies), case, folder, folder / "log", 30)[1]
 
 
 def test_the_parts_of_a_backfill_are_taken_from_the_record():
     runs = [Run(104, 105, 108, 110), Run(104, 111, 112, 118)]
-    found = times(100, runs, [Run(119, 120, 121, 125)], 140)
-    assert found == Backfill(
+    backfilled = times(100, runs, [Run(119, 120, 121, 125)], 140)
+    assert backfilled == Backfill(
         first_run_s=4, last_shard_s=18, merged_s=25, shown_s=40, queue_s=4, process_start_s=2, work_s=4
     )
     assert times(100, runs, [], 140).merged_s is None
 
 
-def test_runs_of_the_backfill_merges_and_others_are_told_apart():
+def test_runs_of_the_backfill_are_separated_from_merges_and_other_runs():
     other = recorded(5) | {"tags": [{"key": "dagster/backfill", "value": "other"}]}
-    found = sort_runs({"runsOrError": {"results": [other, recorded(1), recorded(3, merge=True)]}}, "mine")
-    assert found == ([Run(1, 3, 6, 10)], [Run(3, 5, 8, 12)])
+    sorted_runs = sort_runs({"runsOrError": {"results": [other, recorded(1), recorded(3, merge=True)]}}, "mine")
+    assert sorted_runs == ([Run(1, 3, 6, 10)], [Run(3, 5, 8, 12)])
 
 
 @needs_proc
 def test_a_backfill_is_measured_up_to_its_merge(tmp_path: Path):
-    found = measured(tmp_path, answers())
-    assert found.first_run_s == pytest.approx(10, abs=0.5)
-    assert found.last_shard_s == pytest.approx(20, abs=0.5)
-    assert found.merged_s == pytest.approx(29, abs=0.5)
-    assert found.shown_s == pytest.approx(40, abs=0.5)
-    assert (found.queue_s, found.process_start_s, found.work_s) == pytest.approx((2, 3, 4))
+    times_taken = measured(tmp_path, answers())
+    assert times_taken.first_run_s == pytest.approx(10, abs=0.5)
+    assert times_taken.last_shard_s == pytest.approx(20, abs=0.5)
+    assert times_taken.merged_s == pytest.approx(29, abs=0.5)
+    assert times_taken.shown_s == pytest.approx(40, abs=0.5)
+    assert (times_taken.queue_s, times_taken.process_start_s, times_taken.work_s) == pytest.approx((2, 3, 4))
 
 
 @needs_proc
-def test_every_request_comes_as_long_after_a_look_of_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_request_comes_equally_long_after_a_poll_of_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     slept: list[float] = []
-    monkeypatch.setattr(backfill, "AFTER_LOOK_S", 15.0)
+    monkeypatch.setattr(backfill, "AFTER_POLL_S", 15.0)
     monkeypatch.setattr(time, "sleep", slept.append)
-    measured(tmp_path, answers(daemonHealth=[ready(looked=time.time() - 5)]))
+    measured(tmp_path, answers(daemonHealth=[ready(polled=time.time() - 5)]))
     assert max(slept) == pytest.approx(10, abs=2)
 
 

@@ -1,4 +1,4 @@
-"""A result that is not the pipeline's is refused: its time would compare apples with pears."""
+"""A result that differs from the pipeline's is refused: its time would compare apples with oranges."""
 
 from pathlib import Path
 
@@ -97,8 +97,8 @@ def test_two_errors_that_cancel_in_every_column_are_seen(reference: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["none.parquet", "none.duckdb"])
-def test_no_result_is_refused(reference: Path, tmp_path: Path, name: str):
-    with pytest.raises(DifferentError, match=f"there is no {name}"):
+def test_a_missing_result_is_refused(reference: Path, tmp_path: Path, name: str):
+    with pytest.raises(DifferentError, match=f"{name} does not exist"):
         check_equal(reference, tmp_path / name)
 
 

@@ -1,4 +1,4 @@
-"""What a measured command's descendants do is seen: figures that miss a worker would flatter whoever has workers."""
+"""The measuring sees every descendant of a command: figures that miss a worker would flatter a way with workers."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import Cost, Seen, descendants, measure
+from bench.measure import Cost, Samples, descendants, measure
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
@@ -20,7 +20,7 @@ MB = 1_000_000
 
 @pytest.fixture
 def cost_of(tmp_path: Path):
-    """Measure a Python program, given as text."""
+    """Measure a Python program, passed as text."""
 
     def run(program: str, *, timeout_s: float = 60) -> Cost:
         return measure(
@@ -35,7 +35,7 @@ def cost_of(tmp_path: Path):
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Another process's doing has no other sign than that it is done."""
+    """Wait for another process, whose work shows only in its result."""
     deadline = time.monotonic() + 30
     while not is_so():
         assert time.monotonic() < deadline, "not within 30 s"
@@ -78,10 +78,10 @@ def test_a_peak_between_two_samples_is_seen():
     program = "kept = bytearray(b'x') * 300_000_000; del kept; print('freed', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
-        seen = Seen()
-        seen.sample(os.getpid())
+        samples = Samples()
+        samples.sample(os.getpid())
         child.communicate(b"\n")
-    assert seen.peak_bytes > 300 * MB
+    assert samples.peak_bytes > 300 * MB
 
 
 def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):
@@ -101,11 +101,11 @@ def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as measuring:
         measuring.stdin.write(json.dumps(document))
         measuring.stdin.close()
-        told = tmp_path / "pid"
-        wait_until(lambda: told.exists() and told.read_text().endswith("."))
+        pid_file = tmp_path / "pid"
+        wait_until(lambda: pid_file.exists() and pid_file.read_text().endswith("."))
         measuring.terminate()
     assert measuring.returncode == 130
-    process_id = int(told.read_text().removesuffix("."))
+    process_id = int(pid_file.read_text().removesuffix("."))
     wait_until(lambda: not Path(f"/proc/{process_id}").exists())
 
 
@@ -125,7 +125,7 @@ def test_bytes_that_a_child_writes_are_counted_once(cost_of, tmp_path: Path):
 
 
 def test_an_orphan_is_waited_for_and_counted(cost_of):
-    """A worker that is left behind by its parent still used the machine."""
+    """A worker that outlives its parent still used the machine."""
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     cost = cost_of(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])")
     assert cost.exit_code == 0
@@ -150,7 +150,7 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(cost_of, tmp_p
 
 
 @pytest.mark.parametrize(("program", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", -9)])
-def test_how_a_command_ended_is_told(cost_of, program: str, code: int):
+def test_the_exit_code_of_a_command_is_reported(cost_of, program: str, code: int):
     assert cost_of(program).exit_code == code
 
 

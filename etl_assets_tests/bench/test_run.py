@@ -1,4 +1,4 @@
-"""The benchmark as a whole: what counts, what is refused, and what it is measured on."""
+"""The benchmark as a whole: which figures count, what it refuses, and the data it measures on."""
 
 import json
 import shutil
@@ -9,18 +9,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bench import data, run
+from bench import data, options, run
 from bench.peers import duckdb_query
 from bench.ways import COLD, FLOOR, WAYS, Case, Kind, Start, Way, environment, warehouse
 from etl_assets.project.contract import SOURCES
-from etl_assets.samples.customer360 import generate
+from etl_assets.samples.writing import generate
 from etl_assets_tests.oracle import expect
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
 
 def fake_way(name: str, code: str) -> Way:
-    """A way that runs this Python code, which is told the reference and the result that it is to write."""
+    """A way that runs this Python code with two arguments: the reference and the result to write."""
 
     def prepare(case: Case, scratch: Path) -> Start:
         reference, result = warehouse(case.home), scratch / "profiles.parquet"
@@ -49,25 +49,25 @@ def test_a_way_counts_only_when_its_profiles_are_right(
         fake_way("wrong", COPY.replace("{}", "upper(email)")),
         fake_way("failing", "raise SystemExit(7)"),
     )
-    monkeypatch.setattr(run, "WAYS", ways)
-    options = ["--rows", "2000", "--shards", "3", "--repeat", "2", "--out", str(tmp_path)]
-    assert run.main([*options, "--peer-python", str(tmp_path / "none")]) == 1
+    monkeypatch.setattr(options, "WAYS", ways)
+    arguments = ["--rows", "2000", "--shards", "3", "--repeat", "2", "--out", str(tmp_path)]
+    assert run.main([*arguments, "--peer-python", str(tmp_path / "none")]) == 1
 
     results = json.loads((tmp_path / "results.json").read_text())
-    found = {way["name"]: way for way in results["comparison"]["ways"]}
+    measured = {way["name"]: way for way in results["comparison"]["ways"]}
     for name in (FLOOR, COLD, "run_few_changed", "right"):
-        assert found[name]["problem"] is None
-        assert len(found[name]["runs"]) == 2
-        assert found[name]["median"]["peak_bytes"] > 10_000_000
-        assert found[name]["ratio_to_floor"] > 0
-    assert found[FLOOR]["ratio_to_floor"] == 1
+        assert measured[name]["problem"] is None
+        assert len(measured[name]["runs"]) == 2
+        assert measured[name]["median"]["peak_bytes"] > 10_000_000
+        assert measured[name]["ratio_to_floor"] > 0
+    assert measured[FLOOR]["ratio_to_floor"] == 1
     for name, reason in (("wrong", "WRONG: email differs"), ("failing", "failed (exit code 7")):
-        assert found[name]["problem"].startswith(reason)
-        assert found[name]["median"] is None
-        assert found[name]["ratio_to_floor"] is None
-        assert found[name]["runs"] == []
+        assert measured[name]["problem"].startswith(reason)
+        assert measured[name]["median"] is None
+        assert measured[name]["ratio_to_floor"] is None
+        assert measured[name]["runs"] == []
     assert "WRONG: email differs" in capsys.readouterr().out
-    # The exports are kept for the next time, and nothing else but logs and results.
+    # Only the exports (for the next benchmark), logs and results stay.
     assert {path.name for path in tmp_path.iterdir()} == {"data", "logs", "results.json"}
 
 
@@ -81,9 +81,9 @@ def test_a_way_counts_only_when_its_profiles_are_right(
 )
 def test_growth_measures_no_size_twice(only: str, sizes: list[tuple[int, int]]):
     """The larger ones take long."""
-    options = ["--rows", "2000", "--shards", "4", "--only", only, "--growth"]
-    args = run.parser().parse_args([*options, "--growth-rows", "1000,2000,5000", "--growth-shards", "4,8"])
-    assert [(rows, shards) for rows, shards, _ in run.cases(args)] == sizes
+    arguments = ["--rows", "2000", "--shards", "4", "--only", only, "--growth"]
+    args = options.parser().parse_args([*arguments, "--growth-rows", "1000,2000,5000", "--growth-shards", "4,8"])
+    assert [(rows, shards) for rows, shards, _ in options.cases_of(args)] == sizes
 
 
 def test_nothing_begins_without_room_on_the_disk(
@@ -96,7 +96,7 @@ def test_nothing_begins_without_room_on_the_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_environment_of_the_peers_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_environment_of_the_peers_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert run.main(["--out", str(tmp_path), "--peer-python", str(tmp_path / "none")]) == 2
     assert "make bench sets it up" in capsys.readouterr().err
 
@@ -108,9 +108,7 @@ def test_an_unknown_way_is_refused(capsys: pytest.CaptureFixture[str]):
     assert "no such way: spark" in capsys.readouterr().err
 
 
-def test_exports_are_made_once_and_an_interrupted_making_is_not_taken_for_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_exports_are_written_once_and_incomplete_ones_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(data, "_SETTLED_S", 0)
     (tmp_path / "1000-42-00000000.incomplete").mkdir()
     made = data.exports(tmp_path, 1000)
@@ -122,9 +120,9 @@ def test_exports_are_made_once_and_an_interrupted_making_is_not_taken_for_one(
 
 def test_one_product_row_in_a_thousand_is_changed_and_stays_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(data, "_SETTLED_S", 0)
-    given = data.exports(tmp_path, 3000)
-    changed = data.changed_exports(given)
-    before, after = expect(given, 3), expect(changed, 3)
+    original = data.exports(tmp_path, 3000)
+    changed = data.changed_exports(original)
+    before, after = expect(original, 3), expect(changed, 3)
     assert before.profiles.keys() == after.profiles.keys()
     assert after.quarantine == []
     fields = [
@@ -138,15 +136,15 @@ def test_one_product_row_in_a_thousand_is_changed_and_stays_valid(tmp_path: Path
 
 
 def test_the_floor_computes_what_the_oracle_does(tmp_path: Path):
-    """The floor is what all ratios are made of, so it is held against the contract itself, not only the pipeline."""
+    """All ratios depend on the floor, so it is compared with the contract itself and not only with the pipeline."""
     generate(tmp_path, rows=1500)
     duckdb_query.main(tmp_path, tmp_path / "profiles.duckdb")
     with duckdb.connect(tmp_path / "profiles.duckdb", read_only=True) as connection:
         cursor = connection.execute("FROM profiles")
         names = [column[0] for column in cursor.description]
-        found = {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
+        profiles = {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
     expected = {
         customer_id: {name: value for name, value in profile.items() if name != "shard_id"}
         for customer_id, profile in expect(tmp_path, 1).profiles.items()
     }
-    assert found == expected
+    assert profiles == expected

@@ -1,4 +1,4 @@
-"""A server of the benchmark leaves nothing behind: it would make all that is measured after it slower."""
+"""A server of the benchmark leaves no process behind: it would slow down everything that is measured after it."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from etl_assets_tests.bench.test_measure import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
-# A server with a worker that its parent has left, in a session of its own: no group of processes shows it.
+# A server with an orphaned worker in a session of its own, which no process group shows.
 PROGRAM = """
 import pathlib, subprocess, sys, tempfile, time
 pathlib.Path("kept").write_text(tempfile.mkdtemp())
@@ -33,9 +33,9 @@ def serving(folder: Path, program: str = PROGRAM):
 
 
 def pid_of_worker(folder: Path) -> int:
-    told = folder / "pid"
-    wait_until(lambda: told.exists() and told.read_text().endswith("."))
-    return int(told.read_text().removesuffix("."))
+    pid_file = folder / "pid"
+    wait_until(lambda: pid_file.exists() and pid_file.read_text().endswith("."))
+    return int(pid_file.read_text().removesuffix("."))
 
 
 def fail_while_serving(folder: Path, error: type[BaseException]) -> None:
@@ -45,7 +45,7 @@ def fail_while_serving(folder: Path, error: type[BaseException]) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_server_its_worker_and_its_temporary_files_go_when_what_is_done_with_it_fails(
+def test_a_failure_ends_the_server_and_its_worker_and_removes_its_temporary_files(
     tmp_path: Path, error: type[BaseException]
 ):
     with pytest.raises(error):
@@ -68,7 +68,7 @@ def test_a_server_ends_with_the_benchmark_that_is_killed(tmp_path: Path):
 
 
 def test_a_server_that_ended_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "_POLL_EVERY_S", 0.01)
     with serving(tmp_path, "raise SystemExit(3)") as served, pytest.raises(ServerError, match="ended with exit code 3"):
         served.wait(lambda: served.ask("{ version }"), time.monotonic() + 30, "nothing")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files.publishing import Home
-from etl_assets.samples import customer360 as sample_data
+from etl_assets.samples.writing import generate
 from etl_assets_tests import factory, oracle
 
 _SHARDS = 3
@@ -61,20 +61,20 @@ def _split_into_folder(sources: Path, name: str, parts: int) -> None:
 def test_every_field_of_dirty_csv_exports_is_published_as_the_contract_says(
     sources: Path, home: Home, seed: int
 ) -> None:
-    sample_data.generate(sources, rows=5_000, seed=seed, dirty=0.1)
+    generate(sources, rows=5_000, seed=seed, dirty=0.1)
     expected = _assert_published_as_expected(sources, home)
     assert len(expected.profiles) > 4_900
     assert len({row.reason for row in expected.quarantine}) > 10
 
 
 def test_every_field_of_dirty_gzip_exports_is_published_as_the_contract_says(sources: Path, home: Home) -> None:
-    sample_data.generate(sources, rows=3_000, seed=11, dirty=0.1, file_format="csv.gz")
+    generate(sources, rows=3_000, seed=11, dirty=0.1, file_format="csv.gz")
     assert len(_assert_published_as_expected(sources, home).profiles) > 2_900
 
 
 def test_every_field_of_folders_of_dirty_files_is_published_as_the_contract_says(sources: Path, home: Home) -> None:
     """A record cut in two at the end of a file is damage in both files, and never runs on into the next one."""
-    sample_data.generate(sources, rows=3_000, seed=13, dirty=0.1)
+    generate(sources, rows=3_000, seed=13, dirty=0.1)
     for name, parts in (("crm", 3), ("billing", 2), ("support", 4)):
         _split_into_folder(sources, name, parts)
     expected = _assert_published_as_expected(sources, home, shard_count=5)
@@ -86,7 +86,7 @@ def test_profiles_of_clean_parquet_equal_those_of_clean_csv(tmp_path: Path) -> N
     published = {}
     for file_format in ("csv", "parquet"):
         sources, home = tmp_path / file_format, Home(tmp_path / f"home_{file_format}")
-        sample_data.generate(sources, rows=1_500, seed=5, file_format=file_format)
+        generate(sources, rows=1_500, seed=5, file_format=file_format)
         publication = factory.run_engine(sources, home, _SHARDS)
         published[file_format] = (_published_profiles(home), publication.digest)
         assert publication.quarantined_count == 0

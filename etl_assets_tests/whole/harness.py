@@ -46,7 +46,7 @@ from etl_assets.orchestration import code_location as build
 from etl_assets.orchestration import retry, shard_profiles
 from etl_assets.orchestration import run as launch
 from etl_assets.pipeline.drill import leftovers
-from etl_assets.samples import customer360 as sample_data
+from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
 from etl_assets_tests.whole import power
 
@@ -305,8 +305,8 @@ class Harness:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
         self._old_sources, self.new_sources = folder / "old_sources", folder / "new_sources"
-        sample_data.generate(self._old_sources, rows=CUSTOMERS, seed=1)
-        sample_data.generate(self.new_sources, rows=CUSTOMERS, seed=2, dirty=0.1)
+        generate(self._old_sources, rows=CUSTOMERS, seed=1)
+        generate(self.new_sources, rows=CUSTOMERS, seed=2, dirty=0.1)
         self._template, self._current = folder / "template", folder / "current"
         self.old = self._published(self._template, self._old_sources)
         shutil.copytree(self._template, self._current, symlinks=True)

@@ -27,7 +27,7 @@ from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.workers import Stop
 from etl_assets.orchestration import run as launch
 from etl_assets.project.contract import source_named
-from etl_assets.samples import customer360 as sample_data
+from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for
 
@@ -48,7 +48,7 @@ MAX_OTHER_EVENTS = 150
 def test_a_run_costs_a_bounded_multiple_of_one_query(tmp_path: Path) -> None:
     """Fails: each shard reads all files again, or Dagster is told of every row."""
     sources = tmp_path / "sources"
-    sample_data.generate(sources, rows=ROWS, seed=1)
+    generate(sources, rows=ROWS, seed=1)
     size = sum(path.stat().st_size for path in sources.iterdir())
     log = tmp_path / "log"
 

@@ -25,7 +25,7 @@ from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published.attempts import Status
 from etl_assets.engine.routing import shard_keys
 from etl_assets.pipeline.drill import leftovers
-from etl_assets.samples import customer360 as sample_data
+from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
 from etl_assets_tests.cli.conftest import command, environment
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
@@ -159,7 +159,7 @@ class Story:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """A small sample; whatever was started is gone at the end."""
     folder = tmp_path_factory.mktemp("recovery")
-    sample_data.generate(folder / "sources", rows=200, dirty=0.02)
+    generate(folder / "sources", rows=200, dirty=0.02)
     with contextlib.ExitStack() as stack:
         yield Story(folder, stack)
 

@@ -18,7 +18,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed: 
 
 from playwright.sync_api import Locator, expect
 
-from etl_assets.samples import customer360 as sample_data
+from etl_assets.samples.writing import generate
 from etl_assets_tests import oracle
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
 from etl_assets_tests.whole.ui_driver import Visitor, visit
@@ -74,7 +74,7 @@ class Moment:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The UI over a small sample with dirt in it."""
     folder = tmp_path_factory.mktemp("ui")
-    sample_data.generate(folder / "sources", rows=2000, dirty=0.02)
+    generate(folder / "sources", rows=2000, dirty=0.02)
     with serve(folder, folder / "sources") as running:
         yield running
 
