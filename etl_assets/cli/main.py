@@ -93,7 +93,7 @@ def _dispatch(argv: list[str]) -> int:
     subcommand = None
     for name, summary in COMMANDS.items():
         if name == wanted:
-            subcommand = cast("Subcommand", importlib.import_module(f"etl_assets.cli.{name}"))
+            subcommand = cast("Subcommand", importlib.import_module(f"etl_assets.cli.{name}_command"))
             subcommand.add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)

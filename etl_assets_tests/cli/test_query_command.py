@@ -19,7 +19,7 @@ import pytest
 from etl_assets.cli import query_command as query
 from etl_assets.cli.query_command import Clock
 from etl_assets.cli.rendering import to_json, to_text
-from etl_assets_tests.cli.conftest import Cli, command, environment
+from etl_assets_tests.command_line import Cli, command, environment
 
 
 @pytest.mark.parametrize(
