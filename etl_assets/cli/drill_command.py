@@ -1,4 +1,4 @@
-"""`etl-assets drill`: break a shard on purpose, watch it recover, read the proof."""
+"""`etl-assets drill`: break a shard on purpose, watch it recover, compare the results."""
 
 import argparse
 import contextlib
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from etl_assets.cli import terminal
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
@@ -17,9 +18,9 @@ from etl_assets.project.settings import Settings, load_settings
 from etl_assets.samples.customer360 import generate
 
 _DESCRIPTION = """
-    Run the pipeline undisturbed, then once more with a fault in one shard, let it recover, and prove that the result
-    is the same. Works on your exports when ETL_SOURCES (data/sources) holds some, else on sample data; both runs
-    write to a temporary folder only.
+    Run the pipeline undisturbed, then again with a fault in one shard, let it recover, and prove that the result is
+    the same. Uses the exports in ETL_SOURCES (data/sources) if there are any, else sample data. Both runs write only
+    to a temporary folder.
 """
 _EXAMPLES = """
     etl-assets drill
@@ -31,10 +32,14 @@ _EXAMPLES = """
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     parser = add_subcommand(subparsers, "drill", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--fault", choices=list(drill.FAULTS), default="raise", help="what goes wrong (raise)")
-    parser.add_argument("--shard", metavar="NAME", default=None, help="in which shard (shard_03, or the last one)")
+    parser.add_argument("--fault", choices=list(drill.FAULTS), default="raise", help="the fault (raise)")
+    parser.add_argument("--shard", metavar="NAME", default=None, help="the shard to break (shard_03, or the last one)")
     parser.add_argument(
-        "--attempts", type=whole_number(1, 3), default=1, metavar="N", help="how many of its first attempts (1)"
+        "--attempts",
+        type=whole_number(1, 3),
+        default=1,
+        metavar="N",
+        help="how many of its first attempts fail (1)",
     )
     parser.add_argument(
         "--rows",
@@ -43,13 +48,13 @@ def add_parser(subparsers: Subparsers) -> Parser:
         metavar="N",
         help="customers in the sample (20000)",
     )
-    parser.add_argument("--sample", action="store_true", help="take sample data even when there are exports")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder and say where it is")
+    parser.add_argument("--sample", action="store_true", help="use sample data even when there are exports")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder and print its path")
     return parser
 
 
 def command(args: argparse.Namespace) -> int:
-    """Drill; 0 when every proof holds."""
+    """Run the drill; 0 when every proof holds."""
     settings = load_settings()
     shard_id = _shard(args.shard, settings)
     console = terminal.console()
@@ -66,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
         )
         _show(console, result, shard_id)
         if args.keep:
-            console.print(f"Kept: {folder}")
+            console.print(terminal.plain(f"Kept: {folder}"), soft_wrap=True)
     return EXIT_OK if result.ok else EXIT_FAILED
 
 
@@ -90,7 +95,7 @@ def _folder(keep: bool) -> Iterator[Path]:
 
 def _sources(args: argparse.Namespace, settings: Settings, folder: Path, console: Console) -> Path:
     if not args.sample and settings.sources.is_dir() and any(settings.sources.iterdir()):
-        console.print(f"Exports: {settings.sources}, read only")
+        console.print(terminal.plain(f"Exports: {settings.sources}, not changed"), soft_wrap=True)
         return settings.sources
     console.print(f"Exports: sample data of {args.rows:,} customers, 2 % of the rows dirty")
     generate(folder / "sources", rows=args.rows, dirty=0.02)
@@ -98,7 +103,7 @@ def _sources(args: argparse.Namespace, settings: Settings, folder: Path, console
 
 
 def _show_line(console: Console, line: drill.Line, shard_id: str) -> None:
-    """The timeline: what concerns a shard, the merge, and how the run ended."""
+    """A line of the timeline: about a shard, about the merge, or the end of a run."""
     begins = ("shard_", "merged_profiles:", "etl-assets run", "exit ", "killed by", "error")
     if not line.text.startswith(begins) or (":" not in line.text and line.text.startswith("shard_")):
         return
@@ -126,7 +131,7 @@ def _show(console: Console, result: drill.Result, shard_id: str) -> None:
     console.print()
     proofs = terminal.table(("proof", "left"), ("undisturbed", "left"), ("after recovery", "left"), ("", "left"))
     for proof in result.proofs:
-        verdict = "[green]holds[/]" if proof.holds else "[bold red]FAILS[/]"
-        proofs.add_row(proof.claim, proof.expected, proof.found, verdict)
+        verdict = Text("holds", style="green") if proof.holds else Text("FAILS", style="bold red")
+        proofs.add_row(proof.claim, terminal.plain(proof.expected), terminal.plain(proof.found), verdict)
     console.print(proofs)
-    console.print("\nThe fault changed nothing." if result.ok else "\nThe proof fails: please report it.")
+    console.print("\nThe fault changed nothing." if result.ok else "\nThe proof fails. Please report it.")
