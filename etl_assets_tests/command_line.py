@@ -3,10 +3,12 @@
 The fixtures that use this are in `cli/conftest.py`; other test packages start commands with these functions.
 """
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,3 +32,23 @@ def environment(**changes: str) -> dict[str, str]:
 def command(*arguments: str) -> list[str]:
     """The command line that starts `etl-assets` with these arguments."""
     return [sys.executable, "-m", "etl_assets.cli.main", *arguments]
+
+
+def on_terminal(columns: int, *arguments: str, env: Mapping[str, str], stderr: bool = False) -> str:
+    """What the command writes to a terminal this wide: its stdout, or its `stderr`."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        command(*arguments),
+        env=environment(**{"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", **env}),
+        stdin=slave,
+        stdout=subprocess.DEVNULL if stderr else slave,
+        stderr=slave if stderr else subprocess.DEVNULL,
+    ):
+        os.close(slave)
+        shown = b""
+        # Reading fails when the command has closed the other end.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(master, 65536):
+                shown += chunk
+    os.close(master)
+    return shown.decode()

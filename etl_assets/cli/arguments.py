@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
-from etl_assets.cli.output import printable_lines
+from etl_assets.cli.output import write_error
 from etl_assets.cli.program import spell
 
 EXIT_OK = 0
@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where to find help; the usage of every option would bury it."""
-        self.exit(EXIT_USAGE, printable_lines(f"error: {message}\n{spell(f'See: {self.prog} --help')}\n"))
+        write_error(f"error: {message}\n{spell(f'See: {self.prog} --help')}")
+        self.exit(EXIT_USAGE)
 
 
 # What `Parser.add_subparsers` returns has no public name.

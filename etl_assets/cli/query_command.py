@@ -111,11 +111,13 @@ def command(args: argparse.Namespace) -> int:
 def _text(argument: str) -> str:
     """The SQL of the command line, or of stdin for `-`."""
     try:
-        sql = sys.stdin.buffer.read().decode("utf-8") if argument == "-" else argument
-        sql.encode("utf-8")
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise ConfigError(f"The statement is not valid UTF-8 (position {error.start}): {error.reason}.") from error
-    return sql
+        if argument == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
+        # In a C locale Python keeps the bytes beyond ASCII as surrogates.
+        is_decoded = not any("\ud800" <= character <= "\udfff" for character in argument)
+        return argument if is_decoded else os.fsencode(argument).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The statement is not valid UTF-8 (byte {error.start}): {error.reason}.") from error
 
 
 class Clock:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -27,11 +27,12 @@ _NOT_PLAIN = re.compile(r"[^\n -~]")
 class _Console(Console):
     """Rich's console without markup, without control characters and without its own way to end the program."""
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Escape control characters in whatever text gets this far; rich's own cursor movements are marked as such.
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Escape control characters before the layout, which then knows the width."""
+        return super().render_str(printable_lines(text), **options)
 
-        Values are escaped earlier, by `plain`, so that the layout knows their width. This is the net below.
-        """
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Escape control characters in a `Text` that was made without `plain`; rich's own movements are marked."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             if control is None and _NOT_PLAIN.search(text):
