@@ -1,6 +1,6 @@
-"""What every subcommand's command line has in common: the parser, exit codes, and types of arguments.
+"""The parser, exit codes and argument types that all subcommands share.
 
-Imported for `--help`, so nothing slow is imported here.
+`--help` imports this module, so it imports nothing slow.
 """
 
 import argparse
@@ -9,17 +9,20 @@ import textwrap
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
+from etl_assets.cli.output import write_error
+from etl_assets.cli.program import spell
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-# What a shell reports for a command ended by SIGINT and by SIGPIPE.
+# A shell's exit codes for commands ended by SIGINT and by SIGPIPE.
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 EXIT_CODES = """\
 exit codes:
   0    done (run: the warehouse is published)
-  1    it ran and something failed; what, and how to recover, is printed
+  1    it ran and something failed; the failure and the way to recover are printed
   2    bad usage, configuration or input files; nothing was changed
   130  interrupted by Ctrl-C"""
 
@@ -33,8 +36,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is; the usage of every option would bury it."""
-        self.exit(EXIT_USAGE, f"error: {message}\nSee: {self.prog} --help\n")
+        """Print the mistake and where to find help; the usage of every option would bury it."""
+        write_error(f"error: {message}\n{spell(f'See: {self.prog} --help')}")
+        self.exit(EXIT_USAGE)
 
 
 # What `Parser.add_subparsers` returns has no public name.
@@ -46,7 +50,7 @@ def add_subcommand(subparsers: Subparsers, name: str, description: str, examples
     return subparsers.add_parser(
         name,
         description=textwrap.dedent(description).strip(),
-        epilog=f"examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), '  ')}\n\n{EXIT_CODES}",
+        epilog=spell(f"examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), '  ')}\n\n{EXIT_CODES}"),
     )
 
 

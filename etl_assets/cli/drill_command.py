@@ -1,25 +1,31 @@
-"""`etl-assets drill`: break a shard on purpose, watch it recover, read the proof."""
+"""`etl-assets drill`: break a shard on purpose, watch it recover, compare the results."""
 
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from etl_assets.cli import terminal
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
-from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import PROFILES_TABLE
+from etl_assets.engine.site import Site
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import drill
+from etl_assets.pipeline.configuration import site_of
+from etl_assets.project.loading import load_project
 from etl_assets.project.settings import Settings, load_settings
 from etl_assets.samples.writing import generate
 
 _DESCRIPTION = """
-    Run the pipeline undisturbed, then once more with a fault in one shard, let it recover, and prove that the result
-    is the same. Works on your exports when ETL_SOURCES (data/sources) holds some, else on sample data; both runs
-    write to a temporary folder only.
+    Run the pipeline undisturbed, then again with a fault in one shard, let it recover, and prove that the result is
+    the same. Uses the exports in ETL_SOURCES (data/sources) if there are any, else sample data. Both runs write only
+    to a temporary folder.
 """
 _EXAMPLES = """
     etl-assets drill
@@ -31,10 +37,14 @@ _EXAMPLES = """
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     parser = add_subcommand(subparsers, "drill", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--fault", choices=list(drill.FAULTS), default="raise", help="what goes wrong (raise)")
-    parser.add_argument("--shard", metavar="NAME", default=None, help="in which shard (shard_03, or the last one)")
+    parser.add_argument("--fault", choices=list(drill.FAULTS), default="raise", help="the fault (raise)")
+    parser.add_argument("--shard", metavar="NAME", default=None, help="the shard to break (shard_03, or the last one)")
     parser.add_argument(
-        "--attempts", type=whole_number(1, 3), default=1, metavar="N", help="how many of its first attempts (1)"
+        "--attempts",
+        type=whole_number(1, 3),
+        default=1,
+        metavar="N",
+        help="how many of its first attempts fail (1)",
     )
     parser.add_argument(
         "--rows",
@@ -43,35 +53,36 @@ def add_parser(subparsers: Subparsers) -> Parser:
         metavar="N",
         help="customers in the sample (20000)",
     )
-    parser.add_argument("--sample", action="store_true", help="take sample data even when there are exports")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder and say where it is")
+    parser.add_argument("--sample", action="store_true", help="use sample data even when there are exports")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder and print its path")
     return parser
 
 
 def command(args: argparse.Namespace) -> int:
-    """Drill; 0 when every proof holds."""
+    """Run the drill; 0 when every proof holds."""
     settings = load_settings()
-    shard_id = _shard(args.shard, settings)
+    site = site_of(load_project(settings.project), settings)
+    shard_id = _shard(args.shard, site)
     console = terminal.console()
     with _folder(args.keep) as folder:
         sources = _sources(args, settings, folder, console)
         result = drill.drill(
             folder,
             sources,
-            settings.shard_count,
+            site,
             kind=args.fault,
             shard_id=shard_id,
             failing=args.attempts,
-            on_line=lambda line: _show_line(console, line, shard_id),
+            on_moment=lambda moment: _show_moment(console, moment, shard_id),
         )
         _show(console, result, shard_id)
         if args.keep:
-            console.print(f"Kept: {folder}")
+            console.print(terminal.plain(f"Kept: {folder}"), soft_wrap=True)
     return EXIT_OK if result.ok else EXIT_FAILED
 
 
-def _shard(name: str | None, settings: Settings) -> str:
-    known = shard_keys(settings.shard_count)
+def _shard(name: str | None, site: Site) -> str:
+    known = site.shard_ids
     if name is None:
         return known[min(3, len(known) - 1)]
     if name not in known:
@@ -90,22 +101,31 @@ def _folder(keep: bool) -> Iterator[Path]:
 
 def _sources(args: argparse.Namespace, settings: Settings, folder: Path, console: Console) -> Path:
     if not args.sample and settings.sources.is_dir() and any(settings.sources.iterdir()):
-        console.print(f"Exports: {settings.sources}, read only")
+        console.print(terminal.plain(f"Exports: {settings.sources}, not changed"), soft_wrap=True)
         return settings.sources
     console.print(f"Exports: sample data of {args.rows:,} customers, 2 % of the rows dirty")
     generate(folder / "sources", rows=args.rows, dirty=0.02)
     return folder / "sources"
 
 
-def _show_line(console: Console, line: drill.Line, shard_id: str) -> None:
-    """The timeline: what concerns a shard, the merge, and how the run ended."""
-    begins = ("shard_", "merged_profiles:", "etl-assets run", "exit ", "killed by", "error")
-    if not line.text.startswith(begins) or (":" not in line.text and line.text.startswith("shard_")):
+def _show_moment(console: Console, moment: drill.Moment, shard_id: str) -> None:
+    """A line of the timeline: the end of an attempt at a shard or of the merge, or a note of the run."""
+    text = moment.note if moment.step is None else _step_text(moment.step)
+    if text is None:
         return
-    style = "bold yellow" if shard_id in line.text and "done" not in line.text else ""
-    text = terminal.plain(f"{line.at_s:6.1f} s  {line.run:<12} {line.text}")
-    text.stylize(style)
-    console.print(text, soft_wrap=True)
+    line = terminal.plain(f"{moment.at_s:6.1f} s  {moment.run:<12} {text}")
+    is_hit = moment.step is not None and moment.step["shard_id"] == shard_id and moment.step["error"] is not None
+    line.stylize("bold yellow" if is_hit else "")
+    console.print(line, soft_wrap=True)
+
+
+def _step_text(step: Mapping[str, Any]) -> str | None:
+    name = step["shard_id"] or step["step"]
+    if step["status"] == Status.RUNNING or (step["shard_id"] is None and step["step"] != PROFILES_TABLE):
+        return None
+    attempt = f" attempt {step['attempt']}" if step["attempt"] else ""
+    error = f": {step['error'].splitlines()[0]}" if step["error"] else ""
+    return f"{name}{attempt} {step['status']}{error}"
 
 
 def _show(console: Console, result: drill.Result, shard_id: str) -> None:
@@ -113,7 +133,7 @@ def _show(console: Console, result: drill.Result, shard_id: str) -> None:
     rows = terminal.table((f"attempts at {shard_id}", "left"), ("status", "left"), ("took", "right"), ("error", "left"))
     for attempt in result.attempts:
         rows.add_row(
-            f"run {attempt.run_id[:8]}, attempt {attempt.attempt}",
+            f"run {attempt.run_id[:8]}, attempt {attempt.number}",
             attempt.status.value,
             terminal.duration(attempt.elapsed_ms),
             terminal.plain((attempt.error or "").splitlines()[0] if attempt.error else ""),
@@ -126,7 +146,7 @@ def _show(console: Console, result: drill.Result, shard_id: str) -> None:
     console.print()
     proofs = terminal.table(("proof", "left"), ("undisturbed", "left"), ("after recovery", "left"), ("", "left"))
     for proof in result.proofs:
-        verdict = "[green]holds[/]" if proof.holds else "[bold red]FAILS[/]"
-        proofs.add_row(proof.claim, proof.expected, proof.found, verdict)
+        verdict = Text("holds", style="green") if proof.holds else Text("FAILS", style="bold red")
+        proofs.add_row(proof.claim, terminal.plain(proof.expected), terminal.plain(proof.found), verdict)
     console.print(proofs)
-    console.print("\nThe fault changed nothing." if result.ok else "\nThe proof fails: please report it.")
+    console.print("\nThe fault changed nothing." if result.ok else "\nThe proof fails. Please report it.")

@@ -1,4 +1,4 @@
-"""`etl-assets generate`: sample exports, so that everything can be tried without data of one's own."""
+"""`etl-assets generate`: sample exports, to try everything without real data."""
 
 import argparse
 import contextlib
@@ -12,14 +12,15 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand, share, whole_number
-from etl_assets.cli.terminal import count, duration, size
+from etl_assets.cli.output import printable
+from etl_assets.cli.terminal import Bar, console, count, duration, is_live, size
 from etl_assets.errors import ConfigError, EtlError
 from etl_assets.samples.writing import FORMATS, MAX_DIRTY, MAX_ROWS, generate
 
 _DESCRIPTION = """
     Write sample exports of the four sources (crm, billing, product, support). The same arguments give the same
-    files, byte for byte. With --dirty, that share of the rows shows the flaws of real exports: missing ids,
-    malformed rows, values out of range, several rows for one customer.
+    files, byte for byte. --dirty gives a share of the rows the flaws of real exports: missing ids, malformed rows,
+    values out of range, several rows for one customer.
 """
 _EXAMPLES = """
     etl-assets generate
@@ -39,7 +40,11 @@ def add_parser(subparsers: Subparsers) -> Parser:
         help="customers (default 100_000)",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0, 2**63 - 1), default=42, metavar="S", help="another seed, other customers (42)"
+        "--seed",
+        type=whole_number(0, 2**63 - 1),
+        default=42,
+        metavar="S",
+        help="another seed, other customers (42)",
     )
     parser.add_argument(
         "--dirty",
@@ -56,7 +61,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Write the files and say what was written."""
+    """Write the files and print a summary line."""
     started = time.perf_counter()
     _check_writable(args.out)
     try:
@@ -73,16 +78,16 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError(str(error)) from error
     except (OSError, duckdb.Error) as error:
         raise EtlError(
-            f"The files could not be written to {args.out}: {error}. What was there is unchanged."
+            f"The files could not be written to {args.out}: {error}. Existing files are unchanged."
         ) from error
     elapsed_ms = round((time.perf_counter() - started) * 1000)
     sizes = ", ".join(f"{path.name} {size(path.stat().st_size)}" for path in files)
-    print(f"{count(args.rows, 'customer')} in {args.out}: {sizes} ({duration(elapsed_ms)})")
+    print(printable(f"{count(args.rows, 'customer')} in {args.out}: {sizes} ({duration(elapsed_ms)})"))
     return EXIT_OK
 
 
 def _check_writable(folder: Path) -> None:
-    """Find out now, not after the first file was computed."""
+    """Fail now, not after the first file was computed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -95,14 +100,19 @@ def _check_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def _progress(rows: int) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on a terminal; nothing in a pipe or a log."""
-    if not sys.stderr.isatty():
+    on = console(sys.stderr)
+    if not is_live(on):
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 
-    from etl_assets.cli.terminal import console
+    class BarColumn(ProgressColumn):
+        """The bar of this program; rich's own is red until it is full, and the same all along without colours."""
 
-    columns = (TextColumn("customers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
+        def render(self, task: Task) -> Bar:
+            return Bar(task.completed, task.total or 0)
+
+    columns = (TextColumn("customers", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=on, transient=True) as bar:
         task = bar.add_task("", total=rows)
         yield lambda done, _: bar.update(task, completed=done)

@@ -1,7 +1,8 @@
-"""Ctrl-C while Dagster runs in this process: Dagster takes the signal for itself and tells nobody.
+"""Ctrl-C while Dagster runs in this process: Dagster handles the signal itself and does not report it.
 
-It turns an interrupt inside a step into one more attempt (it "respects the retry policy"), and a run that ends by it
-looks like one that failed. The interpreter notes every signal on a descriptor, whoever handles it: that is read here.
+Dagster turns an interrupt inside a step into one more attempt (it "respects the retry policy"), and an interrupted run
+looks like a failed one. The interpreter writes the number of every signal to its wakeup descriptor, whichever handler
+runs; this module reads it there.
 """
 
 import contextlib
@@ -11,23 +12,23 @@ from collections.abc import Iterator
 
 
 class Interrupts:
-    """Whether Ctrl-C was pressed since the beginning."""
+    """Whether Ctrl-C was pressed since `watch` began."""
 
-    def __init__(self, noted: socket.socket) -> None:
-        self._noted = noted
+    def __init__(self, wakeup: socket.socket) -> None:
+        self._wakeup = wakeup
         self._happened = False
 
     @property
     def happened(self) -> bool:
-        """Whether SIGINT has come; may be asked from any thread."""
+        """Whether SIGINT has arrived; may be read from any thread."""
         with contextlib.suppress(BlockingIOError):
-            self._happened |= signal.SIGINT in self._noted.recv(4096)
+            self._happened |= signal.SIGINT in self._wakeup.recv(4096)
         return self._happened
 
 
 @contextlib.contextmanager
-def noticed() -> Iterator[Interrupts]:
-    """Note interrupts while the block runs; for the main thread, as all that has to do with signals."""
+def watch() -> Iterator[Interrupts]:
+    """Watch for interrupts while the block runs. For the main thread: no other may set the wakeup descriptor."""
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)

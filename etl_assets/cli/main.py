@@ -1,17 +1,18 @@
-"""The `etl-assets` command: finds the subcommand, imports that one only, and turns errors into messages and exit codes.
+"""The `etl-assets` command: imports the one subcommand it needs, and turns errors into messages and exit codes.
 
-What a subcommand does is in its own module (`add_parser`, `command`). Imported lazily: `--help` and `query` must not
-wait for Dagster, which takes longer to import than most queries to run.
+Each subcommand has a module of its own (`add_parser`, `command`), imported lazily: `--help` and `query` must not wait
+for Dagster, whose import takes longer than most queries.
 """
 
 import argparse
 import difflib
+import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+from etl_assets.cli import output
 from etl_assets.cli.arguments import (
     EXIT_BROKEN_PIPE,
     EXIT_CODES,
@@ -21,6 +22,8 @@ from etl_assets.cli.arguments import (
     Parser,
     Subparsers,
 )
+from etl_assets.cli.program import NAME, spell
+from etl_assets.cli.wording import explained
 from etl_assets.errors import ConfigError, EtlError, InputError
 
 COMMANDS = {
@@ -32,25 +35,27 @@ COMMANDS = {
     "drill": "break a shard on purpose and prove that the result is the same",
 }
 
-_EPILOG = f"""\
+_EXAMPLES = """\
 examples:
   etl-assets generate --rows 100_000 --dirty 0.02
   etl-assets run
   etl-assets query "SELECT churn_risk, count(*) FROM merged_profiles GROUP BY ALL"
-
+"""
+_ENVIRONMENT = """\
 environment:
   ETL_SOURCES         folder of the exports (data/sources)
-  ETL_HOME            folder of what the pipeline makes (data)
+  ETL_HOME            folder of the results (data)
   ETL_NUM_SHARDS      number of shards (10)
   ETL_MAX_REJECT_RATIO, ETL_WORKERS, ETL_MEMORY_LIMIT, DAGSTER_HOME   see the README
+"""
 
-{EXIT_CODES}"""
-
-_GO_ON = "What is finished is kept. Mend the cause, for example a full disk, and run the same command again."
+_GO_ON = "Then run the same command again; finished work is kept."
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Subcommand(Protocol):
-    """What each module of this package offers to `main`."""
+    """The interface of a subcommand's module."""
 
     def add_parser(self, subparsers: Subparsers) -> Parser:
         """Declare the subcommand's arguments."""
@@ -61,24 +66,24 @@ class Subcommand(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
+    output.prepare()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except (ConfigError, InputError) as error:
-        return _complain(error, EXIT_USAGE)
+        return _complain(explained(error), EXIT_USAGE)
     except EtlError as error:
-        return _complain(error, EXIT_FAILED)
+        return _complain(explained(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_INTERRUPTED, prefix="")
     except BrokenPipeError:
-        # Whoever read our output has enough. Without this the interpreter complains when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has closed the pipe. Without this the interpreter would complain when it flushes at exit.
+        output.mute(sys.stdout)
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        return _complain(f"the system refused: {error.strerror or error}{where}. {_GO_ON}", EXIT_FAILED)
+        return _complain(_refused(error), EXIT_FAILED)
     except Exception:
-        print("error: this is a defect of etl-assets; please report it with the lines below.", file=sys.stderr)
+        output.write_error("error: this is a defect of etl-assets. Please report it with the lines below.")
         raise
     return code
 
@@ -105,9 +110,9 @@ def _dispatch(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="etl-assets",
+        prog=NAME,
         description="Merge a customer's records from CRM, Billing, Product and Support into one enriched profile.",
-        epilog=_EPILOG,
+        epilog=spell(f"{_EXAMPLES}\n{_ENVIRONMENT}\n{EXIT_CODES}"),
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     return parser
@@ -119,7 +124,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"etl-assets {version('etl_assets')}")
+        print(f"{NAME} {version('etl_assets')}")
         parser.exit()
 
 
@@ -127,10 +132,21 @@ def _listed() -> str:
     return f"the commands are {', '.join(COMMANDS)}"
 
 
+def _refused(error: OSError) -> str:
+    """What the system refused, and advice that fits the reason."""
+    path = error.filename if isinstance(error.filename, str) else None
+    text = f"{error.strerror or error}{f': {path}' if path else ''}."
+    if error.errno in _FULL:
+        where = f"the disk of {path}" if path else "the disk"
+        return f"{text} Free space on {where}, or raise its quota or file size limit. {_GO_ON}"
+    if error.errno in _FORBIDDEN:
+        what = path or "ETL_HOME and DAGSTER_HOME"
+        return f"{text} Let this user read and write {what}, or choose another folder. {_GO_ON}"
+    return f"{text} Fix the cause. {_GO_ON}"
+
+
 def _complain(what: object, code: int, prefix: str = "error: ") -> int:
-    # Messages quote names, headers and statements: what moves a terminal's cursor must not come from somebody's file.
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(what))
-    sys.stderr.write(f"{prefix}{shown}\n")
+    output.write_error(f"{prefix}{spell(str(what))}")
     return code
 
 

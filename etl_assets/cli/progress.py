@@ -1,6 +1,6 @@
-"""What is seen while `etl-assets run` works: a live board on a terminal, a line a step in a pipe or a log.
+"""The display while `etl-assets run` works: a live board on a terminal, one line per step in a pipe or a log.
 
-Fed with `StepEvent`s, possibly from several threads. What is said when it is over is `cli/report.py`'s business.
+Both take `StepEvent`s, from several threads. `run_report.py` has the summary at the end.
 """
 
 import contextlib
@@ -9,70 +9,73 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from etl_assets.cli import terminal
+from etl_assets.cli.output import best_effort
+from etl_assets.cli.wording import explained
+from etl_assets.engine.published.status import Status
 from etl_assets.pipeline.events import Observer, StepEvent
-from etl_assets.project.contract import SOURCES
-
-State = Literal["waiting", "running", "retrying", "done", "reused", "failed"]
 
 _MERGE = "merged_profiles"
-# More shards than this are counted; only those that are at work or in trouble have a line.
+# With more shards than this, only those that are running or in trouble have a line.
 _SHARD_LINES = 10
 _REFRESHES_PER_SECOND = 8
 _GAP = 2
 _STYLES = {
-    "waiting": "dim",
-    "running": "cyan",
-    "retrying": "yellow",
-    "done": "green",
-    "reused": "green",
-    "failed": "red",
+    Status.WAITING: "dim",
+    Status.RUNNING: "cyan",
+    Status.RETRYING: "yellow",
+    Status.SUCCEEDED: "green",
+    Status.REUSED: "green",
+    Status.FAILED: "red",
 }
-# In the order in which they deserve a line.
-_URGENCY: Sequence[State] = ("failed", "retrying", "running")
+_WORDS = {Status.SUCCEEDED: "done"}
+# The order of those lines.
+_URGENCY = (Status.FAILED, Status.RETRYING, Status.RUNNING)
+_TROUBLE = (Status.FAILED, Status.RETRYING)
 
 
 @contextlib.contextmanager
-def shown(console: Console, shard_ids: Sequence[str]) -> Iterator[Observer]:
-    """Yields what to call with each event; on a terminal the board is gone afterwards, the report takes its place."""
-    if not console.is_terminal:
+def display(console: Console, source_names: Sequence[str], shard_ids: Sequence[str]) -> Iterator[Observer]:
+    """Yields the observer to call with each event; the board disappears at the end and leaves room for the report."""
+    if not terminal.is_live(console):
         yield plain_lines(console)
         return
-    board = Board(shard_ids)
+    board = Board(source_names, shard_ids)
     with Live(board, console=console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True):
         yield board.observe
 
 
 def plain_lines(console: Console) -> Observer:
-    """An observer that writes a line for each step that finishes, fails or is tried again."""
+    """An observer that writes a line for each step that finishes, fails or is retried.
+
+    A line that cannot be written is lost; the run goes on without its display.
+    """
     lock = threading.Lock()
 
     def observe(event: StepEvent) -> None:
-        if event.kind == "started":
+        if event.status is Status.RUNNING:
             return
-        with lock:
+        with lock, best_effort(console.file):
             console.print(terminal.plain(_line(event)), soft_wrap=True)
-            console.file.flush()
 
     return observe
 
 
 def _line(event: StepEvent) -> str:
     name = event.shard_id or event.step
-    attempt = f"attempt {event.attempt} " if event.attempt and (event.attempt > 1 or event.kind != "finished") else ""
-    if event.kind == "retrying":
-        return f"{name}: {attempt}failed and is repeated: {_first_line(event.message)}"
-    if event.kind == "failed":
-        return f"{name}: {attempt}failed: {_first_line(event.message)}"
-    parts = [f"{attempt}{'unchanged, reused' if event.reused else 'done'}"]
+    is_first = event.status.is_done and event.attempt == 1
+    attempt = f"attempt {event.attempt} " if event.attempt and not is_first else ""
+    if event.status is Status.RETRYING:
+        return f"{name}: {attempt}failed, will be retried: {_message(event)}"
+    if event.status is Status.FAILED:
+        return f"{name}: {attempt}failed: {_message(event)}"
+    parts = [f"{attempt}{'unchanged, reused' if event.status is Status.REUSED else 'done'}"]
     if event.record_count is not None:
         parts.append(terminal.count(event.record_count, "record"))
     if event.elapsed_ms is not None:
@@ -82,10 +85,10 @@ def _line(event: StepEvent) -> str:
 
 @dataclass
 class Step:
-    """How far one source, one shard or the merge is."""
+    """The progress of one source, one shard or the merge."""
 
     name: str
-    state: State = "waiting"
+    status: Status = Status.WAITING
     record_count: int | None = None
     elapsed_ms: int | None = None
     attempt: int | None = None
@@ -93,28 +96,20 @@ class Step:
     began_s: float | None = None
 
     def take(self, event: StepEvent, now_s: float) -> None:
-        """Bring it up to date."""
-        self.attempt = event.attempt or self.attempt
-        if event.kind == "started":
-            self.state, self.began_s = "running", now_s
-        elif event.kind == "retrying":
-            self.state, self.message = "retrying", _first_line(event.message)
-        elif event.kind == "failed":
-            self.state, self.message, self.elapsed_ms = "failed", _first_line(event.message), event.elapsed_ms
-        else:
-            self.state, self.message = "reused" if event.reused else "done", ""
+        """Apply an event."""
+        self.status, self.attempt = event.status, event.attempt or self.attempt
+        self.message = _message(event)
+        if event.status is Status.RUNNING:
+            self.began_s = now_s
+        elif event.status is not Status.RETRYING:
             self.record_count, self.elapsed_ms = event.record_count, event.elapsed_ms
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.state in ("done", "reused", "failed")
 
 
 @dataclass
 class Board:
-    """The live view: sources, a bar for the shards, a line for each shard (or those that matter), the merge."""
+    """The live view: a bar for the shards, then lines for the sources, the shards (or some) and the merge."""
 
+    source_names: Sequence[str]
     shard_ids: Sequence[str]
     clock: Callable[[], float] = time.monotonic
     sources: dict[str, Step] = field(init=False)
@@ -122,40 +117,50 @@ class Board:
     merge: Step = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sources = {source.name: Step(source.name) for source in SOURCES}
+        self.sources = {name: Step(name) for name in self.source_names}
         self.shards = {shard_id: Step(shard_id) for shard_id in self.shard_ids}
         self.merge = Step(_MERGE)
         self._began_s = self.clock()
         self._lock = threading.Lock()
 
     def observe(self, event: StepEvent) -> None:
-        """Take an event in; may be called from any thread."""
+        """Apply an event to its step; may be called from any thread."""
         with self._lock:
+            now_s = self.clock()
             if event.shard_id is not None:
                 step = self.shards.setdefault(event.shard_id, Step(event.shard_id))
+            elif event.step in self.sources:
+                step = self.sources[event.step]
+                self._start_sources(event, now_s)
             else:
-                step = self.sources.get(event.step, self.merge)
-            step.take(event, self.clock())
+                step = self.merge
+            step.take(event, now_s)
+
+    def _start_sources(self, event: StepEvent, now_s: float) -> None:
+        """All sources run side by side: the first one that ends without having been announced shows that all run."""
+        if event.status is not Status.RUNNING and all(step.status is Status.WAITING for step in self.sources.values()):
+            for step in self.sources.values():
+                step.take(StepEvent(Status.RUNNING, step.name), now_s)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
             sources, shards, merge = list(self.sources.values()), list(self.shards.values()), self.merge
             lines = sources + self._worth_a_line(shards) + [merge]
-            yield Group(self._bar(shards), self._table(lines, options.max_width))
+            yield Group(self._bar(shards), self._table(lines, options))
 
     def _bar(self, shards: Sequence[Step]) -> Table:
-        over = sum(step.is_over for step in shards)
+        over = sum(step.status.is_over for step in shards)
         records = sum(step.record_count or 0 for step in shards)
-        counts = Counter(step.state for step in shards)
-        trouble = ", ".join(f"{counts[state]} {state}" for state in ("failed", "retrying") if counts[state])
-        row = Table.grid(padding=(0, 2, 0, 0))
+        counts = Counter(step.status for step in shards)
+        trouble = [status for status in _TROUBLE if counts[status]]
+        row = Table.grid(padding=(0, _GAP, 0, 0))
         row.add_row(
             "shards",
-            ProgressBar(total=max(1, len(shards)), completed=over, width=24),
+            terminal.Bar(over, len(shards), style=_STYLES[trouble[0]] if trouble else _STYLES[Status.SUCCEEDED]),
             f"{over}/{len(shards)}",
             terminal.count(records, "record"),
             terminal.duration(round((self.clock() - self._began_s) * 1000)),
-            Text(trouble, style="yellow"),
+            Text(", ".join(f"{counts[status]} {status}" for status in trouble), style="yellow"),
         )
         return row
 
@@ -163,30 +168,31 @@ class Board:
     def _worth_a_line(shards: Sequence[Step]) -> list[Step]:
         if len(shards) <= _SHARD_LINES:
             return list(shards)
-        urgent = [step for step in shards if step.state in _URGENCY]
-        return sorted(urgent, key=lambda step: _URGENCY.index(step.state))[:_SHARD_LINES]
+        urgent = [step for step in shards if step.status in _URGENCY]
+        return sorted(urgent, key=lambda step: _URGENCY.index(step.status))[:_SHARD_LINES]
 
-    def _table(self, steps: Sequence[Step], width: int) -> Table:
+    def _table(self, steps: Sequence[Step], options: ConsoleOptions) -> Table:
         made = Table.grid(padding=(0, _GAP, 0, 0))
+        names = [terminal.plain(step.name, encoding=options.encoding) for step in steps]
         # Fixed widths: a long error must not squeeze the columns, and growing numbers must not move them.
-        widths = (max(len(step.name) for step in steps), 8, 11, 8)
+        widths = (max(name.cell_len for name in names), 8, 11, 8)
         for column, fixed in enumerate(widths):
             made.add_column(justify="left" if column < 2 else "right", no_wrap=True, width=fixed)
-        # One line a step, whatever an error says: a board that changes its height flickers.
-        rest = width - sum(widths) - _GAP * len(widths)
-        made.add_column(no_wrap=True, overflow="ellipsis", max_width=max(1, rest))
-        for step in steps:
+        # One line per step, whatever an error says: a board that changes its height flickers.
+        rest = options.max_width - sum(widths) - _GAP * len(widths)
+        made.add_column(no_wrap=True, overflow="crop" if options.ascii_only else "ellipsis", max_width=max(1, rest))
+        for name, step in zip(names, steps, strict=True):
             made.add_row(
-                step.name,
-                Text(step.state, style=_STYLES[step.state]),
+                name,
+                Text(_WORDS.get(step.status, step.status), style=_STYLES.get(step.status, "")),
                 "" if step.record_count is None else terminal.number(step.record_count),
                 self._elapsed(step),
-                terminal.plain(_remark(step)),
+                terminal.plain(_remark(step), encoding=options.encoding),
             )
         return made
 
     def _elapsed(self, step: Step) -> str:
-        if step.state == "running" and step.began_s is not None:
+        if step.status is Status.RUNNING and step.began_s is not None:
             return terminal.duration(round((self.clock() - step.began_s) * 1000))
         return "" if step.elapsed_ms is None else terminal.duration(step.elapsed_ms)
 
@@ -196,5 +202,5 @@ def _remark(step: Step) -> str:
     return ": ".join(filter(None, [attempt, step.message]))
 
 
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+def _message(event: StepEvent) -> str:
+    return explained(event.error).partition("\n")[0] if event.error is not None else ""

@@ -1,8 +1,8 @@
 """`etl-assets query`: read-only SQL against the published warehouse.
 
-What runs here may come from anywhere, so it can read the warehouse and nothing else: no files, no other database, no
-extension, no setting. The warehouse file is opened read-only and is never locked for the pipeline, which swaps in a
-new one.
+A statement may come from anywhere, so it can read the warehouse and nothing else: no files, no other database, no
+extension, no setting. The warehouse file is opened read-only. That does not block the pipeline, which publishes by
+replacing the file.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -24,15 +25,20 @@ import duckdb
 
 from etl_assets.cli import rendering
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli.output import write_error
+from etl_assets.cli.program import program
 from etl_assets.engine import duck
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.tables import table_names
+from etl_assets.engine.sql_text import literal
 from etl_assets.errors import ConfigError, EtlError
 from etl_assets.project.settings import Settings, load_settings
 
 _DESCRIPTION = """
     Run one reading statement (SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW, SUMMARIZE, PIVOT, EXPLAIN) against
-    $ETL_HOME/warehouse.duckdb. Tables: merged_profiles, shard_manifest, shard_attempts, quarantine,
-    source_snapshots, publication. The result goes to stdout; as a table, row count and time go to stderr.
-    A statement that takes longer than --timeout is stopped, with exit code 1.
+    $ETL_HOME/warehouse.duckdb. Tables: {tables}.
+    The result goes to stdout; with a table, row count and time go to stderr. A statement that takes longer than
+    --timeout is stopped, with exit code 1.
 """
 _EXAMPLES = """
     etl-assets query "SELECT * FROM merged_profiles WHERE churn_risk = 'HIGH' ORDER BY mrr DESC LIMIT 10"
@@ -42,17 +48,17 @@ _EXAMPLES = """
 """
 # PIVOT without a list of values is parsed as several statements in one.
 _READING = frozenset({"SELECT", "EXPLAIN", "MULTI"})
-# What goes wrong in the machine and not in the statement.
+# Failures of the machine, not of the statement.
 _MACHINE = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)
 _BATCH_ROWS = 2_000
 _TOO_LONG = "The statement was stopped after {} s. Narrow it down or give it more time with --timeout."
 # Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
 _SPILL_FACTOR = 8
-# Beyond DuckDB's memory limit, which does not count one long text, the process may hold this: code, heap, a result.
+# Memory of the process beyond DuckDB's limit, which does not count single long texts: code, heap, the result.
 _OVERHEAD_MB = 2_048
-# How often the clock is looked at; a call that ends is noticed at once.
-_LOOK_S = 0.1
-# How long a statement may take to heed its interrupt: DuckDB looks at it between steps, and one step can take minutes.
+# How often the time limit is checked; the end of a call is seen at once.
+_POLL_S = 0.1
+# How long a statement may take to react to its interrupt: DuckDB checks between steps, and one step can take minutes.
 _GRACE_S = 5.0
 
 _T = TypeVar("_T")
@@ -60,15 +66,16 @@ _T = TypeVar("_T")
 
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
-    parser = add_subcommand(subparsers, "query", _DESCRIPTION, _EXAMPLES)
+    names = textwrap.fill(", ".join(table_names()), width=90, subsequent_indent="    ")
+    parser = add_subcommand(subparsers, "query", _DESCRIPTION.format(tables=names), _EXAMPLES)
     parser.add_argument("sql", metavar="SQL", help="the statement, or - to read it from stdin")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="output format (table)")
     parser.add_argument(
         "--limit",
         type=whole_number(0, 2**31),
         metavar="N",
-        help=f"rows of the table that are shown, 0 for all (default {rendering.TABLE_ROWS}; "
-        f"{rendering.WIDE_RECORDS} when a row does not fit on a line); csv and json hold all rows",
+        help=f"rows of the table to show, 0 for all (default {rendering.TABLE_ROWS}; "
+        f"{rendering.WIDE_RECORDS} when a row does not fit on a line); csv and json have all rows",
     )
     parser.add_argument(
         "--timeout", type=whole_number(1, 86_400), default=60, metavar="SECONDS", help="time for the statement (60)"
@@ -79,10 +86,10 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Run the statement and write its result."""
     settings = load_settings()
-    sql = sys.stdin.read() if args.sql == "-" else args.sql
-    # Deliberately not under ETL_HOME, which a reader need not be able to write.
+    sql = _text(args.sql)
+    # Deliberately not under ETL_HOME: a reader does not need write access there.
     with (
-        _bounded_memory(settings.memory_mb + _OVERHEAD_MB),
+        _bounded_memory(settings.memory_limit + _OVERHEAD_MB),
         tempfile.TemporaryDirectory(prefix="etl-assets-") as scratch,
         _connected(settings, scratch) as connection,
     ):
@@ -103,17 +110,29 @@ def command(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-class Clock:
-    """Runs calls into DuckDB and interrupts them when their time is used up or on Ctrl-C.
+def _text(argument: str) -> str:
+    """The SQL of the command line, or of stdin for `-`."""
+    try:
+        if argument == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
+        # In a C locale Python keeps the bytes beyond ASCII as surrogates.
+        is_decoded = not any("\ud800" <= character <= "\udfff" for character in argument)
+        return argument if is_decoded else os.fsencode(argument).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The statement is not valid UTF-8 (byte {error.start}): {error.reason}.") from error
 
-    Only the time inside DuckDB counts: a pager that waits for its reader must not end the query. The calls run on a
-    thread of their own because Python handles signals on the main one, and only when that is not inside of C.
+
+class Clock:
+    """Runs calls into DuckDB; interrupts them on Ctrl-C and when their time is used up.
+
+    Only time inside DuckDB counts: a pager that waits for its reader must not end the query. The calls run on another
+    thread, because Python handles signals on the main thread, and only outside of C code.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, limit_s: float, abandon: Callable[[], None] = lambda: None
     ) -> None:
-        """`abandon` is called when a statement does not heed its interrupt; it may end the process."""
+        """`abandon` is called when a statement ignores its interrupt; it may end the process."""
         self.used_s = 0.0
         self._connection = connection
         self._limit_s = limit_s
@@ -121,22 +140,22 @@ class Clock:
         self._worker = ThreadPoolExecutor(max_workers=1)
 
     def run(self, call: Callable[[], _T]) -> _T:
-        """The result of `call`; TimeoutError when there was not enough time left. For the main thread."""
+        """The result of `call`; TimeoutError when the time is used up. For the main thread."""
         started = time.perf_counter()
-        with _noted_interrupts() as noted:
+        with _collected_interrupts() as interrupts:
             future = self._worker.submit(call)
             is_over = False
             while not future.done():
-                # Again and again: an interrupt that comes before the statement has begun is lost.
-                if noted or is_over:
+                # Repeated, because DuckDB ignores an interrupt that arrives before the statement starts.
+                if interrupts or is_over:
                     self._connection.interrupt()
-                wait([future], timeout=_LOOK_S)
+                wait([future], timeout=_POLL_S)
                 used_s = self.used_s + time.perf_counter() - started
                 is_over = used_s > self._limit_s
                 if used_s > self._limit_s + _GRACE_S and not future.done():
                     self._abandon()
         self.used_s += time.perf_counter() - started
-        if noted:
+        if interrupts:
             raise KeyboardInterrupt
         if is_over and future.exception():
             raise TimeoutError
@@ -144,26 +163,26 @@ class Clock:
 
 
 @contextlib.contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
+def _collected_interrupts() -> Iterator[list[int]]:
     """Yields a list that Ctrl-C adds to, instead of raising KeyboardInterrupt at any line.
 
-    That would leave DuckDB working on a connection that is being closed.
+    An exception at any line would close the connection while DuckDB still works on it.
     """
-    noted: list[int] = []
-    # A shell's background job ignores Ctrl-C, and goes on doing so.
-    is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_heeded:
-        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    interrupts: list[int] = []
+    # A shell's background job ignores Ctrl-C and must go on ignoring it.
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
+        signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
-        yield noted
+        yield interrupts
     finally:
-        if is_heeded:
+        if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
 class _Streamed(rendering.Result):
-    """A result that is fetched as it is written."""
+    """A result that is fetched while it is written."""
 
     connection: duckdb.DuckDBPyConnection = field(kw_only=True)
     clock: Clock = field(kw_only=True)
@@ -179,7 +198,7 @@ class _Streamed(rendering.Result):
 
 @contextlib.contextmanager
 def _bounded_memory(limit_mb: int) -> Iterator[None]:
-    """Let the system refuse more: DuckDB reports that as its own lack of memory, instead of taking the machine down."""
+    """Let the system refuse more memory: DuckDB then reports "out of memory" before the machine itself runs out."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = limit_mb << 20
     wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
@@ -191,28 +210,27 @@ def _bounded_memory(limit_mb: int) -> Iterator[None]:
 
 
 def _give_up(scratch: str, timeout_s: int) -> NoReturn:
-    """End the process at once: nothing is being written, and what does not heed an interrupt cannot be waited for."""
+    """End the process at once: the statement ignores its interrupt, and a query writes nothing that could be lost."""
     shutil.rmtree(scratch, ignore_errors=True)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    sys.stderr.write(f"error: {_TOO_LONG.format(timeout_s)}\n")
-    sys.stderr.flush()
+    write_error(f"error: {_TOO_LONG.format(timeout_s)}")
     os._exit(EXIT_FAILED)
 
 
 @contextlib.contextmanager
 def _connected(settings: Settings, scratch: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory connection that sees the warehouse and nothing else."""
-    path = settings.home.warehouse
+    path = Home(settings.home).warehouse
     if not path.is_file():
-        raise ConfigError(f"There is no warehouse at {path} yet. Make it with: etl-assets run")
+        raise ConfigError(f"There is no warehouse at {path} yet. Make it with: {program()} run")
     with contextlib.closing(duckdb.connect()) as found:
-        # Otherwise a table name could mean a variable of this program.
+        # Otherwise a table name could refer to a Python variable of this program.
         found.execute("SET python_enable_replacements = false")
-        found.execute(f"SET memory_limit = '{settings.memory_mb}MB'")
+        found.execute(f"SET memory_limit = '{settings.memory_limit}MB'")
         found.execute(f"SET threads = {settings.workers}")
-        found.execute(f"SET temp_directory = {duck.literal(scratch)}")
-        found.execute(f"SET max_temp_directory_size = '{settings.memory_mb * _SPILL_FACTOR}MB'")
+        found.execute(f"SET temp_directory = {literal(scratch)}")
+        found.execute(f"SET max_temp_directory_size = '{settings.memory_limit * _SPILL_FACTOR}MB'")
         _attach(found, path)
         duck.lock_down(found)
         yield found
@@ -220,12 +238,12 @@ def _connected(settings: Settings, scratch: str) -> Iterator[duckdb.DuckDBPyConn
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     try:
-        connection.execute(f"ATTACH {duck.literal(str(path))} AS warehouse (READ_ONLY)")
+        connection.execute(f"ATTACH {literal(str(path))} AS warehouse (READ_ONLY)")
         connection.execute("USE warehouse")
     except duckdb.Error as error:
         raise ConfigError(
             f"{path} cannot be read as a warehouse ({str(error).splitlines()[0]}). "
-            "Rebuild it with: etl-assets run --force"
+            f"Rebuild it with: {program()} run --force"
         ) from error
 
 
@@ -234,10 +252,10 @@ def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckd
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise ConfigError(_told(error)) from error
+        raise ConfigError(_message(error)) from error
     if len(statements) != 1:
         found = f"{len(statements)} statements" if statements else "none"
-        raise ConfigError(f'Expected one SQL statement, found {found}. Try: etl-assets query "SHOW TABLES"')
+        raise ConfigError(f'Expected one SQL statement, found {found}. Try: {program()} query "SHOW TABLES"')
     kind = statements[0].type.name
     if kind not in _READING:
         raise ConfigError(
@@ -248,7 +266,7 @@ def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckd
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, clock: Clock) -> _Streamed:
-    """Start the statement; its first rows are there when this returns, so most errors come before any output."""
+    """Start the statement and fetch its first rows, so that most errors come before any output."""
 
     def start() -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchmany(_BATCH_ROWS)
@@ -260,23 +278,23 @@ def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement,
 
 @contextlib.contextmanager
 def _explained(settings: Settings, timeout_s: int) -> Iterator[None]:
-    """Turn what DuckDB raises into a message and an exit code."""
+    """Turn DuckDB's errors into a message and an exit code."""
     try:
         yield
     except TimeoutError as error:
         raise EtlError(_TOO_LONG.format(timeout_s)) from error
     except duckdb.OutOfMemoryException as error:
-        # Its advice is about settings that are locked here.
+        # DuckDB's own advice names settings that are locked here.
         raise EtlError(
-            f"{_told(error).splitlines()[0]}. The memory limit is {settings.memory_mb} MB, and "
+            f"{_message(error).splitlines()[0]}. The memory limit is {settings.memory_limit} MB, and "
             f"{_SPILL_FACTOR} times as much on disk: raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
         ) from error
     except _MACHINE as error:
-        raise EtlError(_told(error)) from error
+        raise EtlError(_message(error)) from error
     except duckdb.Error as error:
-        raise ConfigError(_told(error)) from error
+        raise ConfigError(_message(error)) from error
 
 
-def _told(error: duckdb.Error) -> str:
-    """DuckDB's own words: they point at the place in the statement and suggest names."""
+def _message(error: duckdb.Error) -> str:
+    """DuckDB's own text: it points at the place in the statement and suggests names."""
     return str(error).strip()

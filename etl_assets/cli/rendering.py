@@ -1,6 +1,6 @@
-"""Query results as text: a table for people, CSV and JSON for programs. Nothing here knows where the rows come from.
+"""Query results as text: a table for people, CSV and JSON for programs. The module does not know the rows' origin.
 
-CSV and JSON are written as the rows arrive; a table needs the widths of all that it shows and is therefore limited.
+CSV and JSON are written while the rows arrive. A table needs the width of every cell first, so its size is limited.
 """
 
 import csv
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain, count
-from typing import Any, TextIO
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -20,17 +20,18 @@ from rich.table import Table
 from rich.text import Text
 
 from etl_assets.cli import terminal
+from etl_assets.cli.output import machine_readable, printable
 
-# Rows of a table, and records of one that is too wide and has a line a column: more than anybody reads.
+# Rows of a table, and records shown as one line per column when a row is too wide.
 TABLE_ROWS = 1000
 WIDE_RECORDS = 20
-# What is left of a long text when it folds; a table that would need less is shown a line a column.
+# The least width of a folded text; a table that needs narrower columns is shown as one line per column.
 _FOLDED_CHARS = 20
 _GAP = "  "
 _NULL = "NULL"
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
-# The csv module's own text of these is what is wanted.
+# The csv module writes these as they should be.
 _PLAIN_IN_CSV = ("VARCHAR", "DATE", "UUID", "ENUM", "INTERVAL")
 
 
@@ -61,8 +62,8 @@ class Result:
 
 
 def write_csv(result: Result) -> None:
-    """RFC 4180 with Unix line ends: a header, null as nothing, dates in ISO 8601, lists as DuckDB writes them."""
-    stream = _machine_readable()
+    """RFC 4180 with Unix line ends: a header, null as an empty field, ISO 8601 dates, lists as DuckDB writes them."""
+    stream = machine_readable()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([column.name for column in result.columns])
     converted = [
@@ -84,8 +85,8 @@ def _with_text(rows: list[tuple[object, ...]], indexes: Sequence[int]) -> Iterat
 
 
 def write_json(result: Result) -> None:
-    """An array of objects, one a line; dates in ISO 8601, lists as lists, what JSON has no number for as null."""
-    stream = _machine_readable()
+    """An array of objects, one per line; dates in ISO 8601, lists as lists, NaN and infinity as null."""
+    stream = machine_readable()
     keys = [_quoted(name) + ": " for name in _unique([c.name for c in result.columns])]
     stream.write("[")
     separator = "\n"
@@ -95,16 +96,8 @@ def write_json(result: Result) -> None:
     stream.write("\n]\n" if separator != "\n" else "]\n")
 
 
-def _machine_readable() -> TextIO:
-    """Stdout for programs: UTF-8 and Unix line ends, whatever the locale says."""
-    stream = sys.stdout
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", newline="")
-    return stream
-
-
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names of which no two are equal: an object would lose one of the values."""
+    """The names, made different from each other: an object cannot hold two values of one name."""
     unique: list[str] = []
     for name in names:
         candidates = chain([name], (f"{name}_{number}" for number in count(2)))
@@ -119,7 +112,7 @@ def to_json(value: object) -> str:
     return encode(value) if encode else _quoted(to_text(value))
 
 
-# Three times as fast as json.dumps, which makes an encoder for every call.
+# Three times as fast as json.dumps, which creates an encoder for every call.
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -158,32 +151,40 @@ def to_text(value: object) -> str:
             return str(value)
 
 
+# The characters DuckDB draws plans with, for a terminal that has ASCII only.
+_DRAWN_IN_ASCII = str.maketrans(dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯", "+") | {"─": "-", "│": "|"})
+
+
 def write_plan(result: Result) -> None:
-    """A query plan as DuckDB drew it."""
+    """A query plan as DuckDB draws it."""
+    encoding = terminal.console().encoding
     for row in chain.from_iterable(result.batches()):
-        print(str(row[-1]).rstrip("\n"))
+        for line in str(row[-1]).rstrip("\n").split("\n"):
+            drawn = line if encoding.startswith("utf") else line.translate(_DRAWN_IN_ASCII)
+            print(printable(drawn, encoding))
 
 
 def write_table(result: Result, limit: int | None) -> None:
-    """A table when its rows fit on a line, else one line a column.
+    """A table when its rows fit on a line, else one line per column.
 
     `limit` is the number of rows to show, 0 for all, None for TABLE_ROWS (WIDE_RECORDS when they do not fit).
     """
     console = terminal.console()
     rows = _take(result, TABLE_ROWS if limit is None else limit)
-    texts = [[None if cell is None else terminal.printable(to_text(cell)) for cell in row] for row in rows]
-    if not console.is_terminal or _width(result.columns, texts) <= console.width:
-        console.print(_table(result.columns, texts, fold=console.is_terminal))
+    texts = [[None if cell is None else printable(to_text(cell), console.encoding) for cell in row] for row in rows]
+    columns = [ColumnShown(printable(column.name, console.encoding), column.type) for column in result.columns]
+    if not console.is_terminal or _width(columns, texts) <= console.width:
+        console.print(_table(columns, texts, fold=console.is_terminal))
         return
     if limit is None and len(texts) > WIDE_RECORDS:
         texts, result.has_more = texts[:WIDE_RECORDS], True
     result.shown_rows = len(texts)
     for number, record in enumerate(texts, start=1):
-        console.print(_record(result.columns, record, number), soft_wrap=True)
+        console.print(_record(columns, record, number), soft_wrap=True)
 
 
 def write_footer(result: Result, elapsed_ms: int) -> None:
-    """How much was shown and how long it took, on stderr, where it is in nobody's way."""
+    """Rows shown and time taken, on stderr: stdout holds the result only."""
     if result.has_more:
         shown = f"first {terminal.count(result.shown_rows, 'row')}; all with --limit 0 or --format csv"
     else:
@@ -203,7 +204,7 @@ def _take(result: Result, limit: int) -> list[tuple[object, ...]]:
 
 
 def _width(columns: Sequence[ColumnShown], texts: Sequence[Sequence[str | None]]) -> int:
-    """Characters a row takes when long texts fold."""
+    """The width of a row in characters when long texts fold."""
     total = 0
     for index, column in enumerate(columns):
         widest = max((cell_len(row[index] or _NULL) for row in texts), default=0)
@@ -218,7 +219,7 @@ def _table(columns: Sequence[ColumnShown], texts: Sequence[Sequence[str | None]]
     for column in columns:
         foldable = fold and not column.is_number
         made.add_column(
-            Text(terminal.printable(column.name)),
+            Text(column.name),
             justify="right" if column.is_number else "left",
             no_wrap=not foldable,
             overflow="fold",
@@ -229,12 +230,11 @@ def _table(columns: Sequence[ColumnShown], texts: Sequence[Sequence[str | None]]
 
 
 def _record(columns: Sequence[ColumnShown], texts: Sequence[str | None], number: int) -> Text:
-    """A row that is too wide, as psql shows it in its expanded display."""
+    """A row that is too wide, one line per column, like psql's expanded display."""
     width = max(cell_len(column.name) for column in columns)
     lines = [Text(f"row {number:,}", style="bold")]
     for column, text in zip(columns, texts, strict=True):
-        name = terminal.printable(column.name)
-        lines.append(Text(name + " " * (width - cell_len(name)) + _GAP).append_text(_cell(text)))
+        lines.append(Text(column.name + " " * (width - cell_len(column.name)) + _GAP).append_text(_cell(text)))
     return Text("\n").join([*lines, Text()])
 
 

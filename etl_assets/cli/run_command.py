@@ -1,4 +1,4 @@
-"""`etl-assets run`: the whole pipeline in this process, seen as it works and summed up at the end."""
+"""`etl-assets run`: the whole pipeline in this process, with a live display and a report at the end."""
 
 import argparse
 import contextlib
@@ -6,26 +6,33 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
-from etl_assets.cli import interrupts, progress, terminal
+from etl_assets.cli import interrupts, output, progress, terminal
 from etl_assets.cli import run_report as report
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand
-from etl_assets.engine.routing import shard_keys
+from etl_assets.cli.interrupts import Interrupts
+from etl_assets.cli.program import program
+from etl_assets.engine.site import Site
+from etl_assets.orchestration.instance import reported
 from etl_assets.orchestration.instance.home import dagster_home, opened_alone
-from etl_assets.pipeline import preflight
+from etl_assets.pipeline import event_lines, preflight
+from etl_assets.pipeline.configuration import arm_faults, site_of
 from etl_assets.pipeline.events import Observer, StepEvent
 from etl_assets.pipeline.report import Report
+from etl_assets.project.loading import load_project
 from etl_assets.project.settings import Settings, load_settings
 
 _DESCRIPTION = """
-    Stage the sources, build the shards, merge them and publish $ETL_HOME/warehouse.duckdb. What is unchanged is
-    reused, so that a second run, or one after a failure, does only what is left. A failed run leaves the last
-    published warehouse as it was.
+    Stage the sources, build the shards, merge them and publish $ETL_HOME/warehouse.duckdb. Unchanged results are
+    reused: a second run, or one after a failure, does only what is left. A failed run does not change the published
+    warehouse.
 """
 _EXAMPLES = """
     etl-assets run
     etl-assets run --shards shard_03,shard_07
     ETL_NUM_SHARDS=20 etl-assets run --force
+    etl-assets run --events jsonl | jq -c 'select(.event == "report") | .publication'
 """
 
 
@@ -38,12 +45,17 @@ def add_parser(subparsers: Subparsers) -> Parser:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="rebuild what is current (with --shards, those shards only), and replace any warehouse",
+        help="rebuild what is current, too (with --shards, only those shards), and replace any warehouse",
     )
     parser.add_argument(
         "--allow-partial",
         action="store_true",
         help="publish even when shards are missing; the warehouse is marked as partial",
+    )
+    parser.add_argument(
+        "--events",
+        choices=("jsonl",),
+        help="for programs: one JSON object per event on stdout, the last one with the result, instead of the display",
     )
     return parser
 
@@ -51,33 +63,62 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Run the pipeline; 0 when the warehouse is published."""
     settings = load_settings()
-    console = terminal.console()
-    shard_ids = args.shards or shard_keys(settings.shard_count)
+    arm_faults(settings)
+    site = site_of(load_project(settings.project), settings)
     try:
-        with progress.shown(console, shard_ids) as on_event, interrupts.noticed() as noticed:
-            done = _run(args, settings, on_event, noticed)
-            if noticed.happened:
+        with _observed(args, site) as on_event, interrupts.watch() as ctrl_c:
+            done = _run(args, site, settings, on_event, ctrl_c)
+            if ctrl_c.happened:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        sys.stderr.write("What is finished is kept. Go on with: etl-assets run\n")
+        output.write_error(f"Finished work is kept. Go on with: {program()} run")
         raise
-    report.show(console, done, settings)
-    if done.ok:
-        return EXIT_OK
-    sys.stdout.flush()
-    report.show_failure(terminal.console(sys.stderr), done, settings)
-    return EXIT_FAILED
+    exit_code = EXIT_OK if done.ok else EXIT_FAILED
+    # The exit code says what became of the pipeline, whether or not someone reads the report.
+    with output.best_effort(sys.stdout):
+        if args.events:
+            _write_line(_report_line(done, exit_code))
+        else:
+            report.show(terminal.console(), done, site)
+        sys.stdout.flush()
+    if not done.ok:
+        with output.best_effort(sys.stderr):
+            report.show_failure(terminal.console(sys.stderr), done, site)
+    return exit_code
 
 
-def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, noticed: interrupts.Interrupts) -> Report:
-    preflight.refuse_impossible(settings, shards=args.shards, force=args.force)
+@contextlib.contextmanager
+def _observed(args: argparse.Namespace, site: Site) -> Iterator[Observer]:
+    """Yields the observer of this run: JSON lines for programs, else the display."""
+    if args.events:
+        output.machine_readable()
+        yield event_lines.writer(_write_line)
+        return
+    shard_ids = args.shards or site.shard_ids
+    with progress.display(terminal.console(), site.contract.source_names, shard_ids) as on_event:
+        yield on_event
+
+
+def _write_line(line: str) -> None:
+    with output.best_effort(sys.stdout):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def _report_line(done: Report, exit_code: int) -> str:
+    recovery = None if done.ok else report.recovery(done)
+    return event_lines.report_line(done, datetime.now(UTC), exit_code=exit_code, recovery=recovery)
+
+
+def _run(args: argparse.Namespace, site: Site, settings: Settings, on_event: Observer, ctrl_c: Interrupts) -> Report:
+    preflight.refuse_impossible(site, settings, shards=args.shards, force=args.force)
     home = dagster_home(os.environ)
-    if not args.force:
-        unchanged = preflight.nothing_to_do(settings, home)
+    if not args.force and reported.is_reported(site, home):
+        unchanged = preflight.nothing_to_do(site, settings)
         if unchanged is not None:
             return unchanged
-    # Dagster takes a second to import, which nobody who asks for help, or has a setting wrong, should wait for.
-    with _uncollected():
+    # Importing Dagster takes a second: `--help` and a mistyped setting must not wait for it.
+    with _without_garbage_collection():
         import dagster as dg
         from sqlalchemy.exc import OperationalError
 
@@ -86,16 +127,17 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
 
     def observe(event: StepEvent) -> None:
         on_event(event)
-        if noticed.happened:
+        if ctrl_c.happened:
             raise dg.Failure("interrupted by Ctrl-C", allow_retries=False)
 
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(history.synced_once())
-            with opened_alone(home), _uncollected():
+            with opened_alone(home), _without_garbage_collection():
                 opened = opening.open_instance(home)
             instance = stack.enter_context(opened)
             done = launch.run_pipeline(
+                site,
                 settings,
                 instance=instance,
                 shards=args.shards,
@@ -106,13 +148,13 @@ def _run(args: argparse.Namespace, settings: Settings, on_event: Observer, notic
     except OperationalError as error:
         raise OSError(None, f"the run history cannot be written: {error.orig}", str(home)) from error
     if done.ok:
-        preflight.remember(settings, home)
+        reported.remember(site, home)
     return done
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """What is made inside lives to the end of the process: to look for garbage in it, now and later, takes 0.2 s."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Objects made in this block live as long as the process: looking for garbage among them would cost 0.2 s."""
     gc.disable()
     try:
         yield

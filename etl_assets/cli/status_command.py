@@ -1,4 +1,4 @@
-"""`etl-assets status`: what is published, what is stale and what went wrong, for a person or as JSON."""
+"""`etl-assets status`: the state of sources, shards and warehouse, for a person or as JSON."""
 
 import argparse
 import json
@@ -9,16 +9,21 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import terminal
+from etl_assets.cli import output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand
+from etl_assets.cli.output import printable_lines
+from etl_assets.cli.program import spell
+from etl_assets.cli.wording import command as command_line
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import status as facts
+from etl_assets.pipeline.configuration import site_of
+from etl_assets.project.loading import load_project
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
     Show the sources (rows in, accepted, quarantined; whether their files have changed), every shard (published, stale,
-    missing, damaged, running or failed, and why) and the warehouse. Reads only; works before, during and after a run.
-    The exit code is 0 whatever is found; scripts read --json.
+    missing, damaged, running or failed, and why) and the warehouse. Changes nothing; works before, during and after a
+    run. The exit code is 0 in every state; scripts read --json.
 """
 _EXAMPLES = """
     etl-assets status
@@ -50,12 +55,14 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Collect the facts and show them."""
     settings = load_settings()
+    site = site_of(load_project(settings.project), settings)
     try:
-        found = facts.collect(settings)
+        found = facts.collect(site, settings)
     except OSError as error:
-        raise ConfigError(f"{settings.home.root} or {settings.sources} cannot be read: {error}") from error
+        raise ConfigError(f"{settings.home} or {settings.sources} cannot be read: {error}") from error
     if args.json:
-        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        # In ASCII with escapes: valid whatever the locale, also for a path whose bytes are no text.
+        output.machine_readable().write(json.dumps(_document(found), indent=2) + "\n")
         return EXIT_OK
     console = terminal.console()
     _show_sources(console, found)
@@ -63,6 +70,11 @@ def command(args: argparse.Namespace) -> int:
     _show_warehouse(console, found.warehouse)
     _show_next(console, found)
     return EXIT_OK
+
+
+def _document(found: facts.Facts) -> dict[str, object]:
+    """The facts as JSON; `next_command` is the next step as a command."""
+    return asdict(found) | {"next_command": f"etl-assets {found.next_step}" if found.next_step else None}
 
 
 def _show_sources(console: Console, found: facts.Facts) -> None:
@@ -77,7 +89,10 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
     for source in found.sources:
         numbers = (source.rows_in, source.rows_accepted, source.rows_quarantined)
         shown.add_row(
-            source.source, _state(source.state), *map(terminal.number, numbers), terminal.plain(source.snapshot or "-")
+            terminal.plain(source.source),
+            _state(source.state),
+            *map(terminal.number, numbers),
+            terminal.plain(source.snapshot or "-"),
         )
     _heading(console, "Sources", found.sources_folder)
     console.print(shown)
@@ -90,16 +105,16 @@ def _show_shards(console: Console, found: facts.Facts) -> None:
         ("state", "left"),
         ("records", "right"),
         ("built in", "right"),
-        ("attempts", "right"),
+        ("attempts (last run)", "right"),
         ("published", "right"),
     )
     for part in found.shards:
         shown.add_row(
-            part.shard_id,
+            terminal.plain(part.shard_id),
             _state(part.state),
             terminal.number(part.record_count),
             terminal.duration(part.elapsed_ms),
-            terminal.number(part.attempt_count),
+            terminal.number(part.last_attempt.attempt if part.last_attempt else None),
             terminal.moment(part.published_at),
         )
     published = [part for part in found.shards if part.state == "published"]
@@ -115,7 +130,7 @@ def _show_shards(console: Console, found: facts.Facts) -> None:
 
 
 def _show_reasons(console: Console, reasons: Sequence[tuple[str, str | None]]) -> None:
-    """Each reason once, with those it holds for: a hundred stale shards share one."""
+    """Each reason once, with the names it applies to: a hundred stale shards share one."""
     grouped: dict[str, list[str]] = defaultdict(list)
     for name, reason in reasons:
         if reason:
@@ -123,7 +138,7 @@ def _show_reasons(console: Console, reasons: Sequence[tuple[str, str | None]]) -
     for reason, names in grouped.items():
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         who = ", ".join(names[:_NAMES_SHOWN]) + more
-        console.print(Text.assemble((f"{who}: ", "bold"), terminal.plain(reason)), overflow="fold")
+        console.print(Text.assemble((f"{who}: ", "bold"), printable_lines(spell(reason))), overflow="fold")
 
 
 def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
@@ -142,8 +157,8 @@ def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
 
 def _show_next(console: Console, found: facts.Facts) -> None:
     console.print()
-    if found.next_command:
-        console.print(Text.assemble("Next: ", (found.next_command, "bold")))
+    if found.next_step:
+        console.print(Text.assemble("Next: ", (command_line(found.next_step), "bold")))
     elif any(part.state == "running" for part in found.shards):
         console.print("A run is in progress.")
     elif found.warehouse.state == "current" and all(source.state == "current" for source in found.sources):
@@ -151,7 +166,7 @@ def _show_next(console: Console, found: facts.Facts) -> None:
 
 
 def _heading(console: Console, title: str, what: str) -> None:
-    console.print(Text.assemble((f"{title}  ", "bold"), what), soft_wrap=True)
+    console.print(Text.assemble((f"{title}  ", "bold"), terminal.plain(what)), soft_wrap=True)
 
 
 def _state(state: str) -> Text:

@@ -1,24 +1,44 @@
-"""Output for people: consoles, numbers, sizes and times, in one style for every command.
+"""Output for people: consoles, tables, numbers, sizes and times, in one style for every command.
 
-Machine-readable output (csv, json) does not come here; it goes to stdout as it is.
+Machine-readable output (csv, json) does not come here; it goes to stdout as it is. Every console of the program is made
+here, because a value must never be interpreted: no console parses markup, and none passes on a control character.
 """
 
+import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import IO
+from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from etl_assets.cli.output import printable, printable_lines
+
 # Wide enough for any table: a pipe has no edge at which to fold, and folded lines cannot be searched.
 _PIPE_WIDTH = 10_000
-# What moves the cursor or rings the bell must not reach a terminal from somebody's data; tabs would break the columns.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {9: "\\t", 10: "\\n", 13: "\\r"}
+_NOT_PLAIN = re.compile(r"[^\n -~]")
 
 
 class _Console(Console):
-    """Rich's console, without its own way to end the program when a pipe breaks."""
+    """Rich's console without markup, without control characters and without its own way to end the program."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Escape control characters before the layout, which then knows the width."""
+        return super().render_str(printable_lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Escape control characters in a `Text` that was made without `plain`; rich's own movements are marked."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control is None and _NOT_PLAIN.search(text):
+                yield Segment(printable_lines(text), style)
+            else:
+                yield segment
 
     def on_broken_pipe(self) -> None:
         """Let `main` end it, with the exit code that every command has for it."""
@@ -29,7 +49,12 @@ def console(stream: IO[str] | None = None) -> Console:
     """A console on stdout (or `stream`): colour and the terminal's width on a terminal, neither in a pipe or file."""
     stream = stream or sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
-    return _Console(file=stream, width=width, highlight=False, emoji=False, soft_wrap=False)
+    return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def is_live(on: Console) -> bool:
+    """Whether a display that redraws itself works here: a real terminal, whatever FORCE_COLOR claims."""
+    return on.file.isatty() and not on.is_dumb_terminal
 
 
 def table(*columns: tuple[str, str], title: str | None = None) -> Table:
@@ -43,14 +68,28 @@ def table(*columns: tuple[str, str], title: str | None = None) -> Table:
     return made
 
 
-def plain(value: object) -> Text:
-    """A value as text that cannot do anything but be read: no markup, no control characters."""
-    return Text(printable(str(value)))
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar that can be read without colours, and in ASCII."""
+
+    done: float
+    total: float
+    style: str = "green"
+    width: int = 24
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        filled, empty = ("#", ".") if options.ascii_only else ("\u2588", "\u2591")
+        share = min(1.0, self.done / self.total) if self.total else 1.0
+        length = int(share * self.width)
+        yield Text.assemble((filled * length, self.style), (empty * (self.width - length), "dim"), end="")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self.width, self.width)
 
 
-def printable(text: str) -> str:
-    """`text` with control characters written as escapes."""
-    return text.translate(_CONTROLS)
+def plain(value: object, style: str = "", encoding: str = "utf-8") -> Text:
+    """A value as text that can only be read: no markup, no control characters, nothing that `encoding` lacks."""
+    return Text(printable(str(value), encoding), style=style)
 
 
 def number(value: int | None) -> str:
@@ -80,12 +119,12 @@ def size(size_bytes: int) -> str:
 
 
 def moment(at: datetime | str | None) -> str:
-    """Local time of today, else the day; `-` when there is none."""
+    """Local time: `14:03:59` for today, else `2026-05-01 14:03`; `-` when there is none."""
     if at is None:
         return "-"
     when = datetime.fromisoformat(at) if isinstance(at, str) else at
     local = when.astimezone()
-    return local.strftime("%H:%M:%S" if local.date() == datetime.now().astimezone().date() else "%Y-%m-%d")
+    return local.strftime("%H:%M:%S" if local.date() == datetime.now().astimezone().date() else "%Y-%m-%d %H:%M")
 
 
 def count(amount: int, noun: str) -> str:

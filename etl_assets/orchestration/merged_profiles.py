@@ -48,7 +48,7 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             "`idempotency_key`.\n\n"
             "Admits only a complete set of shards that were built from the current sources by the current code, and "
             "refuses otherwise, naming the shards; the last good `warehouse.duckdb` then stays. Readers never block it "
-            "and never see it half-written. The sensor `publish_when_complete` materializes it after the shards changed."
+            "and never see it half-written. The sensor `publish_when_complete` materializes it after shards changed."
         ),
     )
     def merged_profiles(context: dg.AssetExecutionContext, config: MergeConfig) -> dg.MaterializeResult:
@@ -56,9 +56,7 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         attempt, limits = attempt_number(context), merge_limits(wiring.settings)
         with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
             try:
-                merged = merge.merge_shards(
-                    site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial
-                )
+                merged = merge.merge_shards(site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial)
             except Exception as error:
                 wiring.observe(StepEvent(Status.FAILED, MERGED_PROFILES, error=error))
                 raise
@@ -76,9 +74,7 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")
         with glancing(site.contract, site.home.root) as glance:
-            seen = table_facts(
-                glance, site.contract, site.home.warehouse, PROFILES_TABLE, publication.record_count
-            )
+            seen = table_facts(glance, site.contract, site.home.warehouse, PROFILES_TABLE, publication.record_count)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publication.digest),
             metadata={**_facts(merged), "shard_timings": _timings(wiring), **seen},

@@ -1,7 +1,7 @@
 """The partitioned asset: one shard's slices in, its published DuckDB file out."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,8 +71,8 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             "`idempotency_key`.\n\n"
             "A partition is a shard. Each is built aside, validated and swapped in as `shards/<shard>.duckdb`; it can "
             "fail, be retried, killed or run twice on its own and gives the same rows. A shard that is published from "
-            "the same data and code is reused unless `force` is set. Transient faults are retried three times: 1.5, 4.5 "
-            "and 10.5 s apart."
+            "the same data and code is reused unless `force` is set. Transient faults are retried three times: 1.5, "
+            "4.5 and 10.5 s apart."
         ),
     )
     def shard_profiles(
@@ -199,9 +199,7 @@ class _Reporter:
 
     def result(self, manifest: Manifest) -> dg.MaterializeResult:
         """The output of a run of one shard."""
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(manifest.content_hash), metadata=self._facts(manifest)
-        )
+        return dg.MaterializeResult(data_version=dg.DataVersion(manifest.content_hash), metadata=self._facts(manifest))
 
     def _materialization(self, manifest: Manifest) -> dg.AssetMaterialization:
         return dg.AssetMaterialization(

@@ -1,4 +1,4 @@
-"""Progress events that assets send to an observer in the same process; what `etl-assets run` shows is drawn from them."""
+"""Progress events that assets send to an observer in the same process; `etl-assets run` draws its display from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

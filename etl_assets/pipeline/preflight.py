@@ -21,6 +21,7 @@ from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
 from etl_assets.project.settings import Settings
 
+
 def refuse_impossible(
     site: Site, settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False
 ) -> None:

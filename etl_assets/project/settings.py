@@ -130,8 +130,8 @@ class Settings(BaseSettings):
         ge=MIN_MEMORY_MB,
     )
     dagster_home: Folder | None = _setting(
-        "folder of the Dagster instance; a new or empty one is set up with the shipped `dagster.yaml`, settings in it are "
-        "left alone",
+        "folder of the Dagster instance; a new or empty one is set up with the shipped `dagster.yaml`, settings in it "
+        "are left alone",
         "a folder",
         ".dagster",
         default=None,

@@ -14,7 +14,7 @@ from etl_assets.project.contract import Contract, Source
 
 VERSION_CHARS = 12
 _PROSE = frozenset({"meaning", "title", "pii"})
-# Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and runs of white space become one blank.
+# Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.
 _TOKEN = re.compile(
     r"""(?P<kept>'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|--[^\n]*|/\*.*?\*/|\s+""", re.DOTALL
 )

@@ -10,7 +10,8 @@ from typing import Literal, get_args
 import duckdb
 
 from etl_assets.engine.files import publishing
-from etl_assets.project.contract import SOURCES, Source
+from etl_assets.project.contract import Source
+from etl_assets.project.loading import load_project
 from etl_assets.samples import cells, customers, dice
 from etl_assets.samples.cells import Export, cells_sql, lines_sql
 from etl_assets.samples.flaws import BOM_SOURCES, NOT_UTF8, NOT_UTF8_STAND_IN, PER_MILLION, dirt_of
@@ -47,13 +48,13 @@ def generate(
     after each chunk for CSV and after each file for Parquet. Raises ValueError when an argument is out of range and
     when `out` already holds a source in another format.
     """
-    sources = SOURCES if sources is None else tuple(sources)
+    sources = load_project().contract.sources if sources is None else tuple(sources)
     _check(rows, dirty, file_format)
     _refuse_other_formats(out, sources, file_format)
     publishing.sweep(publishing.ensure_directory(out))
     targets = [out / f"{source.name}.{file_format}" for source in sources]
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(publishing.publish_file(target)) for target in targets]
+        files = [stack.enter_context(publishing.publish_file(target, what=None)) for target in targets]
         connection = stack.enter_context(contextlib.closing(_connect()))
         exports = _exports(sources, seed, dirty, file_format)
         write = _write_parquet if file_format == "parquet" else _write_csv

@@ -1,29 +1,14 @@
-"""The command as users meet it: a process of its own, with an environment and a current folder of its own."""
+"""Fixtures for tests of the command."""
 
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from etl_assets.engine.files.publishing import Home
 from etl_assets_tests import factory
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
-
-_OURS = ("ETL_", "DAGSTER_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS", "PYTHONUNBUFFERED")
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without what would decide how the command behaves."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | changes
-
-
-def command(*arguments: str) -> list[str]:
-    """The command line that starts `etl-assets` with these arguments."""
-    return [sys.executable, "-m", "etl_assets.cli.main", *arguments]
+from etl_assets_tests.command_line import Cli, command, environment
 
 
 @pytest.fixture

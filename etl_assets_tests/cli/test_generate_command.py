@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets_tests.cli.conftest import Cli
+from etl_assets_tests.command_line import Cli
 
 
 def _names(folder: Path) -> list[str]:

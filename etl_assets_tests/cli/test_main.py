@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.cli.main import COMMANDS
-from etl_assets_tests.cli.conftest import Cli, command, environment
+from etl_assets_tests.command_line import Cli, command, environment
 
 
 def _imported_by(*arguments: str, env: Mapping[str, str] | None = None) -> set[str]:

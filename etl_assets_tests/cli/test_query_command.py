@@ -4,11 +4,8 @@ import contextlib
 import csv
 import io
 import json
-import os
-import pty
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +16,7 @@ import pytest
 from etl_assets.cli import query_command as query
 from etl_assets.cli.query_command import Clock
 from etl_assets.cli.rendering import to_json, to_text
-from etl_assets_tests.cli.conftest import Cli, command, environment
+from etl_assets_tests.command_line import Cli, on_terminal
 
 
 @pytest.mark.parametrize(
@@ -269,37 +266,13 @@ def test_a_reader_does_not_need_to_write_the_home(cli: Cli, published: Mapping[s
     assert sorted(path.name for path in home.rglob("*")) == before
 
 
-def _on_terminal(columns: int, *arguments: str, env: Mapping[str, str]) -> str:
-    """What the command writes to a terminal this wide."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        command(*arguments),
-        env=environment(**env, COLUMNS=str(columns), LINES="50", TERM="xterm"),
-        stdin=slave,
-        stdout=slave,
-        stderr=subprocess.DEVNULL,
-    ):
-        os.close(slave)
-        shown = b""
-        while True:
-            try:
-                chunk = os.read(master, 65536)
-            except OSError:
-                break
-            if not chunk:
-                break
-            shown += chunk
-    os.close(master)
-    return shown.decode()
-
-
 def _without_styles(text: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
 
 
 def test_rows_too_wide_for_the_terminal_have_a_line_a_column(published: Mapping[str, str]) -> None:
     sql = "FROM merged_profiles ORDER BY customer_id"
-    shown = _without_styles(_on_terminal(80, "query", sql, "--limit", "2", env=published))
+    shown = _without_styles(on_terminal(80, "query", sql, "--limit", "2", env=published))
     assert "row 2" in "\n".join(shown)
     assert any(line.split() == ["customer_id", "cust_0"] for line in shown)
     assert len(shown) > 60
@@ -307,16 +280,16 @@ def test_rows_too_wide_for_the_terminal_have_a_line_a_column(published: Mapping[
 
 def test_rows_that_fit_the_terminal_are_a_table(published: Mapping[str, str]) -> None:
     sql = "SELECT customer_id, raw_text, reason, repeat('long text ', 20) AS t FROM quarantine"
-    shown = _without_styles(_on_terminal(120, "query", sql, env=published))
+    shown = _without_styles(on_terminal(120, "query", sql, env=published))
     assert shown[0].split() == ["customer_id", "raw_text", "reason", "t"]
     assert max(map(len, shown)) <= 120
 
 
 def test_colour_is_for_terminals_and_can_be_declined(cli: Cli, published: Mapping[str, str]) -> None:
     sql = "SELECT NULL AS nothing"
-    assert "\x1b[" in _on_terminal(80, "query", sql, env=published)
+    assert "\x1b[" in on_terminal(80, "query", sql, env=published)
     # Bold and dim are no colours.
-    assert "\x1b[3" not in _on_terminal(80, "status", env={**published, "NO_COLOR": "1"})
+    assert "\x1b[3" not in on_terminal(80, "status", env={**published, "NO_COLOR": "1"})
     assert "\x1b[" not in cli("query", sql, env=published).stdout
 
 

@@ -11,7 +11,7 @@ from etl_assets.engine.files.publishing import Home
 from etl_assets.engine.published import warehouse
 from etl_assets.project.contract import source_named
 from etl_assets_tests import factory
-from etl_assets_tests.cli.conftest import Cli, command, environment
+from etl_assets_tests.command_line import Cli, command, environment
 
 
 @pytest.fixture

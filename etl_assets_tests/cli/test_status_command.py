@@ -16,7 +16,7 @@ from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import merge
 from etl_assets.project.contract import source_named
 from etl_assets_tests import factory
-from etl_assets_tests.cli.conftest import Cli
+from etl_assets_tests.command_line import Cli
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import NoReturn
 import pytest
 
 from etl_assets.cli import ui_command as ui
-from etl_assets_tests.cli.conftest import Cli, command, environment
+from etl_assets_tests.command_line import Cli, command, environment
 
 
 class _Started(Exception):  # noqa: N818

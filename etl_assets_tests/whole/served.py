@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl_assets_tests.cli.conftest import command, environment
+from etl_assets_tests.command_line import command, environment
 
 CHECKOUT = Path(__file__).parents[2]
 # Until a page shows what is there already.

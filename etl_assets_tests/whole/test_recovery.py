@@ -27,7 +27,7 @@ from etl_assets.engine.routing import shard_keys
 from etl_assets.pipeline.drill import leftovers
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
-from etl_assets_tests.cli.conftest import command, environment
+from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
 
 pytestmark = pytest.mark.slow

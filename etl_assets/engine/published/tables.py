@@ -14,6 +14,9 @@ from etl_assets.engine.duck import transaction
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract
 
+# Names of tables do not depend on what is declared.
+_ANY_CONTRACT = Contract(name="any", sources=({"name": "any", "columns": ["any"]},))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class TableColumn:
@@ -193,6 +196,11 @@ def profiles_table(contract: Contract, *, name: str = "merged_profiles") -> Tabl
         f"One profile for each of the {contract.entity} in the accepted input",
         tuple(TableColumn(column, "", meaning) for column, meaning in meanings.items()),
     )
+
+
+def table_names() -> tuple[str, ...]:
+    """The names of the warehouse's tables, which are the same for every project."""
+    return tuple(table.name for table in warehouse_tables(_ANY_CONTRACT))
 
 
 def warehouse_tables(contract: Contract) -> tuple[Table, ...]:

@@ -23,7 +23,7 @@ _MALFORMED = "malformed_row"
 
 @dataclass(frozen=True)
 class Reading:
-    """One file as DuckDB reads it: `readable` is the file or a copy of its sound records, `record_count` its data records."""
+    """One file as DuckDB reads it: `readable` is the file, or a copy of its sound records."""
 
     export: Export
     number: int
@@ -57,8 +57,9 @@ def write(
     connection.execute(
         f"""
         COPY (
-            SELECT {literal(source.name)} AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file, l.line_number,
-                r.key AS {identifier(source.key.name)}, l.raw_text, coalesce(r.reason, '{_MALFORMED}') AS reason
+            SELECT {literal(source.name)} AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file,
+                l.line_number, r.key AS {identifier(source.key.name)}, l.raw_text,
+                coalesce(r.reason, '{_MALFORMED}') AS reason
             FROM located l LEFT JOIN rejected r ON l.file_index = r.file_index AND l.source_row = r.source_row
             ORDER BY l.file_index, l.line_number
         ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""

@@ -101,8 +101,8 @@ def _publish_manifest(home: Home, manifest: Manifest) -> None:
 def _check_current(site: Site, given: ShardInput) -> None:
     if shard_input(site, current_snapshots(site), given.shard_id).source_data_hash != given.source_data_hash:
         raise SourceChangedError(
-            f"The sources of {given.shard_id} were staged again while it was built; it is not published. The next attempt "
-            "reads the new snapshot.",
+            f"The sources of {given.shard_id} were staged again while it was built; it is not published. The next "
+            "attempt reads the new snapshot.",
             subject=given.shard_id,
         )
 
@@ -114,15 +114,16 @@ def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInp
     if missing:
         raise ProfileError(
             f"The profiles lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Expected "
-            f"base.{', base.'.join([contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN])} in the select "
-            "list.",
+            f"base.{', base.'.join([contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN])} in the "
+            "select list.",
             Advice(Action.EDIT, value="sql/profiles.sql"),
             subject=given.shard_id,
         )
     key, idempotency_key = identifier(contract.key.name), identifier(IDEMPOTENCY_COLUMN)
     presence = ", ".join(f"count(*) FILTER (list_contains(sources, '{name}'))" for name in contract.source_names)
     row = connection.execute(
-        f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), (SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), "
+        f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), "
+        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), "
         f"{set_hash_sql(columns)}, {presence} FROM {_TABLE}"
     ).fetchone()
     assert row is not None, "an aggregate always returns a row"

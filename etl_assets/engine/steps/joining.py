@@ -59,11 +59,13 @@ def profiles_sql(site: Site, given: ShardInput) -> str:
     key = identifier(contract.key.name)
     joined = sources[0] + "".join(f"\nFULL JOIN {other} USING ({key})" for other in sources[1:])
     if _is_flat(text, contract):
-        base = ", ".join(f"{value} AS {identifier(name)}" for name, value in _base_fields(contract, given).items())
+        fields = _base_fields(contract, given)
+        # The key keeps its name without an alias, which the other expressions would be taken to refer to.
+        base = ", ".join(value if value == identifier(name) else f"{value} AS {name}" for name, value in fields.items())
         return f"{text[: -len(contract.entity)]}{joined},\nLATERAL (SELECT {base}) AS {BASE}"
     views = ", ".join(
-        f"{identifier(source.name)} AS (SELECT {identifiers(source.required)} FROM {_slice_sql(site.home, given, source)})"
-        for source in contract.sources
+        f"{identifier(s.name)} AS (SELECT {identifiers(s.required)} FROM {_slice_sql(site.home, given, s)})"
+        for s in contract.sources
     )
     structs = ", ".join(f"{_struct_sql(source)} AS {identifier(source.name)}" for source in contract.sources)
     base = ", ".join(f"{identifier(name)} := {value}" for name, value in _base_fields(contract, given).items())

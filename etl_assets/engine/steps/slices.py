@@ -79,7 +79,7 @@ def _supersede(connection: duckdb.DuckDBPyConnection, source: Source, path: Path
     deduped = path.with_suffix(".deduped")
     connection.execute(
         f"COPY (SELECT * FROM read_parquet({pattern_literal(path)}) t ANTI JOIN "
-        f"(SELECT file_index AS {FILE_INDEX}, source_row AS {SOURCE_ROW} FROM rejected WHERE reason = '{SUPERSEDED}') r "
-        f"USING ({FILE_INDEX}, {SOURCE_ROW})) TO {literal(str(deduped))} ({PARQUET})"
+        f"(SELECT file_index AS {FILE_INDEX}, source_row AS {SOURCE_ROW} FROM rejected "
+        f"WHERE reason = '{SUPERSEDED}') r USING ({FILE_INDEX}, {SOURCE_ROW})) TO {literal(str(deduped))} ({PARQUET})"
     )
     publishing.rename(deduped, path)

@@ -19,7 +19,7 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._grpc.client import DagsterGrpcClient
 
-from etl_assets.engine.files import publishing as storage
+from etl_assets.engine.files.processes import process_was_there
 from etl_assets.orchestration.instance.tags import HOST_TAG, LAUNCHED_BY_TAG, MAX_RETRIES_TAG
 
 # Dagster sets it on each run that it hands to a code server: the server's socket, or its host and port.
@@ -56,7 +56,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a started run is alive; it counts as running where that cannot be known."""
         known = _process(self._instance, run.run_id) if _is_of_this_machine(run) else None
-        if known is None or storage.process_was_there(*known) or not self._can_be_given_up(run):
+        if known is None or process_was_there(*known) or not self._can_be_given_up(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.NOT_FOUND,

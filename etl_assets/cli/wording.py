@@ -1,0 +1,55 @@
+"""Errors in words for the command line: the finding, and what helps as a command that can be pasted.
+
+The only place that turns the engine's advice into commands. The Dagster UI has words of its own, in
+`orchestration.wording`.
+"""
+
+import shlex
+
+from etl_assets.cli.program import program
+from etl_assets.errors import Action, Advice, EtlError
+
+
+def explained(error: BaseException) -> str:
+    """An error's finding and what helps, the most likely first."""
+    if not isinstance(error, EtlError):
+        return str(error).strip() or type(error).__name__
+    return " ".join([error.finding.strip(), *(_sentence(advice) for advice in error.advice)])
+
+
+def command(arguments: str) -> str:
+    """`etl-assets …` as this user can run it."""
+    return f"{program()} {arguments}"
+
+
+def run_command(shards: tuple[str, ...] = ()) -> str:
+    """The command that runs the pipeline, or only these shards of it."""
+    return command(f"run --shards {','.join(shards)}" if shards else "run")
+
+
+def _sentence(advice: Advice) -> str:
+    match advice.action:
+        case Action.RUN | Action.STAGE:
+            return f"Run: {run_command(advice.shards)}"
+        case Action.RUN_FORCED:
+            return f"Or rebuild it: {command('run --force')}"
+        case Action.GENERATE:
+            folder = shlex.quote(advice.value or "")
+            return f"Or write sample data: {command(f'generate --rows 100000 --out {folder}')}"
+        case Action.EXPORT_AGAIN:
+            return "Export it again."
+        case Action.SET if advice.value is not None:
+            return f"Try: export {advice.setting}={shlex.quote(advice.value)}"
+        case Action.SET:
+            return f"Set {advice.setting}."
+        case Action.UNSET:
+            return f"Try: unset {advice.setting}"
+        case Action.EDIT:
+            return f"Change {advice.value}."
+        case Action.REPORT:
+            return "This is a defect of etl-assets: please report it."
+        case Action.CHECK_DISK:
+            return f"Check the disk under ETL_HOME, then run: {run_command()}"
+        case Action.QUERY:
+            statement = shlex.quote(advice.value or "")
+            return f"Try: {command(f'query {statement}')}"
