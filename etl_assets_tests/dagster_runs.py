@@ -6,11 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from etl_assets.engine.files.publishing import Home
-from etl_assets.engine.routing import shard_keys
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.site import Site
 from etl_assets.orchestration.code_location import build_defs
-from etl_assets.project.contract import SOURCES
+from etl_assets.pipeline.configuration import site_of
 from etl_assets.project.settings import Settings
+from etl_assets_tests.factory import PROJECT, PROJECT_FOLDER
 
 # As the shipped policy, without the waiting.
 IMMEDIATELY = dg.RetryPolicy(max_retries=3, delay=0)
@@ -18,17 +19,18 @@ IMMEDIATELY = dg.RetryPolicy(max_retries=3, delay=0)
 
 def settings_for(sources: Path, home: Home, shard_count: int = 3, **changes: Any) -> Settings:
     """Settings that let any share of rejects pass."""
-    values = {"max_reject_ratio": 1.0, "workers": 2, "memory_mb": 512} | changes
-    return Settings(sources, home, shard_count, **values)
+    values: dict[str, Any] = {"max_reject_ratio": 1.0, "workers": 2, "memory_limit": 512} | changes
+    return Settings(project=PROJECT_FOLDER, sources=sources, home=home.root, num_shards=shard_count, **values)
 
 
-class Project:
+class CodeLocation:
     """The code location for some settings on an instance."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings = settings
         self.instance = instance
-        self.defs = build_defs(settings=settings, retry_policy=IMMEDIATELY)
+        self.site: Site = site_of(PROJECT, settings)
+        self.defs = build_defs(PROJECT, settings=settings, retry_policy=IMMEDIATELY)
 
     def run(
         self,
@@ -49,12 +51,11 @@ class Project:
 
     def stage(self) -> dg.ExecuteInProcessResult:
         """Materialize every source."""
-        return self.run(*(source.name for source in SOURCES))
+        return self.run(*self.site.contract.source_names)
 
     def build_all(self) -> dg.ExecuteInProcessResult:
         """Materialize every shard in one run over their range."""
-        names = shard_keys(self.settings.shard_count)
-        return self.run("shard_profiles", tags=range_tags(names))
+        return self.run("shard_profiles", tags=range_tags(self.site.shard_ids))
 
     def publish(self) -> dg.ExecuteInProcessResult:
         """The whole pipeline; every run must succeed."""

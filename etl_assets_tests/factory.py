@@ -3,24 +3,28 @@
 import contextlib
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.files.publishing import Home
-from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.steps import build as shard
-from etl_assets.engine.steps import merge
-from etl_assets.engine.steps import stage as staging
-from etl_assets.engine.steps.build import Manifest, ShardInput
-from etl_assets.engine.steps.merge import Publication
-from etl_assets.engine.steps.stage import Snapshot, StagingRequest
-from etl_assets.project.contract import SOURCES, Source
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.shards import Manifest, ShardInput, shard_input
+from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
+from etl_assets.engine.site import Site
+from etl_assets.engine.sql_text import literal
+from etl_assets.engine.steps import build
+from etl_assets.engine.steps.merge import Merged, merge_shards
+from etl_assets.engine.steps.stage import StagingRequest, stage
+from etl_assets.project.contract import Source
+from etl_assets.project.loading import Project, load_project
 
 LIMITS = duck.Limits(memory_mb=256)
+# A project of the tests' own: changing a weight of the shipped one, or adding a source to it, turns no test red.
+PROJECT_FOLDER = Path(__file__).parent / "projects" / "customers"
+PROJECT = load_project(PROJECT_FOLDER)
+SOURCES = PROJECT.contract.sources
 
 # A sound value for every column of the contract, as text in an export.
 SOUND: Mapping[str, str] = {
@@ -75,43 +79,52 @@ def write_exports(folder: Path, **rows: Iterable[Mapping[str, str]]) -> Path:
     return folder
 
 
-def staging_request(sources: Path, home: Home, shard_count: int = 3, max_reject_ratio: float = 1.0) -> StagingRequest:
+def site_at(home: Home, shard_count: int = 3, project: Project = PROJECT) -> Site:
+    """The tests' project at work in an ETL_HOME."""
+    return Site(project, home, shard_count)
+
+
+def staging_request(sources: Path, site: Site, max_reject_ratio: float = 1.0) -> StagingRequest:
     """A request that lets any share of rejects pass unless told otherwise."""
-    return StagingRequest(sources, home, shard_count, max_reject_ratio, LIMITS)
+    return StagingRequest(site, sources, max_reject_ratio, LIMITS)
 
 
 def stage_all(request: StagingRequest) -> dict[str, Snapshot]:
     """Stage every source."""
-    return {source.name: staging.stage(source, request)[0] for source in SOURCES}
+    return {source.name: stage(source, request)[0] for source in request.site.contract.sources}
+
+
+def input_of(site: Site, shard_id: str) -> ShardInput:
+    """What the shard is to be built from now."""
+    return shard_input(site, current_snapshots(site), shard_id)
 
 
 def build_shard(
-    home: Home, given: ShardInput, *, run_id: str = "run", attempt: int = 1, limits: duck.Limits = LIMITS
+    site: Site, given: ShardInput, *, run_id: str = "run", attempt: int = 1, limits: duck.Limits = LIMITS
 ) -> Manifest:
     """Build one shard on a workbench of its own."""
-    with shard.workbenches(home, limits) as benches:
-        return shard.build_shard(home, given, benches, limits.stop, run_id=run_id, attempt=attempt)
+    with build.workbenches(site, limits) as benches:
+        return build.build_shard(site, given, benches, limits.stop, run_id=run_id, attempt=attempt)
 
 
-def run_engine(sources: Path, home: Home, shard_count: int = 3, *, run_id: str = "run") -> Publication:
+def run_engine(sources: Path, site: Site, *, run_id: str = "run") -> Merged:
     """The whole engine without Dagster: stage, build every shard, merge."""
-    stage_all(replace(staging_request(sources, home), shard_count=shard_count))
-    for shard_id in shard_keys(shard_count):
-        given = shard.shard_input(home, shard_id, shard_count)
-        build_shard(home, given, run_id=run_id)
-    return merge.merge_shards(home, shard_count, LIMITS, run_id=run_id)
+    stage_all(staging_request(sources, site))
+    for shard_id in site.shard_ids:
+        build_shard(site, input_of(site, shard_id), run_id=run_id)
+    return merge_shards(site, LIMITS, run_id=run_id)
 
 
 def query(path: Path, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query over a published file, which is opened read-only and let go again."""
-    with contextlib.closing(shard.open_read_only(path)) as connection:
+    with duck.opened(path) as connection:
         return connection.execute(statement, list(parameters)).fetchall()
 
 
 def alter(path: Path, *statements: str) -> None:
     """Change a published file in place, as no part of the pipeline does."""
     with contextlib.closing(duckdb.connect()) as connection:
-        connection.execute(f"ATTACH {duck.literal(str(path))} AS altered")
+        connection.execute(f"ATTACH {literal(str(path))} AS altered")
         connection.execute("USE altered")
         for statement in statements:
             connection.execute(statement)
@@ -138,12 +151,12 @@ def _rows_of(connection: duckdb.DuckDBPyConnection, path: Path) -> list[dict[str
 
 def read_quarantine(home: Home, snapshot: Snapshot) -> list[dict[str, Any]]:
     """The rejected rows of a snapshot."""
-    return read_parquet(home.snapshot(snapshot.source, snapshot.snapshot) / "quarantine.parquet")
+    return read_parquet(home.snapshot(snapshot.source, snapshot.folder) / "quarantine.parquet")
 
 
 def read_slices(home: Home, snapshot: Snapshot) -> list[list[dict[str, Any]]]:
     """The accepted rows of a snapshot, one list a shard, in shard order."""
-    folder = home.snapshot(snapshot.source, snapshot.snapshot)
+    folder = home.snapshot(snapshot.source, snapshot.folder)
     # One connection for all of them: making one takes longer than reading a small file.
     with contextlib.closing(duckdb.connect()) as connection:
         return [_rows_of(connection, folder / f"{part.shard_id}.parquet") for part in snapshot.slices]

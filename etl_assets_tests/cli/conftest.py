@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import Cli, command, environment
 

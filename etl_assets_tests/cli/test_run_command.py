@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import warehouse
 from etl_assets.project.contract import source_named
 from etl_assets_tests import factory

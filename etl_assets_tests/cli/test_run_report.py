@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.cli import run_report, terminal
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.pipeline.report import Report, ShardReport, SourceReport
 from etl_assets_tests.dagster_runs import settings_for
 

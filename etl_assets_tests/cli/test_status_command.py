@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published.attempts import Status
 from etl_assets.engine.steps import build as shard

@@ -15,7 +15,7 @@ from etl_assets.engine.workers import Stop
 from etl_assets.errors import AttemptTimeoutError, ConfigError
 from etl_assets.orchestration import run as launch
 from etl_assets.project.settings import Settings, load_settings
-from etl_assets_tests.dagster_runs import IMMEDIATELY, Project, settings_for
+from etl_assets_tests.dagster_runs import IMMEDIATELY, CodeLocation, settings_for
 from etl_assets_tests.factory import row, write_exports
 
 
@@ -149,7 +149,7 @@ def test_the_chaos_shard_fails_once_and_heals_on_its_second_attempt(
 ) -> None:
     """Fails: the first thing that the README lets a newcomer try does not work."""
     faults.arm({faults.CHAOS_VARIABLE: "3"})
-    project = Project(settings, instance)
+    project = CodeLocation(settings, instance)
     project.publish()
     known = attempts.read_attempts(settings.home, ["shard_02", "shard_03"])
     told = [(a.shard_id, a.attempt, a.status) for a in known]

@@ -17,7 +17,7 @@ import pytest
 import xxhash
 
 from etl_assets.engine import duck, keys
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.project.contract import SOURCES, Column, ColumnType, Source
 from etl_assets_tests import factory, oracle
 

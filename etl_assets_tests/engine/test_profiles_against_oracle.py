@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory, oracle
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.steps.merge import Publication
 from etl_assets.project.contract import SOURCES, Source
 from etl_assets_tests import factory, oracle

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.routing import MAX_SHARDS, route, shard_key, shard_keys
 from etl_assets_tests import factory
 

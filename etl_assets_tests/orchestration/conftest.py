@@ -6,13 +6,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_assets.engine.files.publishing import Home
-from etl_assets_tests.dagster_runs import Project, settings_for
+from etl_assets.engine.files.layout import Home
+from etl_assets_tests.dagster_runs import CodeLocation, settings_for
 from etl_assets_tests.factory import row, write_exports
 
 
 @pytest.fixture
-def project(sources: Path, home: Home) -> Iterator[Project]:
+def project(sources: Path, home: Home) -> Iterator[CodeLocation]:
     """Exports with customers a to f, a rejected row each in crm and billing, nothing staged yet."""
     write_exports(
         sources,
@@ -22,4 +22,4 @@ def project(sources: Path, home: Home) -> Iterator[Project]:
         support=[row("a"), row("a", nps_score="3")],
     )
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Project(settings_for(sources, home), instance)
+        yield CodeLocation(settings_for(sources, home), instance)

@@ -15,7 +15,7 @@ import pytest
 from dagster._utils.schedules import cron_string_iterator
 
 from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, checks
 from etl_assets.engine.published import shards as shardset
 from etl_assets.engine.published.attempts import Status
@@ -23,19 +23,19 @@ from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps import stage as staging
-from etl_assets_tests.dagster_runs import Project, failure_text, settings_for
+from etl_assets_tests.dagster_runs import CodeLocation, failure_text, settings_for
 from etl_assets_tests.factory import LIMITS, build_shard, row, stage_all, write_exports
 
 
 @pytest.fixture
-def project(sources: Path, home: Home) -> Iterator[Project]:
+def project(sources: Path, home: Home) -> Iterator[CodeLocation]:
     write_exports(sources, crm=[row(name) for name in "abcdefgh"], billing=[row("a"), row("z")])
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Project(settings_for(sources, home), instance)
+        yield CodeLocation(settings_for(sources, home), instance)
 
 
 @pytest.fixture
-def complete(project: Project) -> Project:
+def complete(project: CodeLocation) -> Project:
     """All shards are published, the merge is not: by the engine, for the sensors look at what is published."""
     stage(project)
     for shard_id in shard_keys(3):
@@ -43,11 +43,11 @@ def complete(project: Project) -> Project:
     return project
 
 
-def stage(project: Project) -> None:
+def stage(project: CodeLocation) -> None:
     stage_all(project.settings.staging_request())
 
 
-def rebuild(project: Project, shard_id: str, run_id: str = "built") -> None:
+def rebuild(project: CodeLocation, shard_id: str, run_id: str = "built") -> None:
     """Publish a shard anew, as an attempt that is on record."""
     home = project.settings.home
     begun = attempts.start(home, shard_id, run_id, 1)
@@ -55,7 +55,7 @@ def rebuild(project: Project, shard_id: str, run_id: str = "built") -> None:
     attempts.finish(home, begun, Status.SUCCEEDED, record_count=made.record_count)
 
 
-def tick(project: Project, cursor: str | None = None) -> tuple[dg.RunRequest | None, str, str | None]:
+def tick(project: CodeLocation, cursor: str | None = None) -> tuple[dg.RunRequest | None, str, str | None]:
     """One look of `publish_when_complete`: the request, or why there is none, and the cursor after it."""
     context = dg.build_sensor_context(instance=project.instance, cursor=cursor)
     sensor = project.defs.get_repository_def().get_sensor_def("publish_when_complete")
@@ -73,13 +73,13 @@ def _ended_pid() -> int:
     return done.pid
 
 
-def merge_job(project: Project) -> dg.JobDefinition:
+def merge_job(project: CodeLocation) -> dg.JobDefinition:
     """The job of the sensor, made of its target."""
     repository = project.defs.get_repository_def()
     return repository.get_job(repository.get_sensor_def("publish_when_complete").job_name)
 
 
-def run_merge(project: Project, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+def run_merge(project: CodeLocation, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
     """Do what the daemon does with a request of the sensor: run the sensor's own job with the request's tags."""
     return merge_job(project).execute_in_process(
         instance=project.instance, tags={**request.tags, "dagster/run_key": str(request.run_key)}, raise_on_error=False
@@ -87,12 +87,12 @@ def run_merge(project: Project, request: dg.RunRequest) -> dg.ExecuteInProcessRe
 
 
 class TestTheMerge:
-    def test_is_not_asked_for_before_the_sources_are_staged(self, project: Project) -> None:
+    def test_is_not_asked_for_before_the_sources_are_staged(self, project: CodeLocation) -> None:
         request, reason, _ = tick(project)
         assert request is None
         assert "not staged" in reason
 
-    def test_is_not_asked_for_while_a_shard_is_missing(self, complete: Project) -> None:
+    def test_is_not_asked_for_while_a_shard_is_missing(self, complete: CodeLocation) -> None:
         complete.settings.home.shard_file("shard_01").unlink()
         request, reason, _ = tick(complete)
         assert request is None
@@ -100,7 +100,7 @@ class TestTheMerge:
         assert "Reload" not in reason
 
     def test_is_not_asked_for_while_shards_are_of_other_code_and_it_says_what_to_click(
-        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Fails: who edits a score while the UI runs builds all shards anew, and never learns why nothing is merged."""
         monkeypatch.setattr("etl_assets.engine.steps.build.code_version", lambda: "edited")
@@ -109,13 +109,13 @@ class TestTheMerge:
         assert "shard_00 built by another code version" in reason
         assert reason.endswith("If you have changed it: Reload definitions")
 
-    def test_is_not_asked_for_while_a_shard_is_damaged(self, complete: Project) -> None:
+    def test_is_not_asked_for_while_a_shard_is_damaged(self, complete: CodeLocation) -> None:
         complete.settings.home.shard_file("shard_01").write_bytes(b"nonsense")
         request, reason, _ = tick(complete)
         assert request is None
         assert "shard_01 damaged" in reason
 
-    def test_is_not_asked_for_while_shards_are_of_older_sources(self, complete: Project, sources: Path) -> None:
+    def test_is_not_asked_for_while_shards_are_of_older_sources(self, complete: CodeLocation, sources: Path) -> None:
         """Fails: a warehouse in which some customers are of today and some of yesterday."""
         write_exports(sources, crm=[row(name, email="new@x.example") for name in "abcdefgh"], billing=[row("a")])
         stage(complete)
@@ -123,14 +123,14 @@ class TestTheMerge:
         assert request is None
         assert "built from other source data" in reason
 
-    def test_is_not_asked_for_while_a_shard_is_being_built(self, complete: Project) -> None:
+    def test_is_not_asked_for_while_a_shard_is_being_built(self, complete: CodeLocation) -> None:
         attempts.start(complete.settings.home, "shard_02", "run", 1)
         request, reason, _ = tick(complete)
         assert request is None
         assert "Being built right now: shard_02" in reason
 
     @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
-    def test_is_not_asked_for_after_a_failed_attempt(self, complete: Project, status: Status) -> None:
+    def test_is_not_asked_for_after_a_failed_attempt(self, complete: CodeLocation, status: Status) -> None:
         begun = attempts.start(complete.settings.home, "shard_02", "run", 1)
         attempts.finish(complete.settings.home, begun, status, error="no")
         request, reason, _ = tick(complete)
@@ -138,7 +138,7 @@ class TestTheMerge:
         assert f"shard_02 {status}" in reason
 
     def test_is_not_asked_for_after_an_attempt_that_was_killed(
-        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The shard before the kill would be merged as if it were the one that was asked for."""
         with monkeypatch.context() as patch:
@@ -151,7 +151,9 @@ class TestTheMerge:
         request, _, _ = tick(complete)
         assert request is not None
 
-    def test_is_asked_for_when_what_stood_in_the_way_is_gone_and_nothing_was_published(self, complete: Project) -> None:
+    def test_is_asked_for_when_what_stood_in_the_way_is_gone_and_nothing_was_published(
+        self, complete: CodeLocation
+    ) -> None:
         """An attempt that ends by reusing the shard publishes nothing: the merge would be waited for in vain."""
         begun = attempts.start(complete.settings.home, "shard_02", "run", 1)
         request, _, cursor = tick(complete)
@@ -160,14 +162,14 @@ class TestTheMerge:
         request, _, _ = tick(complete, cursor)
         assert request is not None
 
-    def test_is_asked_for_although_an_earlier_attempt_failed(self, complete: Project) -> None:
+    def test_is_asked_for_although_an_earlier_attempt_failed(self, complete: CodeLocation) -> None:
         begun = attempts.start(complete.settings.home, "shard_02", "run", 1)
         attempts.finish(complete.settings.home, begun, Status.FAILED, error="no")
         rebuild(complete, "shard_02", "later")
         request, _, _ = tick(complete)
         assert request is not None
 
-    def test_is_asked_for_after_a_partial_one_when_the_set_is_complete(self, complete: Project) -> None:
+    def test_is_asked_for_after_a_partial_one_when_the_set_is_complete(self, complete: CodeLocation) -> None:
         """A partial warehouse, published by hand, would stay although the rest has arrived."""
         home = complete.settings.home
         home.shard_file("shard_01").unlink()
@@ -179,7 +181,7 @@ class TestTheMerge:
         request, _, _ = tick(complete, cursor)
         assert request is not None
 
-    def test_is_asked_for_when_somebody_removed_the_warehouse(self, complete: Project) -> None:
+    def test_is_asked_for_when_somebody_removed_the_warehouse(self, complete: CodeLocation) -> None:
         request, _, _ = tick(complete)
         assert request is not None
         assert run_merge(complete, request).success
@@ -190,7 +192,7 @@ class TestTheMerge:
         assert again.run_key != request.run_key
 
     def test_that_was_overtaken_by_a_shard_is_asked_for_again(
-        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What lands during a merge is lost until somebody notices (dagster#33587)."""
         merge_shards = merge.merge_shards
@@ -213,7 +215,7 @@ class TestTheMerge:
         assert third is None
         assert "already holds" in reason
 
-    def test_is_asked_for_once_with_its_checks_when_the_set_is_complete(self, complete: Project) -> None:
+    def test_is_asked_for_once_with_its_checks_when_the_set_is_complete(self, complete: CodeLocation) -> None:
         request, _, _ = tick(complete)
         assert request is not None
         found = shardset.inspect_shards(complete.settings.home, 3)
@@ -233,7 +235,7 @@ class TestTheMerge:
         assert again is None
         assert reason == "Nothing has been published since the last look."
 
-    def test_is_asked_for_again_when_a_shard_was_built_anew(self, complete: Project) -> None:
+    def test_is_asked_for_again_when_a_shard_was_built_anew(self, complete: CodeLocation) -> None:
         first, _, _ = tick(complete)
         assert first is not None
         assert run_merge(complete, first).success
@@ -243,7 +245,7 @@ class TestTheMerge:
         assert second is not None
         assert second.run_key != first.run_key
 
-    def test_is_not_asked_for_while_it_is_under_way(self, complete: Project) -> None:
+    def test_is_not_asked_for_while_it_is_under_way(self, complete: CodeLocation) -> None:
         job = complete.defs.resolve_implicit_global_asset_job_def().get_subset(
             asset_selection={dg.AssetKey("merged_profiles")}
         )
@@ -256,7 +258,7 @@ class TestTheMerge:
 
     @pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
     def test_is_not_asked_for_while_the_run_it_was_asked_for_is_under_way(
-        self, complete: Project, status: dg.DagsterRunStatus
+        self, complete: CodeLocation, status: dg.DagsterRunStatus
     ) -> None:
         """A merge that takes longer than the ten seconds to the next look is started again and again."""
         first, _, _ = tick(complete)
@@ -269,7 +271,7 @@ class TestTheMerge:
         assert reason == f"Run {run.run_id} is merging."
 
     def test_is_given_up_after_three_failures_of_the_same_set(
-        self, complete: Project, monkeypatch: pytest.MonkeyPatch
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Fails: a merge that cannot succeed is started every ten seconds for ever."""
 
@@ -290,7 +292,7 @@ class TestTheMerge:
         assert "failed 3 times" in reason
 
 
-def test_a_warehouse_that_was_removed_is_merged_again_however_often(complete: Project) -> None:
+def test_a_warehouse_that_was_removed_is_merged_again_however_often(complete: CodeLocation) -> None:
     """Fails: after the third removal the sensor says that the merge failed, and nothing is published any more."""
     for _ in range(4):
         request, reason, _ = tick(complete)
@@ -299,7 +301,7 @@ def test_a_warehouse_that_was_removed_is_merged_again_however_often(complete: Pr
         complete.settings.home.warehouse.unlink()
 
 
-def test_after_a_refresh_only_the_shards_whose_data_changed_are_rebuilt(complete: Project, sources: Path) -> None:
+def test_after_a_refresh_only_the_shards_whose_data_changed_are_rebuilt(complete: CodeLocation, sources: Path) -> None:
     """Fails: a change of one customer rebuilds everything, or nothing."""
     write_exports(
         sources,
@@ -316,7 +318,7 @@ def test_after_a_refresh_only_the_shards_whose_data_changed_are_rebuilt(complete
     ]
 
 
-def after_refresh(project: Project) -> list[Any]:
+def after_refresh(project: CodeLocation) -> list[Any]:
     """Run the job `refresh_sources`; what `rebuild_stale_shards` answers to its success."""
     result = project.defs.resolve_job_def("refresh_sources").execute_in_process(instance=project.instance)
     assert result.success
@@ -330,21 +332,21 @@ def after_refresh(project: Project) -> list[Any]:
     return list(sensor(context))
 
 
-def test_a_refresh_that_changed_nothing_rebuilds_nothing(complete: Project) -> None:
+def test_a_refresh_that_changed_nothing_rebuilds_nothing(complete: CodeLocation) -> None:
     """The daily refresh costs a whole rebuild a day."""
     (answer,) = after_refresh(complete)
     assert isinstance(answer, dg.SkipReason)
     assert answer.skip_message == "Every shard is current."
 
 
-def test_the_first_refresh_asks_for_every_shard_once(project: Project) -> None:
+def test_the_first_refresh_asks_for_every_shard_once(project: CodeLocation) -> None:
     requests = after_refresh(project)
     assert [request.partition_key for request in requests] == shard_keys(3)
     assert len({request.run_key for request in requests}) == 3
 
 
 def test_a_refresh_of_some_sources_while_others_were_never_staged_is_told_and_asks_for_nothing(
-    project: Project,
+    project: CodeLocation,
 ) -> None:
     """A red sensor in the UI for what is only not complete yet."""
     result = project.run("crm")
@@ -362,26 +364,26 @@ def test_a_refresh_of_some_sources_while_others_were_never_staged_is_told_and_as
 
 
 class TestChangedExports:
-    def look(self, project: Project, cursor: str | None) -> tuple[Any, str | None]:
+    def look(self, project: CodeLocation, cursor: str | None) -> tuple[Any, str | None]:
         context = dg.build_sensor_context(instance=project.instance, cursor=cursor)
         sensor = project.defs.get_repository_def().get_sensor_def("refresh_when_exports_change")
         return sensor(context), context.cursor
 
-    def test_that_are_not_changed_are_left_alone(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_are_not_changed_are_left_alone(self, project: CodeLocation, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
         stage(project)
         answer, cursor = self.look(project, None)
         assert answer.skip_message == "The exports are as they were when they were staged."
         assert cursor is None
 
-    def test_are_named(self, project: Project, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_are_named(self, project: CodeLocation, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
         stage(project)
         (sources / "support.csv").touch()
         answer, _ = self.look(project, None)
         assert answer.skip_message == "Changed: support. Waiting until the files are left alone."
 
-    def test_are_refreshed_once_they_are_left_alone(self, project: Project, sources: Path) -> None:
+    def test_are_refreshed_once_they_are_left_alone(self, project: CodeLocation, sources: Path) -> None:
         """Fails: an export is read while it is still being written."""
         first, cursor = self.look(project, None)
         assert "Waiting until the files are left alone" in first.skip_message
@@ -394,13 +396,13 @@ class TestChangedExports:
         # Dagster starts one run a key.
         assert again.run_key == quiet.run_key
 
-    def test_that_are_missing_are_told(self, project: Project, sources: Path) -> None:
+    def test_that_are_missing_are_told(self, project: CodeLocation, sources: Path) -> None:
         (sources / "crm.csv").unlink()
         answer, _ = self.look(project, None)
         assert "No export of source 'crm'" in answer.skip_message
 
 
-def test_the_daily_refresh_runs_the_refresh_at_five(project: Project) -> None:
+def test_the_daily_refresh_runs_the_refresh_at_five(project: CodeLocation) -> None:
     (schedule,) = project.defs.get_repository_def().schedule_defs
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
     assert schedule.job_name == "refresh_sources"

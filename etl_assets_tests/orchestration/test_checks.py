@@ -3,7 +3,7 @@
 import dagster as dg
 
 from etl_assets.engine.published import checks
-from etl_assets_tests.dagster_runs import Project, failure_text
+from etl_assets_tests.dagster_runs import CodeLocation, failure_text
 from etl_assets_tests.factory import alter, run_engine
 
 MERGED = dg.AssetKey("merged_profiles")
@@ -16,12 +16,12 @@ BREAKAGE = (
 )
 
 
-def publish(project: Project) -> None:
+def publish(project: CodeLocation) -> None:
     """Publish by the engine alone: here only the checks run in Dagster."""
     run_engine(project.settings.sources, project.settings.home)
 
 
-def run_checks(project: Project) -> dg.ExecuteInProcessResult:
+def run_checks(project: CodeLocation) -> dg.ExecuteInProcessResult:
     """Run the checks of the warehouse, and nothing else."""
     checks_only = dg.AssetSelection.checks_for_assets("merged_profiles")
     defs = dg.Definitions.merge(
@@ -34,7 +34,7 @@ def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEva
     return {found.check_name: found for found in result.get_asset_check_evaluations()}
 
 
-def test_the_checks_run_without_the_merge_and_all_pass_on_a_sound_warehouse(project: Project) -> None:
+def test_the_checks_run_without_the_merge_and_all_pass_on_a_sound_warehouse(project: CodeLocation) -> None:
     """A person could not ask again whether yesterday's warehouse is still sound."""
     publish(project)
     result = run_checks(project)
@@ -45,7 +45,7 @@ def test_the_checks_run_without_the_merge_and_all_pass_on_a_sound_warehouse(proj
     assert project.instance.get_latest_materialization_event(MERGED) is None
 
 
-def test_every_check_is_red_on_a_warehouse_that_breaks_every_promise(project: Project) -> None:
+def test_every_check_is_red_on_a_warehouse_that_breaks_every_promise(project: CodeLocation) -> None:
     """A broken result stays green in the UI, or red without a number that says how bad it is."""
     publish(project)
     alter(project.settings.home.warehouse, *BREAKAGE)
@@ -63,14 +63,14 @@ def test_every_check_is_red_on_a_warehouse_that_breaks_every_promise(project: Pr
     assert facts["accounting_closed"]["sources_not_closed"] == 1
 
 
-def test_without_a_warehouse_the_checks_fail_and_name_the_file(project: Project) -> None:
+def test_without_a_warehouse_the_checks_fail_and_name_the_file(project: CodeLocation) -> None:
     result = run_checks(project)
     assert not result.success
     assert not evaluations(result)
     assert "warehouse.duckdb" in failure_text(result)
 
 
-def test_every_check_says_in_the_ui_what_it_promises(project: Project) -> None:
+def test_every_check_says_in_the_ui_what_it_promises(project: CodeLocation) -> None:
     graph = project.defs.resolve_asset_graph()
     specs = {key.name: graph.get_check_spec(key) for key in graph.get_check_keys_for_assets({MERGED})}
     assert {name: spec.description for name, spec in specs.items()} == {

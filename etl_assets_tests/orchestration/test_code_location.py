@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import etl_assets
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import ConfigError

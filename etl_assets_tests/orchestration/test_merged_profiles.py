@@ -7,17 +7,17 @@ import dagster as dg
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.steps import build as shard
 from etl_assets.project.contract import source_named
-from etl_assets_tests.dagster_runs import Project, failure_text
+from etl_assets_tests.dagster_runs import CodeLocation, failure_text
 from etl_assets_tests.factory import query, row, run_engine, write_csv
 
 
-def publish_by_engine(project: Project) -> dict[str, object] | None:
+def publish_by_engine(project: CodeLocation) -> dict[str, object] | None:
     """A complete set of shards and a warehouse, without the runs of Dagster that are not looked at here."""
     run_engine(project.settings.sources, project.settings.home)
     return warehouse.read_publication(project.settings.home)
 
 
-def test_the_merge_reports_counts_digest_scores_and_the_shards_timings(project: Project) -> None:
+def test_the_merge_reports_counts_digest_scores_and_the_shards_timings(project: CodeLocation) -> None:
     result = project.publish()
     facts = project.materialized("merged_profiles").metadata
     publication = warehouse.read_publication(project.settings.home)
@@ -38,7 +38,7 @@ def test_the_merge_reports_counts_digest_scores_and_the_shards_timings(project: 
     }
 
 
-def test_an_incomplete_set_is_refused_once_and_the_last_warehouse_stays(project: Project) -> None:
+def test_an_incomplete_set_is_refused_once_and_the_last_warehouse_stays(project: CodeLocation) -> None:
     """Fails: a merge without some customers replaces a good one, or is retried in vain."""
     publish_by_engine(project)
     before = project.settings.home.warehouse.read_bytes()
@@ -51,7 +51,7 @@ def test_an_incomplete_set_is_refused_once_and_the_last_warehouse_stays(project:
     assert "STEP_UP_FOR_RETRY" not in [event.event_type_value for event in result.all_events]
 
 
-def test_a_partial_merge_needs_to_be_asked_for_and_is_marked(project: Project) -> None:
+def test_a_partial_merge_needs_to_be_asked_for_and_is_marked(project: CodeLocation) -> None:
     publish_by_engine(project)
     project.settings.home.shard_file("shard_01").unlink()
     result = project.run("merged_profiles", config={"merged_profiles": {"allow_partial": True}})
@@ -60,7 +60,7 @@ def test_a_partial_merge_needs_to_be_asked_for_and_is_marked(project: Project) -
     assert (facts["is_partial"].value, facts["missing_shards"].value) == (True, ["shard_01"])
 
 
-def test_the_merge_has_no_retry_policy_and_the_shards_and_sources_have(project: Project) -> None:
+def test_the_merge_has_no_retry_policy_and_the_shards_and_sources_have(project: CodeLocation) -> None:
     policies = {
         definition.node_def.name: definition.node_def.retry_policy
         for definition in project.defs.resolve_asset_graph().assets_defs
@@ -71,7 +71,7 @@ def test_the_merge_has_no_retry_policy_and_the_shards_and_sources_have(project: 
     assert policies["stage_sources"] is not None
 
 
-def test_a_stale_set_is_refused_with_the_shards_and_the_command(project: Project, sources: Path) -> None:
+def test_a_stale_set_is_refused_with_the_shards_and_the_command(project: CodeLocation, sources: Path) -> None:
     """Some customers of today and some of yesterday would stand in one result."""
     published = publish_by_engine(project)
     write_csv(sources / "crm.csv", source_named("crm"), [row(name, email=f"{name}@new.example") for name in "abcdef"])
@@ -86,7 +86,7 @@ def test_a_stale_set_is_refused_with_the_shards_and_the_command(project: Project
     assert warehouse.read_publication(project.settings.home) == published
 
 
-def test_a_merge_reports_what_the_catalog_and_a_person_look_for(project: Project) -> None:
+def test_a_merge_reports_what_the_catalog_and_a_person_look_for(project: CodeLocation) -> None:
     publish_by_engine(project)
     result = project.run("merged_profiles")
     assert result.success, failure_text(result)

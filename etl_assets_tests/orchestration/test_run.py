@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import merge

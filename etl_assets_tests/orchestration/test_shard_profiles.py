@@ -17,7 +17,7 @@ from etl_assets.engine.published import attempts
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.steps import build as shard
 from etl_assets.errors import AccountingError
-from etl_assets_tests.dagster_runs import Project, failure_text, materializations, range_tags
+from etl_assets_tests.dagster_runs import CodeLocation, failure_text, materializations, range_tags
 from etl_assets_tests.factory import build_shard, query, row, write_exports
 
 SHARDS = shard_keys(3)
@@ -37,19 +37,19 @@ def break_shards(monkeypatch: pytest.MonkeyPatch, error: Exception, broken: dict
     return builds
 
 
-def lines(project: Project, run_id: str) -> list[dict[str, Any]]:
+def lines(project: CodeLocation, run_id: str) -> list[dict[str, Any]]:
     """The JSON lines of a run's log."""
     messages = [entry.user_message for entry in project.instance.all_logs(run_id)]
     return [json.loads(message) for message in messages if message.startswith('{"event"')]
 
 
 @pytest.fixture
-def staged(project: Project) -> Project:
+def staged(project: CodeLocation) -> Project:
     assert project.stage().success
     return project
 
 
-def test_a_shard_reports_its_numbers_schema_and_a_preview(staged: Project) -> None:
+def test_a_shard_reports_its_numbers_schema_and_a_preview(staged: CodeLocation) -> None:
     result = staged.run("shard_profiles", partition="shard_01")
     assert result.success, failure_text(result)
     (made,) = materializations(result, "shard_profiles")
@@ -69,7 +69,7 @@ def test_a_shard_reports_its_numbers_schema_and_a_preview(staged: Project) -> No
     assert made.tags["dagster/data_version"] == state.manifest.content_hash
 
 
-def test_a_run_writes_one_line_at_a_shards_start_and_one_at_its_end(staged: Project) -> None:
+def test_a_run_writes_one_line_at_a_shards_start_and_one_at_its_end(staged: CodeLocation) -> None:
     result = staged.run("shard_profiles", partition="shard_01")
     start, end = lines(staged, result.run_id)
     assert list(start) == ["event", "shard_id", "attempt", "run_id", "status", "record_count", "elapsed_ms"]
@@ -79,7 +79,7 @@ def test_a_run_writes_one_line_at_a_shards_start_and_one_at_its_end(staged: Proj
     assert end["record_count"] == shard.read_shard(staged.settings.home, "shard_01").manifest.record_count  # type: ignore[union-attr]
 
 
-def test_a_transient_fault_heals_on_the_second_attempt(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_fault_heals_on_the_second_attempt(staged: CodeLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     break_shards(monkeypatch, OSError(5, "the disk said no"), {"shard_01": 1})
     result = staged.run("shard_profiles", partition="shard_01")
     assert result.success
@@ -112,14 +112,16 @@ def test_a_transient_fault_heals_on_the_second_attempt(staged: Project, monkeypa
     assert isinstance(failed["elapsed_ms"], int)
 
 
-def test_a_fault_that_stays_fails_after_three_retries(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_that_stays_fails_after_three_retries(staged: CodeLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     builds = break_shards(monkeypatch, OSError(5, "the disk said no"), {"shard_01": 99})
     result = staged.run("shard_profiles", partition="shard_01")
     assert not result.success
     assert builds["shard_01"] == 4
 
 
-def test_a_permanent_fault_stops_at_once_and_names_the_repair(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permanent_fault_stops_at_once_and_names_the_repair(
+    staged: CodeLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     builds = break_shards(monkeypatch, AccountingError("a customer too many"), {"shard_01": 99})
     result = staged.run("shard_profiles", partition="shard_01")
     assert not result.success
@@ -131,13 +133,15 @@ def test_a_permanent_fault_stops_at_once_and_names_the_repair(staged: Project, m
     ]
 
 
-def test_a_shard_without_staged_sources_is_refused_with_what_to_do(project: Project) -> None:
+def test_a_shard_without_staged_sources_is_refused_with_what_to_do(project: CodeLocation) -> None:
     result = project.run("shard_profiles", partition="shard_00")
     assert not result.success
     assert "Materialize the assets of group 'sources' first" in failure_text(result)
 
 
-def test_an_unchanged_shard_is_reused_and_force_builds_it(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_shard_is_reused_and_force_builds_it(
+    staged: CodeLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     builds = break_shards(monkeypatch, OSError(), {})
     assert staged.run("shard_profiles", partition="shard_01").success
     reused = staged.run("shard_profiles", partition="shard_01")
@@ -147,7 +151,7 @@ def test_an_unchanged_shard_is_reused_and_force_builds_it(staged: Project, monke
     assert builds["shard_01"] == 2
 
 
-def test_a_damaged_shard_is_built_again(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_shard_is_built_again(staged: CodeLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     builds = break_shards(monkeypatch, OSError(), {})
     assert staged.run("shard_profiles", partition="shard_01").success
     path = staged.settings.home.shard_file("shard_01")
@@ -156,7 +160,7 @@ def test_a_damaged_shard_is_built_again(staged: Project, monkeypatch: pytest.Mon
     assert builds["shard_01"] == 2
 
 
-def test_a_run_over_all_shards_gives_each_its_own_data_version(staged: Project) -> None:
+def test_a_run_over_all_shards_gives_each_its_own_data_version(staged: CodeLocation) -> None:
     """Fails: one data version for all shards, so that a change in one makes all of them look new."""
     single = materializations(staged.run("shard_profiles", partition="shard_01"), "shard_profiles")[0]
     made = {m.partition: m for m in materializations(staged.build_all(), "shard_profiles")}
@@ -171,12 +175,12 @@ def test_a_run_over_all_shards_gives_each_its_own_data_version(staged: Project) 
     assert made["shard_01"].metadata.keys() == single.metadata.keys()
 
 
-def _staged_version(project: Project, source: str) -> str:
+def _staged_version(project: CodeLocation, source: str) -> str:
     return (project.materialized(source).tags or {})["dagster/data_version"]
 
 
 def test_a_shard_that_fails_does_not_stop_the_others_of_its_run(
-    staged: Project, monkeypatch: pytest.MonkeyPatch
+    staged: CodeLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails: one bad shard costs the work of all, and the UI does not show which one it was."""
     builds = break_shards(monkeypatch, OSError(5, "the disk said no"), {"shard_01": 99})
@@ -187,7 +191,7 @@ def test_a_shard_that_fails_does_not_stop_the_others_of_its_run(
     assert staged.instance.get_materialized_partitions(dg.AssetKey("shard_profiles")) == {"shard_00", "shard_02"}
 
 
-def test_a_retry_builds_and_reports_only_what_failed(staged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_builds_and_reports_only_what_failed(staged: CodeLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     break_shards(monkeypatch, OSError(5, "the disk said no"), {"shard_01": 1})
     result = staged.run("shard_profiles", tags=range_tags(SHARDS))
     assert result.success
@@ -198,14 +202,14 @@ def test_a_retry_builds_and_reports_only_what_failed(staged: Project, monkeypatc
     assert ends == dict.fromkeys(SHARDS, 1)
 
 
-def test_attempts_of_a_run_that_the_daemon_repeats_are_counted_on(staged: Project) -> None:
+def test_attempts_of_a_run_that_the_daemon_repeats_are_counted_on(staged: CodeLocation) -> None:
     """Fails: after a killed process, the healing attempt looks like a first one."""
     result = staged.run("shard_profiles", partition="shard_01", tags={"dagster/retry_number": "1"})
     assert [line["attempt"] for line in lines(staged, result.run_id)] == [2, 2]
 
 
 def test_a_cancelled_run_is_not_repeated_and_publishes_nothing(
-    staged: Project, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    staged: CodeLocation, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Fails: "Terminate" in the UI, or Ctrl-C, only makes the run start over: Dagster retries interrupted steps."""
 
@@ -239,7 +243,7 @@ with dg.DagsterInstance.get() as instance:
 
 
 def test_an_attempt_whose_process_was_killed_is_on_record_and_the_next_one_heals(
-    staged: Project, tmp_path: Path
+    staged: CodeLocation, tmp_path: Path
 ) -> None:
     """A worker that ran out of memory leaves no trace, or a torn shard."""
     settings = staged.settings
@@ -271,7 +275,7 @@ def test_an_attempt_whose_process_was_killed_is_on_record_and_the_next_one_heals
     assert rows == [("shard_01", 1, "killed", None), ("shard_01", 2, "succeeded", manifest.record_count)]
 
 
-def test_a_shard_of_no_customers_is_a_shard_like_any_other(project: Project, sources: Path) -> None:
+def test_a_shard_of_no_customers_is_a_shard_like_any_other(project: CodeLocation, sources: Path) -> None:
     """With few customers and many shards some are empty, and the merge would wait for them for ever."""
     write_exports(sources, crm=[row("a")])
     assert project.stage().success

@@ -10,11 +10,11 @@ from etl_assets.engine import duck
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import Snapshot, StagingRequest
 from etl_assets.project.contract import SOURCES, Source, source_named
-from etl_assets_tests.dagster_runs import Project, failure_text, materializations, settings_for
+from etl_assets_tests.dagster_runs import CodeLocation, failure_text, materializations, settings_for
 from etl_assets_tests.factory import read_quarantine, read_slices, row, run_engine, write_csv
 
 
-def test_every_source_reports_its_accounting_and_passes_its_check(project: Project) -> None:
+def test_every_source_reports_its_accounting_and_passes_its_check(project: CodeLocation) -> None:
     result = project.stage()
     assert result.success, failure_text(result)
     facts = project.materialized("crm").metadata
@@ -26,7 +26,7 @@ def test_every_source_reports_its_accounting_and_passes_its_check(project: Proje
     }
 
 
-def test_the_data_version_changes_with_the_bytes_and_only_with_them(project: Project, sources: Path) -> None:
+def test_the_data_version_changes_with_the_bytes_and_only_with_them(project: CodeLocation, sources: Path) -> None:
     """Fails: everything downstream is stale for nothing, or is not when it should be."""
 
     def version() -> str:
@@ -42,14 +42,14 @@ def test_the_data_version_changes_with_the_bytes_and_only_with_them(project: Pro
     assert version() != first
 
 
-def test_one_source_can_be_materialized_alone_and_brings_its_check(project: Project) -> None:
+def test_one_source_can_be_materialized_alone_and_brings_its_check(project: CodeLocation) -> None:
     result = project.run("billing")
     assert result.success
     assert [check.asset_key.to_user_string() for check in result.get_asset_check_evaluations()] == ["billing"]
     assert not materializations(result, "crm")
 
 
-def test_a_source_that_fails_does_not_stop_the_others_and_says_why(project: Project, sources: Path) -> None:
+def test_a_source_that_fails_does_not_stop_the_others_and_says_why(project: CodeLocation, sources: Path) -> None:
     """Fails: one broken export hides what is wrong with the rest, or lets a run with it succeed."""
     (sources / "crm.csv").unlink()
     write_csv(sources / "product.csv", source_named("product"), [], columns=["customer_id", "email"])
@@ -63,7 +63,7 @@ def test_a_source_that_fails_does_not_stop_the_others_and_says_why(project: Proj
     assert not [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]
 
 
-def test_too_many_rejects_fail_the_source_with_the_counts(project: Project) -> None:
+def test_too_many_rejects_fail_the_source_with_the_counts(project: CodeLocation) -> None:
     strict = Project(
         settings_for(project.settings.sources, project.settings.home, max_reject_ratio=0.1), project.instance
     )
@@ -73,7 +73,7 @@ def test_too_many_rejects_fail_the_source_with_the_counts(project: Project) -> N
     assert "invalid:mrr 1" in failure_text(result)
 
 
-def test_the_accounting_check_fails_when_a_slice_lost_rows(project: Project) -> None:
+def test_the_accounting_check_fails_when_a_slice_lost_rows(project: CodeLocation) -> None:
     """Fails: rows that vanish between staging and the shards are noticed by nobody."""
     assert project.run("crm").success
     home = project.settings.home
@@ -89,7 +89,7 @@ def test_the_accounting_check_fails_when_a_slice_lost_rows(project: Project) -> 
 
 
 def test_an_export_that_changes_while_it_is_read_is_read_again(
-    project: Project, sources: Path, monkeypatch: pytest.MonkeyPatch
+    project: CodeLocation, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, calls = staging.stage, []
 
@@ -105,15 +105,15 @@ def test_an_export_that_changes_while_it_is_read_is_read_again(
     assert [event.event_type_value for event in result.all_events].count("STEP_UP_FOR_RETRY") == 1
 
 
-def test_a_home_of_another_shard_count_is_refused_unless_forced(project: Project) -> None:
+def test_a_home_of_another_shard_count_is_refused_unless_forced(project: CodeLocation) -> None:
     run_engine(project.settings.sources, project.settings.home)
-    other = Project(settings_for(project.settings.sources, project.settings.home, 5), project.instance)
+    other = CodeLocation(settings_for(project.settings.sources, project.settings.home, 5), project.instance)
     assert "was published from 3 shards" in failure_text(other.stage())
     names = [source.name for source in SOURCES]
     assert other.run(*names, config={"stage_sources": {"force": True}}).success
 
 
-def test_each_source_says_what_it_is(project: Project) -> None:
+def test_each_source_says_what_it_is(project: CodeLocation) -> None:
     graph = project.defs.resolve_asset_graph()
     for source in SOURCES:
         node = graph.get(dg.AssetKey(source.name))
@@ -123,7 +123,7 @@ def test_each_source_says_what_it_is(project: Project) -> None:
         assert [column.name for column in node.metadata["dagster/column_schema"].columns] == list(source.required)
 
 
-def test_the_numbers_of_a_source_are_those_of_its_quarantine_on_disk(project: Project) -> None:
+def test_the_numbers_of_a_source_are_those_of_its_quarantine_on_disk(project: CodeLocation) -> None:
     """The UI would show other numbers than a query over the rejected rows."""
     assert project.run("support").success
     snapshot = staging.current_snapshot(source_named("support"), project.settings.home)
@@ -145,7 +145,7 @@ def test_the_numbers_of_a_source_are_those_of_its_quarantine_on_disk(project: Pr
     assert made.tags["dagster/code_version"] == staging.staging_version()
 
 
-def test_an_unchanged_export_is_reused_and_force_reads_it_again(project: Project) -> None:
+def test_an_unchanged_export_is_reused_and_force_reads_it_again(project: CodeLocation) -> None:
     assert project.run("crm").success
     assert project.run("crm").success
     assert project.materialized("crm").metadata["reused"].value is True
@@ -153,7 +153,7 @@ def test_an_unchanged_export_is_reused_and_force_reads_it_again(project: Project
     assert project.materialized("crm").metadata["reused"].value is False
 
 
-def test_extra_columns_are_named(project: Project, sources: Path) -> None:
+def test_extra_columns_are_named(project: CodeLocation, sources: Path) -> None:
     """A column that somebody added, or misspelt, is dropped without a word."""
     source = source_named("crm")
     write_csv(sources / "crm.csv", source, [row("a") | {"region": "EU"}], columns=[*source.required, "region"])
@@ -162,7 +162,7 @@ def test_extra_columns_are_named(project: Project, sources: Path) -> None:
 
 
 def test_a_transient_fault_of_one_source_is_retried_and_does_not_lose_the_others(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: CodeLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hiccup of the share with the exports fails the nightly refresh."""
     stage, calls = staging.stage, Counter[str]()
@@ -181,7 +181,7 @@ def test_a_transient_fault_of_one_source_is_retried_and_does_not_lose_the_others
         assert staging.current_snapshot(source, project.settings.home) is not None
 
 
-def test_a_failed_check_of_a_source_shows_the_numbers_that_do_not_add_up(project: Project) -> None:
+def test_a_failed_check_of_a_source_shows_the_numbers_that_do_not_add_up(project: CodeLocation) -> None:
     assert project.run("crm").success
     snapshot = staging.current_snapshot(source_named("crm"), project.settings.home)
     assert snapshot is not None

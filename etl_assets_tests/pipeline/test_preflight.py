@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published.attempts import Status
 from etl_assets.engine.routing import shard_keys

@@ -35,7 +35,7 @@ from etl_assets.cli import run_report as report
 from etl_assets.engine import faults
 from etl_assets.engine.faults import Action
 from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, checks
 from etl_assets.engine.published import shards as shardset
 from etl_assets.engine.published.attempts import Attempt, Status

@@ -10,7 +10,7 @@ from pathlib import Path
 from etl_assets.cli import main as command
 from etl_assets.engine import faults
 from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import merge

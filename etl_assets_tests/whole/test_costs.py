@@ -19,7 +19,7 @@ import pytest
 
 from bench import measure, ways
 from etl_assets.engine import duck
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.routing import shard_key
 from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import merge

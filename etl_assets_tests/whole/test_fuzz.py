@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl_assets.engine import keys
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import InputError
 from etl_assets.project.contract import SOURCES, ColumnType

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.pipeline.drill import leftovers
 from etl_assets_tests.whole import harness
 from etl_assets_tests.whole.harness import Harness, Outcome, Schedule

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from etl_assets.engine import duck
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import Snapshot
 from etl_assets.errors import InputError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets_tests import factory
 from etl_assets_tests.whole import children
 

@@ -20,7 +20,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published.attempts import Status
 from etl_assets.engine.routing import shard_keys

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 
 # With two renames instead of an exchange, a reader misses the folder several times in so many.
 REPLACEMENTS = 200

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from etl_assets.engine.files import publishing as storage
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import shards as shardset
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.routing import shard_keys
@@ -16,14 +16,14 @@ from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import DamagedSnapshotError
 from etl_assets.project.contract import source_named
 from etl_assets_tests import factory
-from etl_assets_tests.dagster_runs import Project, failure_text, settings_for
+from etl_assets_tests.dagster_runs import CodeLocation, failure_text, settings_for
 
 
 @pytest.fixture
 def project(sources: Path, home: Home) -> Project:
     customers = [factory.row(f"c{number}") for number in range(60)]
     factory.write_exports(sources, crm=[*customers, factory.row("")], billing=customers)
-    return Project(settings_for(sources, home, 2), dg.DagsterInstance.ephemeral())
+    return CodeLocation(settings_for(sources, home, 2), dg.DagsterInstance.ephemeral())
 
 
 def _folder(home: Home) -> Path:
@@ -40,7 +40,7 @@ def _damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["shard_00.parquet", "shard_01.parquet", "quarantine.parquet", "snapshot.json"])
-def test_a_damaged_snapshot_is_made_anew_by_running_again(project: Project, home: Home, name: str) -> None:
+def test_a_damaged_snapshot_is_made_anew_by_running_again(project: CodeLocation, home: Home, name: str) -> None:
     """Fails: one bad block under `staged/` and every run fails, for ever, until somebody finds out about --force."""
     project.stage()
     _damage(_folder(home) / name)
@@ -53,7 +53,7 @@ def test_a_damaged_snapshot_is_made_anew_by_running_again(project: Project, home
     assert shardset.inspect_shards(home, 2).problems == {}
 
 
-def test_a_shard_says_which_source_is_damaged_and_what_reads_it_again(project: Project, home: Home) -> None:
+def test_a_shard_says_which_source_is_damaged_and_what_reads_it_again(project: CodeLocation, home: Home) -> None:
     project.stage()
     _damage(_folder(home) / "shard_01.parquet")
     text = failure_text(project.build_all())
@@ -63,7 +63,7 @@ def test_a_shard_says_which_source_is_damaged_and_what_reads_it_again(project: P
     assert staging.current_snapshot(source_named("crm"), home) is None
 
 
-def test_sound_snapshots_are_left_alone(project: Project, home: Home) -> None:
+def test_sound_snapshots_are_left_alone(project: CodeLocation, home: Home) -> None:
     project.stage()
     snapshots = staging.current_snapshots(home, 2)
     staging.require_undamaged(home, snapshots.values())
@@ -74,7 +74,7 @@ def test_sound_snapshots_are_left_alone(project: Project, home: Home) -> None:
 
 
 def test_a_withdrawn_snapshot_is_gone_for_who_looked_while_it_was_published(
-    project: Project, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: CodeLocation, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails: what lay there a moment after nothing did is remembered, and a code server takes it for ever."""
     project.stage()
@@ -88,7 +88,7 @@ def test_a_withdrawn_snapshot_is_gone_for_who_looked_while_it_was_published(
     assert staging.load_snapshot(folder) is None
 
 
-def test_shards_of_a_snapshot_made_anew_are_the_same(project: Project, home: Home) -> None:
+def test_shards_of_a_snapshot_made_anew_are_the_same(project: CodeLocation, home: Home) -> None:
     """Fails: healing a snapshot costs every shard a rebuild."""
     project.publish()
     before = {name: shard.read_shard(home, name).manifest for name in shard_keys(2)}

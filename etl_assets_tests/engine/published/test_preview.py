@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import preview as published
 from etl_assets.errors import ConfigError
 from etl_assets_tests.factory import alter, query, row, run_engine, write_exports

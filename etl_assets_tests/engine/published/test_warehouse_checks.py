@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from etl_assets.engine import duck
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import checks
 from etl_assets.engine.steps.stage import Snapshot
 from etl_assets_tests.factory import LIMITS, alter, row, run_engine, stage_all, staging_request, write_exports

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.reading import records
 from etl_assets.engine.steps import stage as staging
 from etl_assets.project.contract import Source, source_named

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.routing import route, shard_keys
 from etl_assets.engine.steps import build as shard
 from etl_assets.engine.steps import stage as staging

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from etl_assets.engine import duck
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.attempts import Attempt, Status
 from etl_assets.engine.routing import shard_keys

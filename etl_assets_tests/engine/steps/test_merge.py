@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published import shards as shardset
 from etl_assets.engine.published.attempts import Status

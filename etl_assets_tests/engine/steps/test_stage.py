@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_assets.engine import routing
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.reading import exports
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import Snapshot

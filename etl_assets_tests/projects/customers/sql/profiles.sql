@@ -1,0 +1,37 @@
+-- The enriched profile: one row for each customer. Add a column here after you declared it in etl_assets.yaml.
+-- `customers` has a row for each customer of a shard: a struct for each source (null fields where the customer is not
+-- in it) and `base` (customer_id, sources, shard_id, idempotency_key). Each source is also a relation of its own name.
+SELECT
+    base.customer_id,
+    coalesce(crm.email, billing.email, product.email, support.email) AS email,
+    crm.company_name,
+    crm.industry,
+    crm.employee_count,
+    crm.deal_stage,
+    crm.deal_value,
+    crm.sales_owner,
+    crm.last_contact,
+    billing.plan,
+    billing.mrr,
+    billing.payment_status,
+    billing.subscription_start,
+    billing.last_payment,
+    product.signup_date,
+    product.last_active,
+    product.total_sessions,
+    product.features_used,
+    product.usage_pct,
+    product.account_status,
+    support.total_tickets,
+    support.open_tickets,
+    support.avg_resolution_hrs,
+    support.last_ticket_date,
+    support.nps_score,
+    support.csat_score,
+    health_score(product.usage_pct, billing.payment_status, support.nps_score, support.open_tickets) AS health_score,
+    churn_risk(product.usage_pct, billing.payment_status, support.nps_score, support.open_tickets) AS churn_risk,
+    expansion_potential(product.usage_pct, billing.plan, support.nps_score, crm.deal_stage) AS expansion_potential,
+    base.sources,
+    base.shard_id,
+    base.idempotency_key
+FROM customers
