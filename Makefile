@@ -9,19 +9,19 @@ PYTHON = $(or $(shell for python in python3 python3.13 python3.12 python3.11; do
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; \
 	done),python3)
 
-# Set-up is done when a file exists whose name is a checksum of all it depends on: the locks, the packaging and the
-# place (an environment cannot be moved). A changed lock has another name and is installed; nothing else is repeated.
+# Set-up is done when a file exists whose name is a checksum of everything it depends on: the locks, the packaging and
+# the folder (an environment cannot be moved). A changed lock gives another name and is installed.
 checksum = $(shell { pwd -P; cat pyproject.toml $(1); } | cksum | tr ' ' '-')
 RUNTIME := $(VENV)/.ready-run-$(call checksum,requirements.lock)
 DEV := $(VENV)/.ready-test-$(call checksum,requirements.lock requirements-dev.lock)
 
-# The peers of the benchmark have an environment of their own: what they need must not be there when the pipeline is used
-# or tested.
+# The benchmark's peers have an environment of their own: their packages must not be present when the pipeline is used or
+# tested.
 BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/.ready-$(call checksum,requirements-bench.lock)
 
-# Set up anew, whatever the name says: after an installation that was interrupted, when the environment's Python is gone,
-# and when a Python is named and is not the environment's.
+# Set up again, whatever the name says: after an interrupted installation, when the environment's Python is gone, and when
+# PYTHON names another version than the environment's.
 BUSY := $(VENV)/.busy
 version = $(shell $(1) -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null || echo gone)
 ifneq ($(wildcard $(BUSY)),)
@@ -45,14 +45,14 @@ endif
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-# Each risk's share of the customers: the first thing one asks such a table.
+# The customers of each risk level: the first question to such a table.
 QUESTION = SELECT churn_risk, count(*) AS customers, round(avg(health_score), 1) AS avg_health, \
 	round(sum(mrr), 2) AS mrr FROM merged_profiles GROUP BY churn_risk ORDER BY avg_health
 
 run: $(RUNTIME) sample ## set up, make sample data if there is none, run the pipeline, show its result
 	@$(VENV)/bin/etl-assets run
 	@echo
-	@echo 'etl-assets query "$(QUESTION)"'
+	@echo '$(VENV)/bin/etl-assets query "$(QUESTION)"'
 	@$(VENV)/bin/etl-assets query "$(QUESTION)"
 
 ui: $(RUNTIME) sample ## serve the Dagster UI on this machine
@@ -69,7 +69,7 @@ drill-all: $(DEV) ## break every point of the pipeline in every way, then at ran
 bench: $(BENCH) ## measure the pipeline and five other ways on the same data (a quarter of an hour; see bench/README.md)
 	@$(PY) -m bench.run $(ARGS)
 
-# Only where nothing is: exports of one's own, in data/sources or where ETL_SOURCES says, are left alone.
+# Only if there are no exports yet: your own, in data/sources or in ETL_SOURCES, are left alone.
 sample: $(RUNTIME)
 	@if [ -z "$$ETL_SOURCES" ] && [ -z "$$(ls -A data/sources 2>/dev/null)" ]; then \
 		$(VENV)/bin/etl-assets generate --rows 100000 --seed 42 --dirty 0.02 --out data/sources; \
@@ -87,7 +87,7 @@ lint: $(DEV) ## check formatting and lint
 types: $(DEV) ## check types
 	$(PY) -m mypy
 
-fmt: $(DEV) ## format the code and mend what lint can mend
+fmt: $(DEV) ## format the code and fix what lint can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
@@ -95,7 +95,7 @@ fmt: $(DEV) ## format the code and mend what lint can mend
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-strip-extras $(if $(UPGRADE),--upgrade)
 
-lock: $(DEV) ## remake the lock files from pyproject.toml (make lock UPGRADE=1 for the newest releases)
+lock: $(DEV) ## update the lock files from pyproject.toml (make lock UPGRADE=1 for the newest releases)
 	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group bench --constraint requirements.lock --output-file requirements-bench.lock
@@ -104,13 +104,27 @@ clean: ## remove the environments, caches and build artefacts; data and the run 
 	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-PIP = $(PY) -m pip --disable-pip-version-check --no-input --quiet
+PIP = -m pip --disable-pip-version-check --no-input
 
-# .busy holds the number of the process that installs. While it lives, another terminal's make waits for it; when it is
-# dead, it was interrupted and what it left is not trusted. An environment made by hand is kept and added to.
+# Install a lock file (2) with a Python (1), and count the packages: on one line of a terminal, else a line for every ten.
+# A POSIX shell reports the status of a pipe's last command only, so pip's failure is passed on in a file.
+failed = $(dir $(1)).install-failed
+install = rm -f $(failed); total=$$(grep -c '^[A-Za-z0-9].*==' $(2)); number=0; \
+	{ $(1) $(PIP) install --progress-bar off --require-hashes -r $(2) || : >$(failed); } | \
+	while read -r verb name rest; do case "$$verb" in \
+		(Collecting|Processing) number=$$((number + 1)); name=$$(basename "$${name%%[=<>!~]*}"); \
+			if [ -t 1 ]; then printf '\r  %3d of %d: %-50.50s' $$number $$total "$$name"; \
+			elif [ $$((number % 10)) = 0 ]; then echo "  $$number of $$total: $$name"; fi ;; \
+		(Installing) [ ! -t 1 ] || printf '\r%-70s\r' ''; \
+			echo "  $$number packages are downloaded; installing them takes some seconds more." ;; \
+		esac; \
+	done; [ ! -f $(failed) ]
+
+# .busy holds the number of the process that installs. While that process lives, make in another terminal waits for it. If
+# it is dead, it was interrupted, and the environment is made again. An environment made by hand is kept and added to.
 busy = [ -f $(BUSY) ] && kill -0 "$$(cat $(BUSY))" 2>/dev/null
 wait = if $(busy); then \
-	echo "Process $$(cat $(BUSY)) is setting up $(VENV); waiting. If it is no make: rm $(BUSY)"; fi; \
+	echo "Process $$(cat $(BUSY)) is setting up $(VENV); waiting. If that is no make: rm $(BUSY)"; fi; \
 	while $(busy); do sleep 1; done
 
 $(RUNTIME):
@@ -126,28 +140,27 @@ $(RUNTIME):
 		|| { [ -f $(VENV)/.place ] && [ "$$(cat $(VENV)/.place)" != "$$(pwd -P)" ]; }; then rm -rf $(VENV); fi; \
 	mkdir -p $(VENV) && echo $$$$ >$(BUSY) && rm -f $(VENV)/.ready-* || exit 1; \
 	if [ -x $(PY) ]; then \
-		echo "Bringing $(VENV) up to date with requirements.lock."; \
+		echo "Updating $(VENV) to requirements.lock: only what has changed, up to a minute."; \
 	else \
-		echo "Setting up $(VENV) with $$($(PYTHON) --version): once, about half a minute."; \
+		echo "Setting up $(VENV) with $$($(PYTHON) --version): once, about a minute. Downloading packages:"; \
 		$(PYTHON) -m venv $(VENV) || exit 1; \
 	fi; \
-	$(PIP) install --require-hashes -r requirements.lock && \
-	$(PIP) install --no-index --no-deps --no-build-isolation --editable . && \
+	{ $(call install,$(PY),requirements.lock); } && \
+	$(PY) $(PIP) --quiet install --no-index --no-deps --no-build-isolation --editable . && \
 	pwd -P >$(VENV)/.place && touch '$@' && rm -f $(BUSY)
 
 $(DEV): $(RUNTIME)
 	@$(wait); if [ -f '$@' ]; then exit 0; fi; \
-	echo "Installing the test tools of requirements-dev.lock."; \
+	echo "Installing the test tools of requirements-dev.lock: once, about half a minute."; \
 	echo $$$$ >$(BUSY) && \
-	$(PIP) install --require-hashes -r requirements-dev.lock && \
+	{ $(call install,$(PY),requirements-dev.lock); } && \
 	touch '$@' && rm -f $(BUSY)
 
-# Made anew whenever it is not up to date: an installation that was interrupted has no mark.
+# Made again whenever it is not up to date: an interrupted installation has no mark.
 $(BENCH): $(RUNTIME)
 	@echo "Setting up $(BENCH_VENV) for the benchmark's peers: once, about a minute."; \
 	rm -rf $(BENCH_VENV) && $(PY) -m venv $(BENCH_VENV) && \
-	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
-		--require-hashes -r requirements-bench.lock && \
+	{ $(call install,$(BENCH_VENV)/bin/python,requirements-bench.lock); } && \
 	touch '$@'
 
 again:

@@ -1,10 +1,11 @@
 """`etl-assets generate` as a process."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from etl_assets_tests.command_line import Cli
+from etl_assets_tests.command_line import Cli, on_terminal
 
 
 def _names(folder: Path) -> list[str]:
@@ -71,3 +72,19 @@ def test_a_folder_that_cannot_be_written_exits_with_2(cli: Cli, tmp_path: Path) 
     assert done.returncode == 2
     assert done.stderr == "error: Cannot write to file/sub: Not a directory. Choose another folder with --out.\n"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("colour", [{}, {"NO_COLOR": "1"}])
+def test_the_bar_on_a_terminal_is_not_red_and_can_be_read_without_colours(
+    tmp_path: Path, colour: Mapping[str, str]
+) -> None:
+    out = str(tmp_path / "out")
+    shown = on_terminal(80, "generate", "--rows", "50000", "--out", out, env=colour, stderr=True)
+    assert "█" in shown or "░" in shown
+    assert "\x1b[31m" not in shown
+    assert "38;5;197" not in shown
+    assert ("\x1b[32m" in shown) == (not colour)
+
+
+def test_a_folder_is_named_as_it_is(cli: Cli) -> None:
+    assert cli("generate", "--rows", "10", "--out", "[/x]\x1b[31m").stdout.startswith(r"10 customers in [/x]\x1b[31m: ")

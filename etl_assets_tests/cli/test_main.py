@@ -1,5 +1,6 @@
 """The command as a whole: help, versions, mistakes, and what is imported for what."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.cli.main import COMMANDS
+from etl_assets.cli import main as main_module
+from etl_assets.cli.main import COMMANDS, main
+from etl_assets.engine.published.tables import TABLES
 from etl_assets_tests.command_line import Cli, command, environment
 
 
@@ -44,7 +47,7 @@ def test_every_command_has_help_with_examples_and_exit_codes(cli: Cli, name: str
 
 
 def test_help_imports_neither_dagster_nor_duckdb_nor_rich() -> None:
-    """Otherwise a look at the help takes a second."""
+    """Otherwise the help takes a second."""
     assert not {"dagster", "duckdb", "rich"} & _imported_by("--help")
 
 
@@ -94,11 +97,9 @@ def test_a_bad_number_of_shards_exits_with_2_and_names_the_variable(
     assert list(tmp_path.iterdir()) == []
 
 
-# Nobody reads what is still in a buffer at the end; nobody reads on in the middle.
+# The reader leaves before the output at exit is flushed; the reader leaves in the middle of the output.
 @pytest.mark.parametrize("row_count", [1, 100_000])
-def test_output_that_nobody_reads_to_its_end_is_no_error(
-    published: Mapping[str, str], tmp_path: Path, row_count: int
-) -> None:
+def test_a_reader_that_leaves_early_is_no_error(published: Mapping[str, str], tmp_path: Path, row_count: int) -> None:
     """`etl-assets query … | head` must not end in a traceback."""
     sql = f"SELECT range, repeat('x', 100) FROM range({row_count})"
     with subprocess.Popen(
@@ -113,3 +114,43 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_the_help_of_query_names_every_table(cli: Cli) -> None:
+    shown = cli("query", "--help").stdout
+    assert [name for name in TABLES if name not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice", "other"),
+    [
+        (errno.ENOSPC, "Free space on the disk of /srv/[/x]", "this user"),
+        (errno.EDQUOT, "raise its quota", "this user"),
+        (errno.EFBIG, "file size limit", "this user"),
+        (errno.EACCES, "Let this user read and write /srv/[/x]", "disk"),
+        (errno.EPERM, "Let this user read and write /srv/[/x]", "disk"),
+        (errno.EROFS, "or choose another folder", "disk of"),
+        (errno.EIO, "Fix the cause.", "disk"),
+    ],
+)
+def test_what_the_system_refuses_comes_with_advice_that_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, advice: str, other: str
+) -> None:
+    """A permission error advised to look for a full disk."""
+
+    def refuse(_: list[str]) -> int:
+        raise OSError(number, "Refused", "/srv/[/x]")
+
+    monkeypatch.setattr(main_module, "_dispatch", refuse)
+    assert main([]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: Refused: /srv/[/x]. ")
+    assert advice in shown
+    assert other not in shown
+    assert shown.endswith("run the same command again; finished work is kept.\n")
+
+
+def test_an_error_message_is_shown_as_it_is(cli: Cli, tmp_path: Path) -> None:
+    shown = cli("query", "SELECT 1", env={"ETL_HOME": str(tmp_path / "[/x]\x1b[31m\u202e")}).stderr
+    assert r"[/x]\x1b[31m\u202e/warehouse.duckdb" in shown
+    assert "\x1b" not in shown

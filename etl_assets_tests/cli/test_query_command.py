@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from etl_assets.cli import query_command as query
 from etl_assets.cli.query_command import Clock
 from etl_assets.cli.rendering import to_json, to_text
-from etl_assets_tests.command_line import Cli, on_terminal
+from etl_assets_tests.command_line import Cli, command, environment, on_terminal
 
 
 @pytest.mark.parametrize(
@@ -306,3 +307,21 @@ def test_colour_is_for_terminals_and_can_be_declined(cli: Cli, published: Mappin
 def test_values_of_every_kind_have_a_text_and_a_json_form(value: object, text: str, as_json: str) -> None:
     assert to_text(value) == text
     assert to_json(value) == as_json
+
+
+def test_results_are_shown_as_they_are(cli: Cli, published: Mapping[str, str]) -> None:
+    """A company called [/x] must not end the table, and [red] must not vanish from it."""
+    sql = "SELECT '[/x][red] :bomb:' AS \"[bold]\", chr(8238) || 'x' AS b"
+    lines = cli("query", sql, env=published).stdout.splitlines()
+    assert lines[0].split() == ["[bold]", "b"]
+    assert lines[2].split() == ["[/x][red]", ":bomb:", r"\u202ex"]
+    wide = "SELECT '[/x][red]' AS \"[bold]\", repeat('[/x]', 90) AS b"
+    assert "[/x][red]" in "\n".join(_without_styles(on_terminal(20, "query", wide, env=published)))
+
+
+def test_a_statement_that_is_no_text_exits_with_2(published: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        command("query", "-"), env=environment(**published), input=b"SELECT 'Zo\xeb'", capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: The statement is not valid UTF-8 (byte 10)")

@@ -1,9 +1,11 @@
-"""`etl-assets run` as a process: exit codes, what is said, and that nothing is left half-written."""
+"""`etl-assets run` as a process: exit codes, messages, and that nothing is left half-written."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,87 @@ def test_the_sample_query_that_is_offered_works(cli: Cli, own: Mapping[str, str]
     done = cli("run", env=own)
     sql = done.stdout.rpartition('Try: etl-assets query "')[2].rstrip('"\n')
     assert cli("query", sql, env=own).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["home [prod]", "[/x]", "[red]\x1b[31m", "Zoë ✓"])
+def test_a_folder_of_any_name_is_shown_as_it_is(cli: Cli, own: Mapping[str, str], tmp_path: Path, name: str) -> None:
+    """Brackets were dropped, and [/x] ended in a traceback after the publication."""
+    env = {**own, "ETL_HOME": str(tmp_path / name)}
+    done = cli("run", env=env)
+    assert done.returncode == 0, done.stderr
+    shown = name.replace("\x1b", r"\x1b")
+    assert f"\nto {tmp_path}/{shown}/warehouse.duckdb (" in done.stdout
+    assert f"Warehouse  {tmp_path}/{shown}/warehouse.duckdb\n" in cli("status", env=env).stdout
+    in_ascii = cli("run", env={**env, "PYTHONIOENCODING": "ascii"})
+    assert (in_ascii.returncode, in_ascii.stderr) == (0, "")
+    assert shown.encode("ascii", "backslashreplace").decode() in in_ascii.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "script",
+    [
+        '"$@" >&-; echo $? >exit',
+        '"$@" 2>&-; echo $? >exit',
+        '"$@" <&- >&- 2>&-; echo $? >exit',
+        '"$@" >/dev/full; echo $? >exit',
+        '{ "$@"; echo $? >exit; } | head -1',
+    ],
+)
+def test_the_exit_code_is_the_pipelines_whatever_happens_to_its_output(
+    own: Mapping[str, str], tmp_path: Path, script: str
+) -> None:
+    """A closed stdout ended in a traceback after the publication; a reader that left made shards fail."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *command("run")],
+        env=environment(**own),
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (tmp_path / "exit").read_text() == "0\n", done.stderr
+    lost = "warning: output is lost: No space left on device\n"
+    assert done.stderr == (lost if "/dev/full" in script else "")
+    assert _home(own).warehouse.is_file()
+
+
+def _events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_as_json_lines_has_every_event_and_the_result(cli: Cli, own: Mapping[str, str]) -> None:
+    done = cli("run", "--events", "jsonl", env=own)
+    assert (done.returncode, done.stderr) == (0, "")
+    *events, report = _events(done)
+    finished = {event["shard_id"] or event["step"] for event in events if event["event"] == "finished"}
+    assert finished == {*("crm", "billing", "product", "support"), "shard_00", "shard_01", "merged_profiles"}
+    assert {event["shard_id"] for event in events if event["event"] == "started"} >= {"shard_00", "shard_01"}
+    assert report["event"] == "report"
+    assert report["exit_code"] == 0
+    assert report["publication"]["record_count"] == 20
+    assert report["publication"]["digest"] == _digest(own)
+    assert report["recovery"] is None
+    unchanged = _events(cli("run", "--events", "jsonl", env=own))
+    assert [line["event"] for line in unchanged] == ["report"]
+    assert unchanged[0]["is_unchanged"] is True
+    assert unchanged[0]["publication"] == report["publication"]
+
+
+@pytest.mark.slow
+def test_a_failed_run_as_json_lines_names_the_shard_and_the_recovery(cli: Cli, own: Mapping[str, str]) -> None:
+    (_home(own).shard_file("shard_01") / "in the way").mkdir(parents=True)
+    done = cli("run", "--events", "jsonl", env=own)
+    assert done.returncode == 1
+    assert "error: shard_01 failed after 4 attempts" in done.stderr
+    *events, report = _events(done)
+    retried = [event["attempt"] for event in events if event["event"] == "retrying"]
+    assert retried == [1, 2, 3]
+    assert [event["shard_id"] for event in events if event["event"] == "failed"] == ["shard_01"]
+    assert (report["exit_code"], report["failed_shards"]) == (1, ["shard_01"])
+    assert (report["publication"], report["recovery"]) == (None, "etl-assets run --shards shard_01")
 
 
 def _spoil(folder: Path, what: str) -> None:
@@ -138,7 +221,7 @@ def test_too_many_rejects_exit_with_1_and_name_source_and_setting(cli: Cli, own:
     assert done.returncode == 1
     assert "error: Source 'crm': 4.8% of 21 rows broke the contract" in done.stderr
     assert "Nothing is published yet." in done.stderr
-    assert "Recover: mend the cause, then etl-assets run\n" in done.stderr
+    assert "Recover: fix the cause, then etl-assets run\n" in done.stderr
     assert not _home(own).warehouse.exists()
 
 
@@ -152,12 +235,12 @@ def test_a_shard_that_fails_exits_with_1_and_the_recovery_recovers(cli: Cli, own
     (obstacle / "in the way").mkdir(parents=True)
     done = cli("run", env=own)
     assert done.returncode == 1
-    assert "shard_01: attempt 1 failed and is repeated: IsADirectoryError" in done.stdout
+    assert "shard_01: attempt 1 failed, will be retried: IsADirectoryError" in done.stdout
     assert "2 shards: 1 reused, 1 failed" in done.stdout
     assert "error: shard_01 failed after 4 attempts: IsADirectoryError" in done.stderr
-    assert "The last published warehouse is unchanged." in done.stderr
+    assert "The published warehouse is unchanged." in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1] == "Recover: mend the cause, then etl-assets run --shards shard_01"
+    assert done.stderr.splitlines()[-1] == "Recover: fix the cause, then etl-assets run --shards shard_01"
     assert _digest(own) == before
     (obstacle / "in the way").rmdir()
     obstacle.rmdir()
@@ -204,7 +287,7 @@ def test_ctrl_c_exits_with_130_and_keeps_what_is_finished(own: Mapping[str, str]
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "What is finished is kept. Go on with: etl-assets run\ninterrupted\n"
+    assert errors == "Finished work is kept. Go on with: etl-assets run\ninterrupted\n"
     assert "attempt 2" not in out
     assert "merged_profiles" not in out
     assert _home(own).shard_file("shard_00").is_file()

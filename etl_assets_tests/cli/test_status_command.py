@@ -216,3 +216,30 @@ def test_looking_changes_nothing(cli: Cli, own: Mapping[str, str]) -> None:
     before = stamps()
     _facts(cli, own)
     assert stamps() == before
+
+
+def test_attempts_are_those_of_the_last_run(cli: Cli, own: Mapping[str, str]) -> None:
+    """A count since ever grows with every run and says nothing about this one."""
+    for run_id, number in (("first", 1), ("first", 2), ("first", 3), ("second", 1), ("second", 2)):
+        begun = attempts.start(_home(own), "shard_01", run_id, number)
+        attempts.finish(_home(own), begun, Status.SUCCEEDED, record_count=1)
+    lines = cli("status", env=own).stdout.splitlines()
+    header = next(line for line in lines if line.startswith("shard "))
+    row = next(line for line in lines if line.startswith("shard_01"))
+    end = header.index("attempts (last run)") + len("attempts (last run)")
+    assert row[:end].endswith(" 2")
+
+
+def test_the_json_is_valid_on_a_terminal_without_unicode(cli: Cli, own: Mapping[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "Zoë"
+    done = cli("status", "--json", env={**own, "ETL_HOME": str(home), "PYTHONIOENCODING": "ascii"})
+    assert json.loads(done.stdout)["home"] == str(home)
+
+
+def test_folders_and_errors_are_shown_as_they_are(cli: Cli, own: Mapping[str, str], tmp_path: Path) -> None:
+    (tmp_path / "[/x]\x1b[31m").mkdir(parents=True)
+    _fail(_home(own), "shard_01", Status.FAILED, "OSError: [/x][red] \x1b[31m")
+    shown = cli("status", env={**own, "ETL_SOURCES": str(tmp_path / "[/x]\x1b[31m")}).stdout
+    assert f"Sources  {tmp_path}/[/x]\\x1b[31m\n" in shown
+    assert r"attempt 2 failed: OSError: [/x][red] \x1b[31m" in shown
+    assert "\x1b" not in shown

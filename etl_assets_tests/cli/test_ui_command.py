@@ -98,7 +98,7 @@ def test_other_machines_are_let_in_with_a_warning_only(
     started: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _become(host="0.0.0.0")
-    assert "warning: whoever can reach 0.0.0.0" in capsys.readouterr().err
+    assert "warning: anyone who can reach 0.0.0.0" in capsys.readouterr().err
     _become()
     assert "warning" not in capsys.readouterr().err
 
