@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from etl_assets_tests.factory import PROJECT_FOLDER
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 _OURS = (
@@ -26,7 +28,8 @@ def environment(**changes: str) -> dict[str, str]:
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return kept | changes
+    # Of the tests' own project; tests of the shipped one override it.
+    return kept | {"ETL_PROJECT": str(PROJECT_FOLDER)} | changes
 
 
 def command(*arguments: str) -> list[str]:

@@ -101,7 +101,7 @@ def answers(**changes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -> Project:
+def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -> CodeLocation:
     """A project with these answers; its result is the reference with `email` as the expression of the address."""
 
     def prepare(case: Case, scratch: Path, port: int, log: Path, timeout_s: float) -> Start:
@@ -114,7 +114,9 @@ def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -
                 )
         return Start((sys.executable, "-c", SERVER, str(port), json.dumps(replies)), environment(), result, reference)
 
-    return Project(f"answers_{email}", f"answers {email}", Kind.OURS, prepare, lambda count: ["a"] * count, merges=True)
+    return CodeLocation(
+        f"answers_{email}", f"answers {email}", Kind.OURS, prepare, lambda count: ["a"] * count, merges=True
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ def project(sources: Path, home: Home) -> Iterator[CodeLocation]:
 
 
 @pytest.fixture
-def complete(project: CodeLocation) -> Project:
+def complete(project: CodeLocation) -> CodeLocation:
     """All shards are published, the merge is not: by the engine, for the sensors look at what is published."""
     stage(project)
     for shard_id in shard_keys(3):

@@ -44,7 +44,7 @@ def lines(project: CodeLocation, run_id: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def staged(project: CodeLocation) -> Project:
+def staged(project: CodeLocation) -> CodeLocation:
     assert project.stage().success
     return project
 

@@ -64,7 +64,7 @@ def test_a_source_that_fails_does_not_stop_the_others_and_says_why(project: Code
 
 
 def test_too_many_rejects_fail_the_source_with_the_counts(project: CodeLocation) -> None:
-    strict = Project(
+    strict = CodeLocation(
         settings_for(project.settings.sources, project.settings.home, max_reject_ratio=0.1), project.instance
     )
     result = strict.run("billing")

@@ -20,7 +20,7 @@ from etl_assets_tests.dagster_runs import CodeLocation, failure_text, settings_f
 
 
 @pytest.fixture
-def project(sources: Path, home: Home) -> Project:
+def project(sources: Path, home: Home) -> CodeLocation:
     customers = [factory.row(f"c{number}") for number in range(60)]
     factory.write_exports(sources, crm=[*customers, factory.row("")], billing=customers)
     return CodeLocation(settings_for(sources, home, 2), dg.DagsterInstance.ephemeral())
