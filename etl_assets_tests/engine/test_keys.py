@@ -18,8 +18,9 @@ import xxhash
 
 from etl_assets.engine import duck, keys
 from etl_assets.engine.files.layout import Home
-from etl_assets.project.contract import SOURCES, Column, ColumnType, Source
+from etl_assets.project.contract import Column, ColumnType, Source
 from etl_assets_tests import factory, oracle
+from etl_assets_tests.factory import SOURCES, site_at
 
 _ALL = {source.name: dict(factory.SOUND) for source in SOURCES}
 # Name: the cells of the sources the customer stands in (the others empty), and the digest in the key.
@@ -66,7 +67,7 @@ def _write_golden(sources: Path) -> None:
 
 def test_keys_are_the_pinned_ones_in_sql_and_in_the_oracle(sources: Path, home: Home) -> None:
     _write_golden(sources)
-    factory.run_engine(sources, home)
+    factory.run_engine(sources, site_at(home))
     pinned = {name: f"{name}:{digest}" for name, (_, digest) in _GOLDEN.items()}
     assert dict(factory.query(home.warehouse, "SELECT customer_id, idempotency_key FROM merged_profiles")) == pinned
     expected = oracle.expect(sources, 3).profiles
@@ -88,7 +89,7 @@ def test_a_key_does_not_depend_on_how_a_value_is_written(tmp_path: Path) -> None
     for number, cells in enumerate(spellings):
         sources, home = tmp_path / f"sources_{number}", Home(tmp_path / f"home_{number}")
         factory.write_exports(sources, crm=[factory.row("one", **cells)])
-        factory.run_engine(sources, home, 1)
+        factory.run_engine(sources, site_at(home, 1))
         found.update(factory.query(home.warehouse, "SELECT idempotency_key FROM merged_profiles"))
     assert len(found) == 1
 
@@ -107,7 +108,7 @@ def test_the_change_of_any_column_and_the_lack_of_any_source_gives_another_key(s
             if other != source:
                 rows[other.name].append(factory.row(f"without {source.name}"))
     factory.write_exports(sources, **rows)
-    factory.run_engine(sources, home, 1)
+    factory.run_engine(sources, site_at(home, 1))
     found = factory.query(
         home.warehouse, "SELECT customer_id, split_part(idempotency_key, ':', 2) FROM merged_profiles"
     )
@@ -117,8 +118,8 @@ def test_the_change_of_any_column_and_the_lack_of_any_source_gives_another_key(s
 
 
 def _encoded(source_name: str | None, value: str | None) -> str:
-    source = Source("one", "One", (Column("remark", "What somebody said"),))
-    one = "(SELECT ?::VARCHAR AS source_name, ?::VARCHAR AS remark) one"
+    source = Source(name="one", columns=(Column(name="remark"),))
+    one = f"(SELECT ?::VARCHAR AS {keys.SOURCE_NAME}, ?::VARCHAR AS remark) one"
     with contextlib.closing(duckdb.connect()) as connection:
         return str(
             duck.scalar(

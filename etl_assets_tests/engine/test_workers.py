@@ -7,17 +7,18 @@ import duckdb
 import pytest
 
 from etl_assets.engine import duck, workers
-from etl_assets.engine.files.publishing import Home, scratch_directory
-from etl_assets.engine.workers import Stop
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.publishing import scratch_directory
+from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AttemptTimeoutError, InputError, StoppedError
 
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE a.range % 7 = b.range % 11"
 
 
 def test_all_news_of_all_items_arrive() -> None:
-    def work(item: int, tell: Callable[[str], None]) -> None:
-        tell(f"{item} begun")
-        tell(f"{item} done")
+    def work(item: int, report: Callable[[str], None]) -> None:
+        report(f"{item} begun")
+        report(f"{item} done")
 
     news = list(workers.run(work, range(20), 3, Stop()))
     assert sorted(news) == sorted(f"{item} {what}" for item in range(20) for what in ("begun", "done"))
@@ -29,11 +30,11 @@ def test_an_error_in_a_thread_is_the_callers_and_stops_the_rest() -> None:
     """Fails: a defect in a worker is lost, and the run succeeds without its work."""
     done = []
 
-    def work(item: int, tell: Callable[[int], None]) -> None:
+    def work(item: int, report: Callable[[int], None]) -> None:
         if item == 0:
             raise ValueError("broken")
         done.append(item)
-        tell(item)
+        report(item)
 
     stop = Stop()
     with pytest.raises(ValueError, match="broken"):
@@ -45,8 +46,8 @@ def test_an_error_in_a_thread_is_the_callers_and_stops_the_rest() -> None:
 def test_leaving_the_loop_stops_the_rest() -> None:
     stop, begun = Stop(), threading.Event()
 
-    def work(item: int, tell: Callable[[int], None]) -> None:
-        tell(item)
+    def work(item: int, report: Callable[[int], None]) -> None:
+        report(item)
         begun.wait(10)
         stop.check()
         pytest.fail("the work went on")
@@ -144,7 +145,7 @@ def test_no_more_items_than_workers_are_under_way_and_as_many_as_that_are() -> N
     """Each has its share of the memory: one more than planned, and the machine swaps."""
     together, lock, most, now = threading.Barrier(3), threading.Lock(), [0], [0]
 
-    def work(_: int, tell: Callable[[int], None]) -> None:
+    def work(_: int, report: Callable[[int], None]) -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
@@ -160,8 +161,8 @@ def test_news_are_heard_while_the_work_goes_on_and_in_the_callers_thread() -> No
     """Dagster may be spoken to from one thread only, and a board that fills at the end shows nothing."""
     go_on = threading.Event()
 
-    def work(_: int, tell: Callable[[int], None]) -> None:
-        tell(threading.get_ident())
+    def work(_: int, report: Callable[[int], None]) -> None:
+        report(threading.get_ident())
         assert go_on.wait(30)
 
     news = workers.run(work, [1], 1, Stop())
@@ -173,7 +174,7 @@ def test_news_are_heard_while_the_work_goes_on_and_in_the_callers_thread() -> No
 def test_nothing_begins_after_the_stop() -> None:
     stop, begun = Stop(), []
 
-    def work(item: int, tell: Callable[[int], None]) -> None:
+    def work(item: int, report: Callable[[int], None]) -> None:
         begun.append(item)
 
     stop.request()

@@ -9,10 +9,9 @@ import pytest
 
 from etl_assets.engine.reading import exports
 from etl_assets.errors import InputError
-from etl_assets.project.contract import source_named
-from etl_assets_tests.factory import row, write_csv
+from etl_assets_tests.factory import PROJECT, row, write_csv
 
-CRM = source_named("crm")
+CRM = PROJECT.contract.source("crm")
 HEADER = ",".join(CRM.required)
 
 
