@@ -92,3 +92,11 @@ def test_shard_names_are_unique_and_sort_as_their_numbers_do(shard_count: int) -
     keys = shard_keys(shard_count)
     assert len(set(keys)) == shard_count
     assert sorted(keys) == keys
+
+
+@pytest.mark.parametrize("shard_count", [1, 100, 101, MAX_SHARDS])
+def test_a_shards_number_is_read_from_its_name_and_from_the_bare_number(shard_count: int) -> None:
+    """Fails: `CHAOS_FAIL_SHARD=3` means no shard where names have three digits."""
+    assert [shard_number(key) for key in shard_keys(shard_count)] == list(range(shard_count))
+    assert [shard_number(key.removeprefix("shard_")) for key in shard_keys(shard_count)] == list(range(shard_count))
+    assert [shard_number(str(number)) for number in range(shard_count)] == list(range(shard_count))
