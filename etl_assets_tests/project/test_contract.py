@@ -104,9 +104,9 @@ def test_personal_columns_are_those_of_sources_and_profile(contract: Contract) -
 def test_a_contract_cannot_be_changed(contract: Contract) -> None:
     """Fails: a step changes what a later one is given, and versions say nothing of it."""
     with pytest.raises(ValidationError, match="frozen"):
-        contract.entity = "customers"  # type: ignore[misc]
+        contract.entity = "customers"
     with pytest.raises(ValidationError, match="frozen"):
-        contract.sources[0].columns[0].min = 3  # type: ignore[misc]
+        contract.sources[0].columns[0].min = 3
 
 
 def test_an_unknown_source_is_a_key_error(contract: Contract) -> None:
