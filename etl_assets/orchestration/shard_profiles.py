@@ -56,16 +56,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         retry_policy=wiring.retry_policy,
         # A run of many shards reports each with an event of its own (see _materialization), and has no output.
         output_required=False,
-        check_specs=[
-            dg.AssetCheckSpec(
-                ACCOUNTING_CHECK,
-                asset=key,
-                description="A shard has one profile for each key, and every staged row of every source is in one.",
-            ),
-            dg.AssetCheckSpec(
-                PROMISES, asset=key, description="Every profile keeps what the contract declares of its columns."
-            ),
-        ],
+        check_specs=_check_specs(key),
         description=(
             f"Profiles of one shard of the {contract.entity}: a row per `{contract.key.name}`, with an "
             "`idempotency_key`.\n\n"
@@ -104,6 +95,14 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             raise _failure(outcome.failed, len(shard_ids))
 
     return shard_profiles
+
+
+def _check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    descriptions = {
+        ACCOUNTING_CHECK: "A shard has one profile for each key, and every staged row of every source is in one.",
+        PROMISES: "Every profile keeps what the contract declares of its columns.",
+    }
+    return [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in descriptions.items()]
 
 
 @dataclass
