@@ -21,8 +21,8 @@ from etl_assets.orchestration.metadata import table_facts
 from etl_assets.orchestration.partitions import shard_partitions
 from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
-from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import run_limits
 from etl_assets.pipeline.events import StepEvent
 
