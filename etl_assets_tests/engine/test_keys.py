@@ -139,7 +139,7 @@ def _encoded(source_name: str | None, value: str | None) -> str:
         ("one", "\x01\x1f", r'["v1","one","\u0001\u001F"]'),
     ],
 )
-def test_the_encoding_tells_a_missing_record_from_nulls_and_nulls_from_texts(
+def test_the_encoding_separates_a_missing_record_from_nulls_and_nulls_from_texts(
     source_name: str | None, value: str | None, text: str
 ) -> None:
     assert _encoded(source_name, value) == text

@@ -1,6 +1,5 @@
 """A warehouse of another number of shards is not replaced by mistake."""
 
-
 import pytest
 
 from etl_assets.engine.files.layout import Home

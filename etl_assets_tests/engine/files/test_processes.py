@@ -1,4 +1,4 @@
-"""Whether a process still runs: killed ones, ones nobody waits for, later ones with the same pid, set clocks."""
+"""Whether a process still runs: killed ones, zombies, later ones with the same pid, and clocks that are set."""
 
 import contextlib
 import os
