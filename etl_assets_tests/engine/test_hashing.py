@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_assets.engine import duck
@@ -64,6 +64,7 @@ def test_the_hash_of_a_text_is_pinned_in_python_and_in_sql(
     assert duck.scalar(connection, "SELECT stable_hash(?)", [text]) == expected
 
 
+@settings(deadline=None)
 @given(rows=_ROWS, data=st.data())
 def test_a_set_of_rows_has_one_hash_in_any_order_and_in_any_parts(
     connection: duckdb.DuckDBPyConnection, rows: list[Row], data: st.DataObject
@@ -76,6 +77,7 @@ def test_a_set_of_rows_has_one_hash_in_any_order_and_in_any_parts(
     assert whole.count == len(rows)
 
 
+@settings(deadline=None)
 @given(rows=_ROWS.filter(bool), data=st.data())
 def test_one_changed_cell_changes_both_sums(
     connection: duckdb.DuckDBPyConnection, rows: list[Row], data: st.DataObject

@@ -1,10 +1,12 @@
 """Names, literals and file patterns in SQL: any text is itself, whatever it holds."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_list, pattern_literal, statement
@@ -13,18 +15,24 @@ from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern
 _TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 
 
-@given(_TEXTS)
-def test_a_literal_is_the_text(text: str) -> None:
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with contextlib.closing(duckdb.connect()) as opened:
+        yield opened
+
+
+@settings(deadline=None)
+@given(text=_TEXTS)
+def test_a_literal_is_the_text(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     """Fails: a folder called `it's` ends a run, or a name in an export is run as SQL."""
-    with duckdb.connect() as connection:
-        assert connection.execute(f"SELECT {literal(text)}").fetchall() == [(text,)]
+    assert connection.execute(f"SELECT {literal(text)}").fetchall() == [(text,)]
 
 
-@given(_TEXTS.filter(bool))
-def test_an_identifier_is_the_name(name: str) -> None:
-    with duckdb.connect() as connection:
-        cursor = connection.execute(f"SELECT t.{identifier(name)} FROM (SELECT 1 AS {identifier(name)}) t")
-        assert [column[0] for column in cursor.description or []] == [name]
+@settings(deadline=None)
+@given(name=_TEXTS.filter(bool))
+def test_an_identifier_is_the_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    cursor = connection.execute(f"SELECT t.{identifier(name)} FROM (SELECT 1 AS {identifier(name)}) t")
+    assert [column[0] for column in cursor.description or []] == [name]
 
 
 def test_a_list_of_columns_may_name_its_relation() -> None:
