@@ -41,17 +41,16 @@ _YAML_TRUTH = "; YAML reads on, off, yes and no as true or false: put such a wor
 
 
 def findings(error: ValidationError, tree: yaml.Node | None) -> list[_Finding]:
-    """Line and text of each finding, in the order of the lines."""
+    """Line and text of each finding."""
     errors = error.errors(include_url=False)
     places = [one["loc"] for one in errors]
-    listed = [
+    return [
         finding
         for one in errors
         # A list lacks the entries that have errors of their own.
         if one["type"] != "too_short" or not any(_is_within(place, one["loc"]) for place in places)
         for finding in _worded(dict(one), tree)
     ]
-    return sorted(dict.fromkeys(listed))
 
 
 def doubled(node: yaml.Node | None) -> Iterator[_Finding]:

@@ -81,8 +81,9 @@ def test_an_environment_that_is_passed_is_the_only_one_and_leaves_no_trace(monke
     """Fails: a test's or another project's environment decides how this one runs."""
     monkeypatch.setenv("ETL_NUM_SHARDS", "7")
     assert load_settings({}).num_shards == 10
+    assert Settings().num_shards == 7
     refusal(ETL_NUM_SHARDS="none")
-    assert load_settings().num_shards == 7
+    assert Settings().num_shards == load_settings().num_shards == 7
 
 
 def test_no_env_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
