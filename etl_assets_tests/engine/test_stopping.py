@@ -122,3 +122,12 @@ def test_an_interrupt_from_elsewhere_stays_what_it_is(home: Home) -> None:
 
     with pytest.raises(duckdb.InterruptException):
         query(home, Stop(), ENDLESS, interrupt_later)
+
+
+def test_a_part_that_has_ended_is_not_stopped_with_the_whole() -> None:
+    """Fails: a run of a thousand shards keeps all of their stops, and cancels shards that are published."""
+    whole = Stop()
+    with whole.within(0, AttemptTimeoutError("late")) as part:
+        pass
+    whole.request()
+    assert not part.requested
