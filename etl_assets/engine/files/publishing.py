@@ -115,6 +115,13 @@ def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
         remove(temporary)
 
 
+def subfolder(scratch: Path, name: str) -> Path:
+    """Make a folder in a scratch folder, with which it is removed."""
+    path = scratch / name
+    path.mkdir()
+    return path
+
+
 @contextlib.contextmanager
 def scratch_directory(home: Home) -> Iterator[Path]:
     """A private folder for spilling and intermediate files, removed afterwards; leftovers of the killed are swept."""
@@ -125,13 +132,6 @@ def scratch_directory(home: Home) -> Iterator[Path]:
         yield path
     finally:
         remove(path)
-
-
-def subfolder(scratch: Path, name: str) -> Path:
-    """Make a folder in a scratch folder, with which it is removed."""
-    path = scratch / name
-    path.mkdir()
-    return path
 
 
 def publish_json(target: Path, value: Any, *, what: str | None = None) -> None:
@@ -236,18 +236,18 @@ def sweep(folder: Path) -> list[Path]:
     return swept
 
 
+def leftovers(home: Home) -> list[str]:
+    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
+    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
+    return [path.relative_to(home.root).as_posix() for path in found]
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, whichever it is, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def leftovers(home: Home) -> list[str]:
-    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
-    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
-    return [path.relative_to(home.root).as_posix() for path in found]
 
 
 def sync(path: Path) -> None:
