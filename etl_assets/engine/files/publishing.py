@@ -59,12 +59,15 @@ def require_writable(home: Home) -> None:
 
 
 @contextlib.contextmanager
-def publish_file(target: Path, *, what: str | None, check: Callable[[], None] | None = None) -> Iterator[Path]:
+def publish_file(
+    target: Path, *, what: str | None, check: Callable[[], None] | None = None, is_durable: bool = True
+) -> Iterator[Path]:
     """Yield a temporary path beside `target`; when the block succeeds, sync it and swap it in, else remove it.
 
     `what` names the fault points of this publication; None for one that has none. `check` raises when it may not be
-    published any more; it is asked last, because syncing a large file takes seconds. Readers that hold the old file
-    keep reading the old data; every later open sees the new file.
+    published any more; it is asked last, because syncing a large file takes seconds. Without `is_durable` nothing is
+    synced: a power cut may then take it away again. Readers that hold the old file keep reading the old data; every
+    later open sees the new file.
     """
     ensure_directory(target.parent)
     temporary = temporary_path(target)
@@ -72,13 +75,15 @@ def publish_file(target: Path, *, what: str | None, check: Callable[[], None] | 
         _point(what, "begin")
         yield temporary
         _point(what, "before_sync", temporary)
-        sync(temporary)
+        if is_durable:
+            sync(temporary)
         _point(what, "before_swap", temporary)
         if check is not None:
             check()
         swap(temporary, target)
         _point(what, "after_swap", target)
-        sync(target.parent)
+        if is_durable:
+            sync(target.parent)
         _point(what, "end", target)
     finally:
         remove(temporary)
@@ -127,9 +132,9 @@ def scratch_directory(home: Home) -> Iterator[Path]:
         remove(path)
 
 
-def publish_json(target: Path, value: Any, *, what: str | None = None) -> None:
+def publish_json(target: Path, value: Any, *, what: str | None = None, is_durable: bool = True) -> None:
     """Publish a small JSON document."""
-    with publish_file(target, what=what) as temporary:
+    with publish_file(target, what=what, is_durable=is_durable) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -235,6 +240,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove an unpublished folder that holds nothing any more."""
+    folder.rmdir()
 
 
 def sync(path: Path) -> None:

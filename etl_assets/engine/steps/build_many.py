@@ -1,6 +1,6 @@
 """Many shards in one process: each attempt recorded, a failed shard no reason to stop the others."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -10,7 +10,16 @@ from etl_assets.engine.duck import Limits, Workbenches
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.attempts import Attempt
-from etl_assets.engine.published.shards import Manifest, reusable, shard_input, verify_shard
+from etl_assets.engine.published.shards import (
+    FILES_A_STATEMENT,
+    Manifest,
+    ShardInput,
+    read_shard,
+    shard_input,
+    verify_shard,
+    verify_shards,
+    why_unfit,
+)
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
@@ -20,6 +29,8 @@ from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError
 
 # What a joined row of a source takes in memory; measured with the rows of the sample data.
 _BYTES_A_SOURCE_ROW = 200
+# Rows of small shards that are verified in one statement.
+_ROWS_A_BATCH = 50_000
 
 
 @dataclass(frozen=True)
@@ -89,11 +100,23 @@ def unfinished(home: Home, run_id: str, shard_ids: Sequence[str]) -> list[str]:
 def damaged(home: Home, manifests: Sequence[Manifest], worker_count: int) -> list[str]:
     """Those of the published shards whose files, read whole, do not hold what their manifests say."""
 
-    def work(manifest: Manifest, report: Callable[[str], None]) -> None:
-        if verify_shard(home, manifest):
-            report(manifest.shard_id)
+    def work(batch: Sequence[Manifest], report: Callable[[str], None]) -> None:
+        for shard_id in verify_shards(home, batch):
+            report(shard_id)
 
-    return list(workers.run(work, manifests, worker_count, Stop()))
+    return list(workers.run(work, list(_batches(manifests)), worker_count, Stop()))
+
+
+def _batches(manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
+    """Small shards together, large ones each on their own."""
+    batch: list[Manifest] = []
+    for manifest in manifests:
+        batch.append(manifest)
+        if len(batch) == FILES_A_STATEMENT or sum(m.record_count for m in batch) >= _ROWS_A_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _attempted(request: ShardsRequest, staged: _Staged, begun: Attempt, benches: Workbenches) -> ShardResult:
@@ -108,6 +131,15 @@ def _attempted(request: ShardsRequest, staged: _Staged, begun: Attempt, benches:
     return ShardResult(attempts.finish(home, begun, status, record_count=manifest.record_count), manifest, None)
 
 
+def _reusable(site: Site, given: ShardInput, benches: Workbenches, stop: Stop) -> Manifest | None:
+    """The manifest of the published shard if building it now would give the same and its file is undamaged."""
+    state = read_shard(site.home, given.shard_id)
+    if state.manifest is None or why_unfit(site, state, given):
+        return None
+    with benches.one(stop) as connection:
+        return None if verify_shard(site.home, state.manifest, connection) else state.manifest
+
+
 def _built_or_reused(
     request: ShardsRequest, snapshots: Mapping[str, Snapshot], begun: Attempt, benches: Workbenches
 ) -> tuple[Manifest, Status]:
@@ -120,7 +152,7 @@ def _built_or_reused(
         faults.scope(shard_id=begun.shard_id, attempt=request.attempt, stop=stop),
     ):
         given = shard_input(request.site, snapshots, begun.shard_id)
-        published = None if request.force else reusable(request.site, given)
+        published = None if request.force else _reusable(request.site, given, benches, stop)
         if published is not None:
             return published, Status.REUSED
         try:
