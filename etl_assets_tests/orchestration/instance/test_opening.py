@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from etl_assets.errors import ConfigError
+from etl_assets.orchestration.instance.history import synced_once
 from etl_assets.orchestration.instance.home import dagster_home
 from etl_assets.orchestration.instance.opening import open_instance
 
@@ -15,11 +16,11 @@ def one() -> None:
     """An asset."""
 
 
-@pytest.mark.parametrize("name", ["etl [prod]", "[a-z]", "all*", "a b", "#1", "naïve", "quote'\"s", "back\\slash"])
+@pytest.mark.parametrize("name", ["etl [prod] *", "#1 naïve 'quote\"s'"])
 def test_an_instance_in_any_folder_has_its_settings_and_keeps_its_history(tmp_path: Path, name: str) -> None:
     """Fails: telemetry is on, no run is monitored, and no killed one is repeated."""
     home = dagster_home({"DAGSTER_HOME": str(tmp_path / name)})
-    with open_instance(home) as instance:
+    with synced_once(), open_instance(home) as instance:
         assert instance.get_settings("telemetry") == {"enabled": False}
         assert instance.run_retries_max_retries == 3
         assert dg.materialize([one], instance=instance).success
