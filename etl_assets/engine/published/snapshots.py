@@ -108,6 +108,12 @@ def write_accounting(folder: Path, snapshot: Snapshot) -> None:
     publish_json(folder / ACCOUNTING_FILE, asdict(snapshot))
 
 
+def current_folder(home: Home, source: str) -> str | None:
+    """The folder of the current snapshot, which its pointer names; None when the source was never staged."""
+    folder: str | None = read_pointer(home, source).get("folder")
+    return folder
+
+
 def current_snapshot(home: Home, source: str) -> Snapshot | None:
     """The snapshot shards are to use, or None when the source was never staged (or its snapshot is gone)."""
     pointer = read_pointer(home, source)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import duckdb
@@ -11,9 +11,9 @@ from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import STABLE_HASH_MACRO, SetHash, set_hash_sql
-from etl_assets.engine.published.promises import broken_sql
+from etl_assets.engine.published.promises import promise_rules
 from etl_assets.engine.published.shards import PROFILES, Manifest, ShardInput, hashed_columns, shard_input
-from etl_assets.engine.published.snapshots import current_snapshots
+from etl_assets.engine.published.snapshots import current_folder, current_snapshots
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier
 from etl_assets.engine.steps.joining import add_project_macros, profiles_sql
@@ -35,6 +35,9 @@ def workbenches(site: Site, limits: duck.Limits) -> Iterator[duck.Workbenches]:
         connection.execute(STABLE_HASH_MACRO)
         add_project_macros(connection, site.project)
 
+    # Once for all shards: their folder has two files for each.
+    publishing.sweep(site.home.shards)
+    publishing.sweep(site.home.scratch)
     with publishing.scratch_directory(site.home) as scratch:
         benches = duck.Workbenches(limits, scratch, folders=[site.home.staged, site.home.shards], prepare=prepare)
         with contextlib.closing(benches):
@@ -54,8 +57,6 @@ def build_shard(
     """
     started_at, started_s = datetime.now(UTC), time.perf_counter()
     home = site.home
-    publishing.sweep(home.shards)
-    publishing.sweep(home.scratch)
     is_small = sum(given.slice_counts.values()) <= _SMALL_ROWS
     with (
         publishing.publish_file(
@@ -99,6 +100,8 @@ def _publish_manifest(home: Home, manifest: Manifest) -> None:
 
 
 def _check_current(site: Site, given: ShardInput) -> None:
+    if all(current_folder(site.home, name) == snapshot.folder for name, snapshot in given.snapshots.items()):
+        return
     if shard_input(site, current_snapshots(site), given.shard_id).source_data_hash != given.source_data_hash:
         raise SourceChangedError(
             f"The sources of {given.shard_id} were staged again while it was built; it is not published. The next "
@@ -120,39 +123,31 @@ def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInp
             subject=given.shard_id,
         )
     key, idempotency_key = identifier(contract.key.name), identifier(IDEMPOTENCY_COLUMN)
-    presence = ", ".join(f"count(*) FILTER (list_contains(sources, '{name}'))" for name in contract.source_names)
+    present = {name: f"list_contains({SOURCES_COLUMN}, '{name}')" for name in contract.source_names}
+    broken = promise_rules(contract)
+    counts = "".join(f", count(*) FILTER ({rule})" for rule in [*present.values(), *broken.values()])
     row = connection.execute(
         f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), "
-        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), "
-        f"{set_hash_sql(columns)}, {presence} FROM {_TABLE}"
+        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), {set_hash_sql(columns)}{counts} FROM {_TABLE}"
     ).fetchone()
     assert row is not None, "an aggregate always returns a row"
-    key_count, idempotency_count, *sums = row
-    content, present = SetHash.of_row(sums[:3]), list(sums[3:])
+    content, figures = SetHash.of_row(row[2:5]), list(row[5:])
+    joined, kept = figures[: len(present)], dict(zip(broken, figures[len(present) :], strict=True))
     expected = [given.slice_counts[name] for name in contract.source_names]
-    if content.count != key_count or content.count != idempotency_count or present != expected:
+    if (content.count, content.count, joined) != (row[0], row[1], expected):
         raise AccountingError(
-            f"{given.shard_id}: {content.count} profiles for {key_count} values of {contract.key.name} and "
-            f"{idempotency_count} idempotency keys; rows joined by source {present}, staged {expected}. Nothing was "
-            "published.",
+            f"{given.shard_id}: {content.count} profiles for {row[0]} values of {contract.key.name} and {row[1]} "
+            f"idempotency keys; rows joined by source {joined}, staged {expected}. Nothing was published.",
             Advice(Action.EDIT, value="sql/profiles.sql"),
             Advice(Action.REPORT),
             subject=given.shard_id,
         )
-    _check_promises(connection, site, given.shard_id)
+    _refuse_broken(given.shard_id, {name: count for name, count in kept.items() if count})
     return content
 
 
-def _check_promises(connection: duckdb.DuckDBPyConnection, site: Site, shard_id: str) -> None:
-    """ProfileError when a profile breaks what the project declares of its columns."""
-    rules = {column.name: broken_sql(column) for column in site.contract.profile}
-    checked = {name: rule for name, rule in rules.items() if rule is not None}
-    if not checked:
-        return
-    counts = ", ".join(f"count(*) FILTER ({rule})" for rule in checked.values())
-    row = connection.execute(f"SELECT {counts} FROM {_TABLE}").fetchone()
-    assert row is not None, "an aggregate always returns a row"
-    broken = {name: count for name, count in zip(checked, row, strict=True) if count}
+def _refuse_broken(shard_id: str, broken: Mapping[str, int]) -> None:
+    """ProfileError when profiles break what the project declares of these columns."""
     if broken:
         listed = ", ".join(f"{name} {count}" for name, count in broken.items())
         raise ProfileError(
