@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 
@@ -12,10 +13,18 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import STABLE_HASH_MACRO, SetHash, set_hash_sql
 from etl_assets.engine.published.promises import promise_rules
-from etl_assets.engine.published.shards import PROFILES, Manifest, ShardInput, hashed_columns, shard_input
+from etl_assets.engine.published.shards import (
+    FILES_A_STATEMENT,
+    PROFILES,
+    Manifest,
+    ShardInput,
+    hashed_columns,
+    shard_input,
+)
 from etl_assets.engine.published.snapshots import current_folder, current_snapshots
+from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier
+from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.joining import add_project_macros, profiles_sql
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AccountingError, Action, Advice, ProfileError, SourceChangedError
@@ -27,27 +36,34 @@ _SMALL_ROWS = 20_000
 
 
 @contextlib.contextmanager
-def workbenches(site: Site, limits: duck.Limits) -> Iterator[duck.Workbenches]:
+def workbenches(site: Site, limits: duck.Limits, scratch: Path) -> Iterator[duck.Workbenches]:
     """The connections that shards are built on; `limits` are those of each shard that is built at once."""
 
     def prepare(connection: duckdb.DuckDBPyConnection) -> None:
         duck.add_hashing(connection)
         connection.execute(STABLE_HASH_MACRO)
+        connection.execute(route_macro(site.shard_count))
         add_project_macros(connection, site.project)
 
     # Once for all shards: their folder has two files for each.
     publishing.sweep(site.home.shards)
     publishing.sweep(site.home.scratch)
-    with publishing.scratch_directory(site.home) as scratch:
-        benches = duck.Workbenches(limits, scratch, folders=[site.home.staged, site.home.shards], prepare=prepare)
-        with contextlib.closing(benches):
-            yield benches
+    folders = [scratch, site.home.staged, site.home.shards]
+    with contextlib.closing(duck.Workbenches(limits, scratch, folders=folders, prepare=prepare)) as benches:
+        yield benches
 
 
 def build_shard(
-    site: Site, given: ShardInput, benches: duck.Workbenches, stop: Stop, *, run_id: str, attempt: int
+    site: Site,
+    given: ShardInput,
+    benches: duck.Workbenches,
+    stop: Stop,
+    *,
+    run_id: str,
+    attempt: int,
+    joined: Path | None = None,
 ) -> Manifest:
-    """Build, validate and publish one shard.
+    """Build, validate and publish one shard, from its slices or from the database of `join_small`.
 
     Its rows are in no order: sorting them takes as much memory again as joining them, and the records are the same.
 
@@ -57,16 +73,15 @@ def build_shard(
     """
     started_at, started_s = datetime.now(UTC), time.perf_counter()
     home = site.home
-    is_small = sum(given.slice_counts.values()) <= _SMALL_ROWS
     with (
         publishing.publish_file(
             home.shard_file(given.shard_id), what="shard", check=lambda: _check_current(site, given)
         ) as target,
         benches.one(stop) as connection,
     ):
-        duck.attach_writable(connection, target, "shard", is_small=is_small)
+        duck.attach_writable(connection, target, "shard", is_small=is_small(given))
         open_ms = _elapsed_ms(started_s)
-        connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, given)}")
+        _create_profiles(connection, site, given, joined)
         faults.point("shard.joined", target)
         build_ms = _elapsed_ms(started_s) - open_ms
         content = _validate(connection, site, given)
@@ -93,6 +108,35 @@ def build_shard(
     )
     _publish_manifest(home, manifest)
     return manifest
+
+
+def is_small(given: ShardInput) -> bool:
+    """Whether planning its query takes longer than running it."""
+    return sum(given.slice_counts.values()) <= _SMALL_ROWS
+
+
+def join_small(site: Site, inputs: Sequence[ShardInput], benches: duck.Workbenches, stop: Stop, target: Path) -> None:
+    """Write the profiles of many small shards into one database, some dozens a statement.
+
+    Planning the query takes 30 ms whatever the number of rows, a fourth of all that a shard of 200 rows costs.
+    """
+    with benches.one(stop) as connection:
+        duck.attach_writable(connection, target, "joined")
+        for first in range(0, len(inputs), FILES_A_STATEMENT):
+            verb = f"INSERT INTO joined.{PROFILES}" if first else f"CREATE TABLE joined.{PROFILES} AS"
+            connection.execute(f"{verb} {profiles_sql(site, inputs[first : first + FILES_A_STATEMENT])}")
+        connection.execute("CHECKPOINT joined")
+        connection.execute("DETACH joined")
+
+
+def _create_profiles(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput, joined: Path | None) -> None:
+    if joined is None:
+        connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, [given])}")
+        return
+    with duck.attached(connection, joined):
+        connection.execute(
+            f"CREATE TABLE {_TABLE} AS SELECT * FROM opened.{PROFILES} WHERE {SHARD_COLUMN} = {literal(given.shard_id)}"
+        )
 
 
 def _publish_manifest(home: Home, manifest: Manifest) -> None:
