@@ -20,7 +20,7 @@ from etl_assets.errors import AccountingError, ProfileError
 from etl_assets.orchestration.metadata import row_count, table_facts
 from etl_assets.orchestration.partitions import shard_partitions
 from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
-from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
 from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import run_limits
@@ -133,13 +133,14 @@ def _build(
     outcome = _Outcome([state.manifest for state in earlier if state.manifest is not None])
     for manifest in outcome.manifests:
         reporter.report(manifest)
+    log = AttemptLog(context, len(shard_ids))
     try:
         with contextlib.closing(build_shards(request, todo)) as news:
             for entry in news:
                 attempt = entry.attempt if isinstance(entry, ShardResult) else entry
                 with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
                     faults.point("event.attempt")
-                log_attempt(context, attempt)
+                log.add(attempt)
                 wiring.observe(_step_event(entry))
                 if isinstance(entry, Attempt):
                     continue
@@ -151,8 +152,10 @@ def _build(
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         for attempt in latest_attempts(home, todo):
             if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
-                log_attempt(context, attempt)
+                log.add(attempt)
         raise
+    finally:
+        log.flush()
     return outcome
 
 
