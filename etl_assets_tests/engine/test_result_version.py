@@ -1,8 +1,8 @@
 """The golden result: small exports whose whole result is pinned together with `RESULT_VERSION`.
 
-A published shard is reused as long as the versions it was made by are the current ones. So whoever changes what the
-engine makes of the same project and the same exports has to raise `RESULT_VERSION`, or old and new rows stand side by
-side. Project and exports are written here, and nothing else may change the result.
+A published shard is reused as long as the versions it was made by are the current ones. A change of
+what the engine makes of the same project and the same exports has to raise `RESULT_VERSION`, or old and new rows stand
+side by side. Project and exports are written here, and nothing else may change the result.
 """
 
 import json
@@ -109,7 +109,7 @@ def result_of(folder: Path) -> str:
 
 
 def finding(version: int, result: str) -> str | None:
-    """What whoever changed the engine has to do; None when nothing has changed."""
+    """What is to be done after a change of the engine; None when its result is as pinned."""
     if result != RESULT and version == VERSION:
         return (
             f"The engine makes another result of the same project and exports ({result}). If you mean it, raise "

