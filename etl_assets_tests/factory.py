@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.shards import Manifest, ShardInput, shard_input
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
@@ -103,7 +104,7 @@ def build_shard(
     site: Site, given: ShardInput, *, run_id: str = "run", attempt: int = 1, limits: duck.Limits = LIMITS
 ) -> Manifest:
     """Build one shard on a workbench of its own."""
-    with build.workbenches(site, limits) as benches:
+    with publishing.scratch_directory(site.home) as scratch, build.workbenches(site, limits, scratch) as benches:
         return build.build_shard(site, given, benches, limits.stop, run_id=run_id, attempt=attempt)
 
 

@@ -192,9 +192,9 @@ def verify_shard(home: Home, manifest: Manifest, connection: duckdb.DuckDBPyConn
     try:
         with duck.attached(connection, home.shard_file(manifest.shard_id)):
             table = f"opened.{PROFILES}"
+            sums = set_hash_sql(hashed_columns(connection, table))
             row = connection.execute(
-                f"SELECT count(*) FILTER ({SHARD_COLUMN} <> ?), {set_hash_sql(hashed_columns(connection, table))} "
-                f"FROM {table}",
+                f"SELECT count(*) FILTER ({SHARD_COLUMN} IS DISTINCT FROM ?), {sums} FROM {table}",
                 [manifest.shard_id],
             ).fetchone()
     except duckdb.InterruptException:
