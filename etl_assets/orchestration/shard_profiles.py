@@ -276,11 +276,13 @@ def _check_results(
 def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
     """What the run says; it is retried when that can help at least one shard."""
     errors = [result.error for result in failed if result.error is not None]
-    shown = "; ".join(f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error)
-    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
-    others = " The others are published." if asked > len(failed) else ""
+    lines = [f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed."]
+    lines += [f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error]
+    if len(failed) > _ERRORS_SHOWN:
+        lines.append(f"And {len(failed) - _ERRORS_SHOWN} more.")
+    others = "The others are published. " if asked > len(failed) else ""
+    lines.append(f'{others}Repair with "Re-execute from failure", or materialize the failed partitions again.')
     return dg.Failure(
-        description=f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed. {shown}{more}.{others} Repair "
-        'with "Re-execute from failure", or materialize the failed partitions again.',
+        description="\n".join(lines),
         allow_retries=any(is_transient(error) for error in errors),
     )
