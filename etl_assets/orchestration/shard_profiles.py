@@ -19,7 +19,7 @@ from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build
 from etl_assets.errors import AccountingError, ProfileError
 from etl_assets.orchestration.metadata import table_facts
 from etl_assets.orchestration.partitions import shard_partitions
-from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
+from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
 from etl_assets.orchestration.wording import explained
@@ -159,8 +159,7 @@ def _step_event(entry: Attempt | ShardResult) -> StepEvent:
     error = entry.error if isinstance(entry, ShardResult) else None
     status = attempt.status
     if error is not None:
-        will_retry = is_transient(error) and attempt.number <= MAX_RETRIES
-        status = Status.RETRYING if will_retry else Status.FAILED
+        status = Status.RETRYING if is_retried(error, attempt.number) else Status.FAILED
     return StepEvent(
         status,
         SHARD_PROFILES,
