@@ -106,10 +106,12 @@ def facts(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
 
 
 def table(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> list[dict[str, Any]]:
-    """The rows of a table in metadata."""
+    """The rows of a table in metadata, their columns in the order shown."""
     value = metadata[name]
     assert isinstance(value, dg.TableMetadataValue)
-    return [dict(record.data) for record in value.records]
+    columns = [column.name for column in value.schema.columns]
+    assert all(record.data.keys() == set(columns) for record in value.records)
+    return [{column: record.data[column] for column in columns} for record in value.records]
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:
