@@ -62,7 +62,9 @@ def test_a_partial_merge_needs_to_be_asked_for_and_is_marked(location: CodeLocat
     found = facts(location.materialized("merged_profiles").metadata)
     assert (found["is_partial"], found["missing_shards"]) == (True, ["shard_01"])
     warnings = [
-        entry.user_message for entry in location.instance.all_logs(result.run_id) if entry.level == 30  # WARNING
+        entry.user_message
+        for entry in location.instance.all_logs(result.run_id)
+        if entry.level == 30  # WARNING
     ]
     assert warnings == ["Partial merge, without shard_01."]
 
