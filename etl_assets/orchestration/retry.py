@@ -98,7 +98,7 @@ def explained_failures() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancelled_for_good() -> Iterator[None]:
-    """End a cancelled run: Dagster repeats even an interrupted step when it has a RetryPolicy, unless told not to.
+    """End a cancelled run: Dagster repeats even an interrupted step that has a RetryPolicy, unless this forbids it.
 
     The run still counts as cancelled, not as failed, when it was terminated in the UI.
     """

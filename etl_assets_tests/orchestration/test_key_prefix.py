@@ -1,4 +1,4 @@
-"""Several projects in one code location, told apart by a key prefix."""
+"""Several projects in one code location, kept apart by a key prefix."""
 
 from pathlib import Path
 from typing import Any

@@ -122,7 +122,7 @@ def test_no_e_mail_address_is_anywhere_in_the_history_of_runs(
     strict = CodeLocation(location.settings.model_copy(update={"max_reject_ratio": 0.0}), lasting)
     assert not strict.run("crm", config={"stage_sources": {"force": True}}).success
     assert not strict.run("product", config={"stage_sources": {"force": True}}).success
-    # What is looked for is in the published data.
+    # The addresses are in the published data.
     ((found,),) = query(home.warehouse, "SELECT count(*) FROM merged_profiles WHERE email LIKE '%@secret.example'")
     assert found == 6
     databases = sorted((tmp_path / "instance").rglob("*.db"))

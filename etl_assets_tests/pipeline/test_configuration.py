@@ -36,9 +36,7 @@ def test_the_merge_takes_what_helps_it_and_never_more_than_the_limit(
     assert (limits.memory_mb, limits.threads) == (expected_mb, workers)
 
 
-def test_faults_are_armed_by_whom_asks_for_it_only(
-    sources: Path, home: Home, request: pytest.FixtureRequest
-) -> None:
+def test_faults_are_armed_by_whom_asks_for_it_only(sources: Path, home: Home, request: pytest.FixtureRequest) -> None:
     """Fails: reading the settings of a drill breaks the process that reads them."""
     request.addfinalizer(lambda: faults.arm("", "", is_production=False, shard_count=1))
     settings = settings_for(sources, home, fault="sweep raise")

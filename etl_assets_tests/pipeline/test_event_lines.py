@@ -38,9 +38,7 @@ def _read(line: str) -> dict[str, Any]:
 
 
 def test_a_step_has_a_line_with_all_its_fields() -> None:
-    event = StepEvent(
-        Status.RETRYING, "shard_profiles", "shard_01", OSError(5, "Zoë\nstack"), elapsed_ms=7, attempt=2
-    )
+    event = StepEvent(Status.RETRYING, "shard_profiles", "shard_01", OSError(5, "Zoë\nstack"), elapsed_ms=7, attempt=2)
     assert _read(event_lines.step_line(event, AT)) == {
         "event": "step",
         "at": "2026-05-01T12:30:00.000+00:00",
@@ -62,7 +60,8 @@ def test_a_step_without_an_error_has_the_same_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(ShardSetError("no"), "shard_set"), (RejectRatioError("no"), "reject_ratio"), (KeyError(), "KeyError")]
+    ("error", "kind"),
+    [(ShardSetError("no"), "shard_set"), (RejectRatioError("no"), "reject_ratio"), (KeyError(), "KeyError")],
 )
 def test_an_error_has_a_kind_that_scripts_can_compare(error: Exception, kind: str) -> None:
     """Fails: a script has to search a sentence, which the next version words otherwise."""

@@ -18,7 +18,7 @@ from etl_assets.orchestration.instance.tags import (
     MAX_RETRIES_TAG,
     command_tags,
 )
-from etl_assets_tests.cli.conftest import command, environment
+from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.factory import row, write_exports
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
