@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from etl_assets.cli import output
+from etl_assets.cli import environment, output
 from etl_assets.cli.arguments import (
     EXIT_BROKEN_PIPE,
     EXIT_CODES,
@@ -30,7 +30,7 @@ COMMANDS = {
     "run": "run the pipeline: stage the sources, build the shards, publish the warehouse",
     "status": "show what is published, what is stale and what went wrong, shard by shard",
     "query": "run read-only SQL against the published warehouse",
-    "generate": "write sample exports of the four sources",
+    "generate": "write sample exports for the shipped project",
     "ui": "serve the Dagster UI on this machine",
     "drill": "break a shard on purpose and prove that the result is the same",
 }
@@ -39,16 +39,8 @@ _EXAMPLES = """\
 examples:
   etl-assets generate --rows 100_000 --dirty 0.02
   etl-assets run
-  etl-assets query "SELECT churn_risk, count(*) FROM merged_profiles GROUP BY ALL"
+  etl-assets query "SELECT sources, count(*) FROM merged_profiles GROUP BY ALL"
 """
-_ENVIRONMENT = """\
-environment:
-  ETL_SOURCES         folder of the exports (data/sources)
-  ETL_HOME            folder of the results (data)
-  ETL_NUM_SHARDS      number of shards (10)
-  ETL_MAX_REJECT_RATIO, ETL_WORKERS, ETL_MEMORY_LIMIT, DAGSTER_HOME   see the README
-"""
-
 _GO_ON = "Then run the same command again; finished work is kept."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -111,8 +103,8 @@ def _dispatch(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog=NAME,
-        description="Merge a customer's records from CRM, Billing, Product and Support into one enriched profile.",
-        epilog=spell(f"{_EXAMPLES}\n{_ENVIRONMENT}\n{EXIT_CODES}"),
+        description="Merge the exports of several systems into one profile per key, exactly once, shard by shard.",
+        epilog=spell(f"{_EXAMPLES}\n{environment.HELP}\n{EXIT_CODES}"),
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     return parser

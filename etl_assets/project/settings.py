@@ -231,6 +231,7 @@ def _refuse_misspelt(environment: Mapping[str, str]) -> None:
         if close:
             raise ConfigError(
                 f"{name} is set, and there is no such setting: did you mean {close[0]}?",
+                Advice(Action.UNSET, name),
                 Advice(Action.SET, close[0], environment[name]),
                 subject=name,
             )
