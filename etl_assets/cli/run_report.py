@@ -92,7 +92,7 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
         reasons.update(source.reasons)
     if reasons:
         rest = len(reasons) - _REASONS_SHOWN
-        listed = ", ".join(f"{amount:,} {reason}" for reason, amount in reasons.most_common(_REASONS_SHOWN))
+        listed = ", ".join(f"{reason} {amount:,}" for reason, amount in reasons.most_common(_REASONS_SHOWN))
         more = f" and {terminal.count(rest, 'other reason')}" if rest > 0 else ""
         console.print(
             Text.assemble("quarantined: ", terminal.plain(listed), more, "; see the table quarantine"),

@@ -87,6 +87,8 @@ def test_a_folder_of_any_name_is_shown_as_it_is(cli: Cli, own: Mapping[str, str]
         '"$@" 2>&-; echo $? >exit',
         '"$@" <&- >&- 2>&-; echo $? >exit',
         '"$@" >/dev/full; echo $? >exit',
+        # The second run changes nothing and prints its report only.
+        '"$@" >/dev/null; "$@" >/dev/full; echo $? >exit',
         '{ "$@"; echo $? >exit; } | head -1',
     ],
 )
