@@ -90,7 +90,7 @@ def _dispatch(argv: list[str]) -> int:
     subcommand = None
     for name, summary in COMMANDS.items():
         if name == wanted:
-            subcommand = cast("Subcommand", importlib.import_module(f"etl_assets.cli.{name}_command"))
+            subcommand = subcommand_named(name)
             subcommand.add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
@@ -98,6 +98,11 @@ def _dispatch(argv: list[str]) -> int:
     if subcommand is None:
         parser.error(f"a command is missing; {_listed()}")
     return subcommand.command(args)
+
+
+def subcommand_named(name: str) -> Subcommand:
+    """Import the module of one of `COMMANDS`."""
+    return cast("Subcommand", importlib.import_module(f"etl_assets.cli.{name}_command"))
 
 
 def _parser() -> Parser:
@@ -137,8 +142,8 @@ def _refused(error: OSError) -> str:
     return f"{text} Fix the cause. {_GO_ON}"
 
 
-def _complain(what: object, code: int, prefix: str = "error: ") -> int:
-    output.write_error(f"{prefix}{spell(str(what))}")
+def _complain(what: str, code: int, prefix: str = "error: ") -> int:
+    output.write_error(f"{prefix}{what}")
     return code
 
 

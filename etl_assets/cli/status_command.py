@@ -13,7 +13,6 @@ from etl_assets.cli import output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
-from etl_assets.cli.program import spell
 from etl_assets.cli.wording import advised
 from etl_assets.cli.wording import command as command_line
 from etl_assets.errors import ConfigError
@@ -143,7 +142,7 @@ def _show_reasons(console: Console, reasons: Sequence[tuple[str, str | None]]) -
     for reason, names in grouped.items():
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         who = ", ".join(names[:_NAMES_SHOWN]) + more
-        console.print(Text.assemble((f"{who}: ", "bold"), printable_lines(spell(reason))), overflow="fold")
+        console.print(Text.assemble((f"{who}: ", "bold"), printable_lines(reason)), overflow="fold")
 
 
 def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:

@@ -12,9 +12,10 @@ from etl_assets.errors import Action, Advice, EtlError
 
 
 def explained(error: BaseException) -> str:
-    """An error's finding and what helps, the most likely first."""
+    """An error's finding and what helps, the most likely first; an unforeseen error's type and text."""
     if not isinstance(error, EtlError):
-        return str(error).strip() or type(error).__name__
+        text = str(error).strip()
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
     return advised(error.finding.strip(), error.advice)
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from etl_assets.cli import terminal
 from etl_assets.cli.progress import Board, plain_lines
+from etl_assets.engine.published.status import Status
 from etl_assets.engine.routing import shard_keys
+from etl_assets.errors import Action, Advice, ShardSetError
 from etl_assets.pipeline.events import StepEvent
 
 STEP = "shard_profiles"
@@ -81,7 +83,7 @@ def test_a_shard_is_followed_through_a_retry_to_its_end() -> None:
 
 def test_failed_and_reused_steps_count_as_over() -> None:
     board = _board("shard_00", "shard_01")
-    board.observe(StepEvent(Status.FAILED, STEP, "shard_00", "ValueError: no", attempt=1))
+    board.observe(StepEvent(Status.FAILED, STEP, "shard_00", ValueError("no"), attempt=1))
     board.observe(StepEvent(Status.REUSED, STEP, "shard_01", record_count=5, elapsed_ms=1, attempt=1))
     lines = _shown(board)
     assert "2/2  5 records" in lines[0]
@@ -103,7 +105,7 @@ def test_a_hundred_shards_take_no_more_than_twenty_lines_and_trouble_comes_first
     board = _board(*keys)
     for key in keys[:30]:
         board.observe(StepEvent(Status.RUNNING, STEP, key, attempt=1))
-    board.observe(StepEvent(Status.FAILED, STEP, keys[29], "ValueError: no", attempt=1))
+    board.observe(StepEvent(Status.FAILED, STEP, keys[29], ValueError("no"), attempt=1))
     board.observe(StepEvent(Status.SUCCEEDED, STEP, keys[0], record_count=1, elapsed_ms=1, attempt=1))
     lines = _shown(board)
     assert len(lines) <= 20
@@ -115,7 +117,7 @@ def test_a_hundred_shards_take_no_more_than_twenty_lines_and_trouble_comes_first
 def test_a_long_error_stays_on_its_line_and_squeezes_no_column() -> None:
     board = _board("shard_00")
     board.observe(StepEvent(Status.SUCCEEDED, "crm", record_count=98_234, elapsed_ms=812))
-    board.observe(StepEvent(Status.RETRYING, STEP, "shard_00", "OSError: " + "x" * 300, attempt=1))
+    board.observe(StepEvent(Status.RETRYING, STEP, "shard_00", OSError("x" * 300), attempt=1))
     lines = _shown(board)
     assert len(lines) == 7
     assert max(map(len, lines)) <= 80
@@ -138,8 +140,8 @@ def test_a_log_gets_a_line_for_each_step_that_ends_or_is_retried() -> None:
     for event in (
         StepEvent(Status.RUNNING, STEP, "shard_00", attempt=1),
         StepEvent(Status.SUCCEEDED, "crm", record_count=1, elapsed_ms=812),
-        StepEvent(Status.RETRYING, STEP, "shard_00", "OSError: [Errno 28] disk full\nstack", attempt=1),
-        StepEvent(Status.FAILED, STEP, "shard_00", "ValueError: \x1b[31mred", attempt=2),
+        StepEvent(Status.RETRYING, STEP, "shard_00", OSError(28, "disk full\nstack"), attempt=1),
+        StepEvent(Status.FAILED, STEP, "shard_00", ValueError("\x1b[31mred"), attempt=2),
         StepEvent(Status.REUSED, STEP, "shard_01", record_count=1200, elapsed_ms=70, attempt=1),
         StepEvent(Status.SUCCEEDED, "merged_profiles", record_count=2000, elapsed_ms=61_000),
     ):
@@ -151,6 +153,19 @@ def test_a_log_gets_a_line_for_each_step_that_ends_or_is_retried() -> None:
         "shard_01: unchanged, reused, 1,200 records, 70 ms",
         "merged_profiles: done, 2,000 records, 1 min 01 s",
     ]
+
+
+def test_an_error_of_the_engine_comes_with_the_first_thing_that_helps() -> None:
+    """The engine states what is wrong; without the command, the reader has to look it up."""
+    stream = io.StringIO()
+    observe = plain_lines(terminal.console(stream))
+    advice = Advice(Action.RUN, shards=("shard_01",)), Advice(Action.REPORT)
+    observe(StepEvent(Status.FAILED, "merged_profiles", error=ShardSetError("1 shard is stale.", advice[0])))
+    observe(StepEvent(Status.FAILED, "merged_profiles", error=ShardSetError("1 shard is stale.", *advice)))
+    alone, one_of_two = stream.getvalue().splitlines()
+    assert alone.startswith("merged_profiles: failed: 1 shard is stale. Run: ")
+    assert alone.endswith("etl-assets run --shards shard_01")
+    assert one_of_two == "merged_profiles: failed: 1 shard is stale."
 
 
 def test_a_source_runs_from_its_start_not_from_its_end() -> None:
@@ -178,7 +193,7 @@ def test_the_bar_is_green_while_all_is_well_and_red_when_a_shard_has_failed(monk
     board = _board("shard_00", "shard_01")
     board.observe(StepEvent(Status.SUCCEEDED, STEP, "shard_00", record_count=5, elapsed_ms=1, attempt=1))
     assert "\x1b[32m████████████\x1b[0m" in _shown(board)[0]
-    board.observe(StepEvent(Status.FAILED, STEP, "shard_01", "no", attempt=1))
+    board.observe(StepEvent(Status.FAILED, STEP, "shard_01", ValueError("no"), attempt=1))
     assert f"\x1b[31m{'█' * 24}" in _shown(board)[0]
 
 
@@ -195,21 +210,21 @@ def test_the_bar_can_be_read_without_colours_and_in_ascii(
 
 def test_the_board_keeps_to_its_lines_in_ascii() -> None:
     board = _board("shard_00")
-    board.observe(StepEvent(Status.RETRYING, STEP, "shard_00", "Zoë: " + "ü" * 300, attempt=1))
+    board.observe(StepEvent(Status.RETRYING, STEP, "shard_00", ValueError("Zoë: " + "ü" * 300), attempt=1))
     lines = _shown(board, encoding="ascii")
     assert len(lines) == 7
     assert max(map(len, lines)) <= 80
     assert "\n".join(lines).isascii()
-    assert r"Zo\xeb: \xfc" in next(line for line in lines if line.startswith("shard_00"))
+    assert r"ValueError: Zo\xeb: \xfc" in next(line for line in lines if line.startswith("shard_00"))
 
 
 def test_names_and_errors_are_shown_as_they_are() -> None:
     """A source called [/x] ended the display in a traceback; [red] disappeared."""
     hostile = "[/x][red]\x1b[31m"
     board = Board([hostile], ["shard_00"])
-    board.observe(StepEvent(Status.FAILED, hostile, message=f"no {hostile}"))
-    board.observe(StepEvent(Status.RETRYING, STEP, "shard_00", hostile, attempt=1))
-    shown = "\n".join(_shown(board))
+    board.observe(StepEvent(Status.FAILED, hostile, error=ValueError(f"no {hostile}")))
+    board.observe(StepEvent(Status.RETRYING, STEP, "shard_00", ValueError(hostile), attempt=1))
+    shown = "\n".join(_shown(board, width=120))
     assert shown.count(r"[/x][red]\x1b[31m") == 3
     assert "\x1b" not in shown
 
