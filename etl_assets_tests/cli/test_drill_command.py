@@ -1,4 +1,4 @@
-"""`etl-assets drill`: the timeline from the events of its runs, the proofs, and that nothing of the user's is touched."""
+"""`etl-assets drill`: its timeline, its proofs, and that nothing of the user's is touched."""
 
 import json
 from collections.abc import Mapping

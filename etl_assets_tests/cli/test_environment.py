@@ -11,7 +11,7 @@ from etl_assets_tests.command_line import Cli
 
 
 def _help_text() -> str:
-    """The section as it follows from the settings: the first clause of each meaning, and the default if there is one."""
+    """The section as it follows from the settings: the first clause of each meaning, and the default if any."""
     lines = ["environment:"]
     for name, default, meaning in settings.table():
         clause = re.split("[;,]", meaning.replace("`", ""))[0]

@@ -27,7 +27,8 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_report, "program", lambda: "etl-assets")
 
 
-def _source(name: str, error: str | None = None, **reasons: int) -> SourceReport:
+def _source(name: str, error: str | None = None, reason: str | None = None) -> SourceReport:
+    reasons = {reason: 1} if reason else {}
     return SourceReport(name, 10, 9, 1, reasons, False, 5, EtlError(error) if error else None)
 
 
@@ -45,7 +46,7 @@ def _failure(report: Report, site: Site) -> list[str]:
 
 def test_names_reasons_and_errors_are_shown_as_they_are(site: Site) -> None:
     report = Report(
-        sources=[_source(HOSTILE, **{HOSTILE: 1}), _source("crm", error=f"Source 'crm': {HOSTILE}")],
+        sources=[_source(HOSTILE, reason=HOSTILE), _source("crm", error=f"Source 'crm': {HOSTILE}")],
         shards=[ShardReport("shard_00", Status.FAILED, attempts=4, error=f"OSError: {HOSTILE}\nsecond line")],
         merge_error=EtlError(f"Not merged: {HOSTILE}"),
     )

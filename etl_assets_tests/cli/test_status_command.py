@@ -65,7 +65,10 @@ def test_before_anything_is_there_the_sources_are_unavailable_and_all_is_missing
     assert [source["state"] for source in facts["sources"]] == ["unavailable"] * 4
     assert facts["sources"][0]["reason"] == f"The folder of the exports, {tmp_path}/data/sources, does not exist."
     assert facts["sources"][0]["advice"][1] == {
-        **{"action": "generate", "setting": None, "value": f"{tmp_path}/data/sources", "shards": []}
+        "action": "generate",
+        "setting": None,
+        "value": f"{tmp_path}/data/sources",
+        "shards": [],
     }
     shown = cli("status", env={"ETL_NUM_SHARDS": "2"}).stdout
     # Once, not once a source.
@@ -124,7 +127,9 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
 def test_changed_files_are_stale_while_shards_and_warehouse_still_fit_together(
     cli: Cli, own: Mapping[str, str]
 ) -> None:
-    factory.write_csv(Path(own["ETL_SOURCES"]) / "crm.csv", factory.PROJECT.contract.source("crm"), [factory.row("new")])
+    factory.write_csv(
+        Path(own["ETL_SOURCES"]) / "crm.csv", factory.PROJECT.contract.source("crm"), [factory.row("new")]
+    )
     facts = _facts(cli, own)
     assert [source["state"] for source in facts["sources"]] == ["stale", "current", "current", "current"]
     assert facts["sources"][0]["reason"] == "its files have changed since they were staged"
@@ -141,7 +146,9 @@ def test_a_file_that_was_only_copied_is_current(cli: Cli, own: Mapping[str, str]
 
 
 def test_shards_of_other_data_are_stale_and_the_reason_is_told(cli: Cli, own: Mapping[str, str]) -> None:
-    factory.write_csv(Path(own["ETL_SOURCES"]) / "crm.csv", factory.PROJECT.contract.source("crm"), [factory.row("cust_1")])
+    factory.write_csv(
+        Path(own["ETL_SOURCES"]) / "crm.csv", factory.PROJECT.contract.source("crm"), [factory.row("cust_1")]
+    )
     factory.stage_all(factory.staging_request(Path(own["ETL_SOURCES"]), _site(own)))
     facts = _facts(cli, own)
     assert _states(facts) == ["stale"] * 3

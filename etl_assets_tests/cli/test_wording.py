@@ -78,7 +78,9 @@ def test_one_thing_that_helps_stands_behind_the_finding() -> None:
 
 def test_several_things_that_help_have_a_line_each() -> None:
     """In one line no one sees where a command ends: "Try: export ETL_NUM_SHARDS=3 Set ETL_HOME"."""
-    error = ConfigError("Published from 3 shards.", Advice(Action.SET, "ETL_NUM_SHARDS", "3"), Advice(Action.RUN_FORCED))
+    error = ConfigError(
+        "Published from 3 shards.", Advice(Action.SET, "ETL_NUM_SHARDS", "3"), Advice(Action.RUN_FORCED)
+    )
     assert wording.explained(error).splitlines() == [
         "Published from 3 shards.",
         "  Try: export ETL_NUM_SHARDS=3",
