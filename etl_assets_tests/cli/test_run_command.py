@@ -1,6 +1,7 @@
 """`etl-assets run` as a process: exit codes, messages, and that nothing is left half-written."""
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -252,6 +253,24 @@ def test_a_shard_that_fails_exits_with_1_and_the_recovery_recovers(cli: Cli, own
     assert recovered.returncode == 0, recovered.stderr
     assert "1 shard: 1 published" in recovered.stdout
     assert _digest(own) == before
+
+
+@pytest.mark.slow
+def test_profiles_that_break_a_promise_exit_with_1_and_name_the_file_to_change(
+    cli: Cli, own: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The record of an attempt says what is wrong with the profiles, and not where they come from."""
+    project = shutil.copytree(factory.PROJECT_FOLDER, tmp_path / "project")
+    contract = project / "etl_assets.yaml"
+    promise = "max: 100, required: true, meaning: \"Health"
+    assert promise in contract.read_text()
+    contract.write_text(contract.read_text().replace(promise, promise.replace("100", "1")))
+    done = cli("run", env={**own, "ETL_PROJECT": str(project)})
+    assert done.returncode == 1
+    *_, failed = [line for line in done.stderr.splitlines() if line.startswith("error: shard_0")]
+    assert "health_score" in failed
+    assert failed.endswith(" Nothing was published. Change sql/profiles.sql.")
+    assert not _home(own).warehouse.exists()
 
 
 @pytest.mark.slow
