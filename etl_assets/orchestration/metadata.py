@@ -32,9 +32,16 @@ def table_facts(glance: Glance, contract: Contract, path: Path, table: str, reco
     seen = glance(path, table, PREVIEW_ROWS)
     return {
         COLUMN_SCHEMA: dg.TableSchema([dg.TableColumn(name, kind, meanings.get(name)) for name, kind in seen.columns]),
+        "preview": table_value(seen.shown, seen.rows),
+        **row_count(path, table, record_count),
+    }
+
+
+def row_count(path: Path, table: str, record_count: int) -> dict[str, Any]:
+    """Name, place and row count of a published profile table."""
+    return {
         ROW_COUNT: record_count,
         TABLE_NAME: f"{path.stem}.{table}",
-        "preview": table_value(seen.shown, seen.rows),
         "path": dg.MetadataValue.path(path),
     }
 

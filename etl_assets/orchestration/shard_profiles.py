@@ -17,7 +17,7 @@ from etl_assets.engine.published.shards import PROFILES, Manifest
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards, unfinished
 from etl_assets.errors import AccountingError, ProfileError
-from etl_assets.orchestration.metadata import table_facts
+from etl_assets.orchestration.metadata import row_count, table_facts
 from etl_assets.orchestration.partitions import shard_partitions
 from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
@@ -27,6 +27,8 @@ from etl_assets.pipeline.configuration import run_limits
 from etl_assets.pipeline.events import StepEvent
 
 ACCOUNTING_CHECK = "accounting_closed"
+# With more shards in a run, their events have no schema and no preview: these take longer than a small shard.
+_PREVIEWED_SHARDS = 100
 # Errors of this many shards are in a failure's text; the log has all of them.
 _ERRORS_SHOWN = 5
 
@@ -92,7 +94,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             cancelled_for_good(),
             explained_failures(),
         ):
-            reporter = _Reporter(context, wiring, glance, is_range=len(shard_ids) > 1)
+            reporter = _Reporter(context, wiring, glance, len(shard_ids))
             outcome = _build(context, wiring, request, shard_ids, reporter)
             if not reporter.is_range:
                 with faults.scope(shard_id=shard_ids[0], attempt=request.attempt):
@@ -179,8 +181,9 @@ class _Reporter:
     none at all when one shard failed. The tags are those that it sets itself for a run of one partition.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext, wiring: Wiring, glance: Glance, *, is_range: bool) -> None:
-        self.is_range = is_range
+    def __init__(self, context: dg.AssetExecutionContext, wiring: Wiring, glance: Glance, shard_count: int) -> None:
+        is_range = self.is_range = shard_count > 1
+        self._has_previews = shard_count <= _PREVIEWED_SHARDS
         self._context = context
         self._wiring = wiring
         self._glance = glance
@@ -216,15 +219,19 @@ class _Reporter:
 
     def _facts(self, manifest: Manifest) -> dict[str, Any]:
         site = self._wiring.site
+        path = site.home.shard_file(manifest.shard_id)
+        seen = (
+            table_facts(self._glance, site.contract, path, PROFILES, manifest.record_count)
+            if self._has_previews
+            else row_count(path, PROFILES, manifest.record_count)
+        )
         return {
             **shards.describe(manifest),
             # Another run than this one when the shard was reused; the numbers are those of its building.
             "built_by_run": manifest.run_id,
             "source_data_hash": manifest.source_data_hash,
             "content_hash": manifest.content_hash,
-            **table_facts(
-                self._glance, site.contract, site.home.shard_file(manifest.shard_id), PROFILES, manifest.record_count
-            ),
+            **seen,
         }
 
 

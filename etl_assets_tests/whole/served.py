@@ -83,7 +83,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, sources: Path, **changes: str) -> Iterator[Server]:
+def serve(folder: Path, sources: Path, *, read_only: bool = False, **changes: str) -> Iterator[Server]:
     """Start the UI as a user does, in the checkout; whatever is left of it at the end is killed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -92,7 +92,7 @@ def serve(folder: Path, sources: Path, **changes: str) -> Iterator[Server]:
     settings = {"ETL_SOURCES": sources, "ETL_HOME": home, "DAGSTER_HOME": folder / "dagster"}
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command("ui", "--port", str(port)),
+            command("ui", "--port", str(port), *(["--read-only"] if read_only else [])),
             cwd=CHECKOUT,
             env=environment(**{name: str(path) for name, path in settings.items()}, **changes),
             stdin=subprocess.DEVNULL,

@@ -63,7 +63,7 @@ def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
         *this_process(),
         1 + max((_sequence(path) for path in known), default=0),
     )
-    publishing.publish_json(_path(home, begun), asdict(begun), what=_FAULT_POINTS)
+    _record(home, begun)
     return begun
 
 
@@ -81,7 +81,7 @@ def finish(
         record_count=record_count,
         error=error[:MAX_ERROR_CHARS] if error else None,
     )
-    publishing.publish_json(_path(home, ended), asdict(ended), what=_FAULT_POINTS)
+    _record(home, ended)
     return ended
 
 
@@ -109,6 +109,11 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
         for attempts in by_shard.values()
         for number, attempt in enumerate(attempts)
     ]
+
+
+def _record(home: Home, attempt: Attempt) -> None:
+    """Write an attempt's file. Not synced, which would take longer than a small shard: no result depends on it."""
+    publishing.publish_json(_path(home, attempt), asdict(attempt), what=_FAULT_POINTS, is_durable=False)
 
 
 def _read(path: Path) -> Attempt | None:

@@ -1,19 +1,20 @@
-"""The relations that a project's `sql/profiles.sql` reads, over one shard's slices.
+"""The relations that a project's `sql/profiles.sql` reads, over the slices of one shard or of several small ones.
 
 Each source is a relation of its own name. The entity's relation has one row for each key: a struct for each source,
 null fields where it has no record, and `base` (key, sources, shard_id, idempotency_key).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.keys import SOURCE_NAME, encoding_sql
 from etl_assets.engine.published.shards import ShardInput
+from etl_assets.engine.routing import shard_key_sql
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_literal, statement
+from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_list, statement
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.contract import BASE, IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract, Source
 from etl_assets.project.loading import Project
@@ -51,8 +52,8 @@ def _define(connection: duckdb.DuckDBPyConnection, macros: Mapping[str, str]) ->
     return errors
 
 
-def profiles_sql(site: Site, given: ShardInput) -> str:
-    """The project's query over this shard's slices."""
+def profiles_sql(site: Site, given: Sequence[ShardInput]) -> str:
+    """The project's query over the slices of these shards."""
     contract = site.contract
     text = plain_sql(site.project.profiles_sql).rstrip("; ")
     sources = [f"{_slice_sql(site.home, given, source)} AS {identifier(source.name)}" for source in contract.sources]
@@ -86,14 +87,14 @@ def _is_flat(text: str, contract: Contract) -> bool:
     return is_last and mentions == 1 and is_one_select and not has_star
 
 
-def _base_fields(contract: Contract, given: ShardInput) -> dict[str, str]:
+def _base_fields(contract: Contract, given: Sequence[ShardInput]) -> dict[str, str]:
     """What the engine adds to the sources' columns: name and SQL over the joined slices."""
     key = identifier(contract.key.name)
     names = ", ".join(f"{identifier(name)}.{SOURCE_NAME}" for name in contract.source_names)
     return {
         contract.key.name: key,
         SOURCES_COLUMN: f"list_filter([{names}], lambda name: name IS NOT NULL)",
-        SHARD_COLUMN: literal(given.shard_id),
+        SHARD_COLUMN: literal(given[0].shard_id) if len(given) == 1 else shard_key_sql(key, given[0].shard_count),
         IDEMPOTENCY_COLUMN: f"{key} || ':' || stable_hash({encoding_sql(contract.sources)})",
     }
 
@@ -105,8 +106,8 @@ def _struct_sql(source: Source) -> str:
     return f"struct_pack({fields})"
 
 
-def _slice_sql(home: Home, given: ShardInput, source: Source) -> str:
-    """A source's slice as a relation, with the source's name on every row so that presence shows after the joins."""
-    path = home.snapshot(source.name, given.snapshots[source.name].folder) / f"{given.shard_id}.parquet"
+def _slice_sql(home: Home, given: Sequence[ShardInput], source: Source) -> str:
+    """A source's slices as a relation, with the source's name on every row so that presence shows after the joins."""
+    paths = [home.snapshot(source.name, g.snapshots[source.name].folder) / f"{g.shard_id}.parquet" for g in given]
     columns = identifiers(source.required)
-    return f"(SELECT '{source.name}' AS {SOURCE_NAME}, {columns} FROM read_parquet({pattern_literal(path)}))"
+    return f"(SELECT '{source.name}' AS {SOURCE_NAME}, {columns} FROM read_parquet({pattern_list(paths)}))"
