@@ -23,7 +23,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
-from etl_assets.errors import EtlError
+from etl_assets.errors import Advice, EtlError
 from etl_assets.orchestration.code_location import build_defs
 from etl_assets.orchestration.instance import origin
 from etl_assets.orchestration.instance.tags import command_tags
@@ -126,7 +126,7 @@ class _Pipeline:
             if why and not any(report.status is Status.FAILED for report in mine):
                 # The shards are published, but their run failed before it had reported them to Dagster.
                 mine = [replace(report, status=Status.FAILED, error=why) for report in mine]
-            reports |= {report.shard_id: report for report in mine}
+            reports |= {report.shard_id: replace(report, advice=self._advice_for(report)) for report in mine}
         return [reports[name] for name in wanted]
 
     def merge(self, report: Report, allow_partial: bool) -> None:
@@ -183,6 +183,10 @@ class _Pipeline:
     def _error_of(self, step: str) -> Exception | None:
         event = self._last.get(step)
         return event.error if event is not None else None
+
+    def _advice_for(self, report: ShardReport) -> tuple[Advice, ...]:
+        error = self._error_of(report.shard_id) if report.status is Status.FAILED else None
+        return error.advice if isinstance(error, EtlError) else ()
 
     def _source_report(self, name: str, why: Exception | None) -> SourceReport:
         event = self._last.get(name)

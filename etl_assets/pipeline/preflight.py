@@ -38,8 +38,11 @@ def refuse_impossible(
             f"{known[-1]}.",
             subject=unknown[0],
         )
+    request = staging_request(site, settings)
     for source in site.contract.sources:
-        exports.open_exports(source, settings.sources)
+        # Those of a current snapshot have been read.
+        if not is_current(source, request):
+            exports.open_exports(source, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
 
