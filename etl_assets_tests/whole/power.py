@@ -75,7 +75,8 @@ def record(folder: Path) -> None:
 
         return noted_swap
 
-    os.fsync, os.replace, os.rename = noted_fsync, noted(replace), noted(rename)
+    os.fsync = noted_fsync  # type: ignore[assignment]  its callers pass descriptors
+    os.replace, os.rename = noted(replace), noted(rename)
 
 
 def survey(home: Path) -> Disk:
