@@ -75,7 +75,8 @@ def record(folder: Path) -> None:
 
         return noted_swap
 
-    os.fsync = noted_fsync  # type: ignore[assignment]  its callers pass descriptors
+    # Only ever called with descriptors here.
+    os.fsync = noted_fsync  # type: ignore[assignment]
     os.replace, os.rename = noted(replace), noted(rename)
 
 
