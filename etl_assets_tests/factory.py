@@ -3,6 +3,7 @@
 import contextlib
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from etl_assets.engine.steps.merge import Merged, merge_shards
 from etl_assets.engine.steps.stage import StagingRequest, stage
 from etl_assets.project.contract import Source
 from etl_assets.project.loading import Project, load_project
+from etl_assets.samples.writing import generate
 
 LIMITS = duck.Limits(memory_mb=256)
 # A project of the tests' own: changing a weight of the shipped one, or adding a source to it, turns no test red.
 PROJECT_FOLDER = Path(__file__).parent / "projects" / "customers"
 PROJECT = load_project(PROJECT_FOLDER)
 SOURCES = PROJECT.contract.sources
+# The sample, for these sources.
+generate_sample = partial(generate, sources=SOURCES)
 
 # A sound value for every column of the contract, as text in an export.
 SOUND: Mapping[str, str] = {

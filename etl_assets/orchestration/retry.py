@@ -25,7 +25,7 @@ from etl_assets.errors import (
     StoppedError,
     WriteError,
 )
-from etl_assets.orchestration.wording import explained
+from etl_assets.orchestration.ui_wording import explained
 
 MAX_RETRIES = 3
 FIRST_DELAY_S = 1.5

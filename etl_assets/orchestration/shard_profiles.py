@@ -21,8 +21,8 @@ from etl_assets.orchestration.metadata import table_facts
 from etl_assets.orchestration.partitions import shard_partitions
 from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
-from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import run_limits
 from etl_assets.pipeline.events import StepEvent
 
@@ -56,16 +56,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         retry_policy=wiring.retry_policy,
         # A run of many shards reports each with an event of its own (see _materialization), and has no output.
         output_required=False,
-        check_specs=[
-            dg.AssetCheckSpec(
-                ACCOUNTING_CHECK,
-                asset=key,
-                description="A shard has one profile for each key, and every staged row of every source is in one.",
-            ),
-            dg.AssetCheckSpec(
-                PROMISES, asset=key, description="Every profile keeps what the contract declares of its columns."
-            ),
-        ],
+        check_specs=_check_specs(key),
         description=(
             f"Profiles of one shard of the {contract.entity}: a row per `{contract.key.name}`, with an "
             "`idempotency_key`.\n\n"
@@ -104,6 +95,14 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             raise _failure(outcome.failed, len(shard_ids))
 
     return shard_profiles
+
+
+def _check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    descriptions = {
+        ACCOUNTING_CHECK: "A shard has one profile for each key, and every staged row of every source is in one.",
+        PROMISES: "Every profile keeps what the contract declares of its columns.",
+    }
+    return [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in descriptions.items()]
 
 
 @dataclass

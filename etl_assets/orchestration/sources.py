@@ -22,8 +22,8 @@ from etl_assets.errors import DamagedSnapshotError
 from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
 from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_transient, permanent_failure
 from etl_assets.orchestration.shard_log import attempt_number
+from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import SOURCES_GROUP, Wiring
-from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.pipeline.events import StepEvent
 from etl_assets.pipeline.preflight import refuse_other_shard_count
