@@ -60,6 +60,11 @@ def is_transient(error: BaseException) -> bool:
     return next((transient for kind, transient in _TRANSIENT if isinstance(error, kind)), False)
 
 
+def is_retried(error: BaseException, attempt: int) -> bool:
+    """Whether another attempt follows this one, counted from 1, under `shard_retry_policy`."""
+    return is_transient(error) and attempt <= MAX_RETRIES
+
+
 def permanent_failure(error: BaseException) -> dg.Failure:
     """The Failure to raise `from` a permanent error: no retries, and the error's own words in the UI."""
     return dg.Failure(

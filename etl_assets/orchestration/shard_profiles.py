@@ -19,7 +19,7 @@ from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build
 from etl_assets.errors import AccountingError, ProfileError
 from etl_assets.orchestration.metadata import table_facts
 from etl_assets.orchestration.partitions import shard_partitions
-from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
+from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
 from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
@@ -158,8 +158,7 @@ def _step_event(entry: Attempt | ShardResult) -> StepEvent:
     error = entry.error if isinstance(entry, ShardResult) else None
     status = attempt.status
     if error is not None:
-        will_retry = is_transient(error) and attempt.number <= MAX_RETRIES
-        status = Status.RETRYING if will_retry else Status.FAILED
+        status = Status.RETRYING if is_retried(error, attempt.number) else Status.FAILED
     return StepEvent(
         status,
         SHARD_PROFILES,
@@ -275,11 +274,13 @@ def _check_results(
 def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
     """What the run says; it is retried when that can help at least one shard."""
     errors = [result.error for result in failed if result.error is not None]
-    shown = "; ".join(f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error)
-    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
-    others = " The others are published." if asked > len(failed) else ""
+    lines = [f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed."]
+    lines += [f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error]
+    if len(failed) > _ERRORS_SHOWN:
+        lines.append(f"And {len(failed) - _ERRORS_SHOWN} more.")
+    others = "The others are published. " if asked > len(failed) else ""
+    lines.append(f'{others}Repair with "Re-execute from failure", or materialize the failed partitions again.')
     return dg.Failure(
-        description=f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed. {shown}{more}.{others} Repair "
-        'with "Re-execute from failure", or materialize the failed partitions again.',
+        description="\n".join(lines),
         allow_retries=any(is_transient(error) for error in errors),
     )
