@@ -195,7 +195,7 @@ def verify_shard(home: Home, manifest: Manifest) -> Obstacle | None:
         with duck.opened(home.shard_file(manifest.shard_id)) as connection:
             columns = hashed_columns(connection, PROFILES)
             row = connection.execute(
-                f"SELECT count(*) FILTER ({SHARD_COLUMN} <> ?), {set_hash_sql(columns)} FROM {PROFILES}",
+                f"SELECT count(*) FILTER ({SHARD_COLUMN} IS DISTINCT FROM ?), {set_hash_sql(columns)} FROM {PROFILES}",
                 [manifest.shard_id],
             ).fetchone()
     except duckdb.InterruptException:

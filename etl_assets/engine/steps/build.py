@@ -16,10 +16,10 @@ from etl_assets.engine.published.shards import PROFILES, Manifest, ShardInput, h
 from etl_assets.engine.published.snapshots import current_snapshots
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier
-from etl_assets.engine.steps.joining import add_project_macros, profiles_sql
+from etl_assets.engine.steps.joining import PROFILES_FILE, add_project_macros, check_profiles_sql, profiles_sql
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AccountingError, Action, Advice, ProfileError, SourceChangedError
-from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
+from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN
 
 _TABLE = f"shard.{PROFILES}"
 # Rows of all sources up to which a shard's file takes small blocks.
@@ -34,6 +34,7 @@ def workbenches(site: Site, limits: duck.Limits) -> Iterator[duck.Workbenches]:
         duck.add_hashing(connection)
         connection.execute(STABLE_HASH_MACRO)
         add_project_macros(connection, site.project)
+        check_profiles_sql(connection, site)
 
     with publishing.scratch_directory(site.home) as scratch:
         benches = duck.Workbenches(limits, scratch, folders=[site.home.staged, site.home.shards], prepare=prepare)
@@ -110,32 +111,32 @@ def _check_current(site: Site, given: ShardInput) -> None:
 def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput) -> SetHash:
     """Check the shard before anyone can see it; returns the hash of its rows."""
     contract, columns = site.contract, hashed_columns(connection, _TABLE)
-    missing = [name for name in (contract.key.name, SOURCES_COLUMN, IDEMPOTENCY_COLUMN) if name not in columns]
-    if missing:
-        raise ProfileError(
-            f"The profiles lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Expected "
-            f"base.{', base.'.join([contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN])} in the "
-            "select list.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
-            subject=given.shard_id,
-        )
     key, idempotency_key = identifier(contract.key.name), identifier(IDEMPOTENCY_COLUMN)
     presence = ", ".join(f"count(*) FILTER (list_contains(sources, '{name}'))" for name in contract.source_names)
+    is_other = f"{SHARD_COLUMN} IS DISTINCT FROM ? OR NOT starts_with({idempotency_key}, {key} || ':')"
     row = connection.execute(
         f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), "
         f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), "
-        f"{set_hash_sql(columns)}, {presence} FROM {_TABLE}"
+        f"count(*) FILTER ({is_other}), {set_hash_sql(columns)}, {presence} FROM {_TABLE}",
+        [given.shard_id],
     ).fetchone()
     assert row is not None, "an aggregate always returns a row"
-    key_count, idempotency_count, *sums = row
+    key_count, idempotency_count, other_count, *sums = row
     content, present = SetHash.of_row(sums[:3]), list(sums[3:])
+    if other_count:
+        raise ProfileError(
+            f"{given.shard_id}: {other_count} profiles whose {contract.key.name}, {SHARD_COLUMN} or "
+            f"{IDEMPOTENCY_COLUMN} is not that of base. Expected these columns as they are. Nothing was published.",
+            Advice(Action.EDIT, value=PROFILES_FILE),
+            subject=given.shard_id,
+        )
     expected = [given.slice_counts[name] for name in contract.source_names]
     if content.count != key_count or content.count != idempotency_count or present != expected:
         raise AccountingError(
             f"{given.shard_id}: {content.count} profiles for {key_count} values of {contract.key.name} and "
             f"{idempotency_count} idempotency keys; rows joined by source {present}, staged {expected}. Nothing was "
             "published.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
+            Advice(Action.EDIT, value=PROFILES_FILE),
             Advice(Action.REPORT),
             subject=given.shard_id,
         )
@@ -158,7 +159,7 @@ def _check_promises(connection: duckdb.DuckDBPyConnection, site: Site, shard_id:
         raise ProfileError(
             f"{shard_id}: profiles whose value is not what the contract promises (column and number of profiles: "
             f"{listed}). Nothing was published.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
+            Advice(Action.EDIT, value=PROFILES_FILE),
             subject=shard_id,
         )
 
