@@ -101,9 +101,7 @@ def warehouse_checks_of(wiring: Wiring) -> dg.AssetChecksDefinition:
         for finding in findings:
             # A project's own check may count in any type.
             figures = {name: plain(figure) for name, figure in finding.facts.items()}
-            yield dg.AssetCheckResult(
-                asset_key=key, check_name=finding.name, passed=finding.passed, metadata=figures
-            )
+            yield dg.AssetCheckResult(asset_key=key, check_name=finding.name, passed=finding.passed, metadata=figures)
 
     return run_checks
 

@@ -155,9 +155,7 @@ class TestIsNotAskedFor:
 
     def test_while_it_is_under_way(self, complete: CodeLocation) -> None:
         job = complete.defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={MERGED})
-        run = complete.instance.create_run_for_job(
-            job, asset_selection={MERGED}, status=dg.DagsterRunStatus.STARTED
-        )
+        run = complete.instance.create_run_for_job(job, asset_selection={MERGED}, status=dg.DagsterRunStatus.STARTED)
         assert run.run_id in refused(complete)
 
     @pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])

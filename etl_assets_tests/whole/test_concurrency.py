@@ -2,6 +2,7 @@
 
 import pytest
 
+from etl_assets.engine.files import publishing
 from etl_assets.engine.published import attempts, checks, shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
@@ -301,6 +302,22 @@ def test_a_run_whose_sources_are_staged_again_in_its_middle_publishes_no_mixture
 def _attempts_of(sandbox: Sandbox, shard_id: str) -> list[tuple[Status, str]]:
     known = attempts.read_attempts(sandbox.home, [shard_id])
     return [(attempt.status, attempt.error or "") for attempt in known]
+
+
+def test_a_killed_attempt_is_listed_although_its_shard_was_reused_since(sandbox: Sandbox) -> None:
+    """Fails: the warehouse hides that a worker died, because the next run finds all shards current."""
+    sandbox.run()
+    gate = sandbox.gate("gate")
+    killed = sandbox.begin("run", "--force --shards shard_00", "shard.joined", gate)
+    gate.wait_until_reached()
+    killed.kill()
+    killed.wait()
+    assert sandbox.run("--shards", "shard_00").report["is_warehouse_replaced"]
+    assert {status for _, status in _runs_in_the_warehouse(sandbox)} == {"killed", "reused"}
+    before = publishing.stamp(sandbox.home.warehouse)
+    again = sandbox.run()
+    assert again.report["is_unchanged"]
+    assert publishing.stamp(sandbox.home.warehouse) == before
 
 
 @pytest.mark.parametrize("point", ["shard.before_swap", "shard.after_swap", "manifest.before_swap"])

@@ -26,7 +26,7 @@ from etl_assets.engine.steps.merge import merge_shards
 from etl_assets.engine.steps.stage import stage
 from etl_assets.engine.stopping import Stop
 from etl_assets.orchestration.run import run_pipeline
-from etl_assets.pipeline.status import collect
+from etl_assets.pipeline.overview import collect
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for

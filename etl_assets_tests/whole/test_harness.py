@@ -18,7 +18,7 @@ import pytest
 
 from etl_assets.engine.faults import POINTS, Action
 from etl_assets.engine.files.layout import Home
-from etl_assets.pipeline.drill import leftovers
+from etl_assets.engine.files.publishing import leftovers
 from etl_assets_tests.whole import harness, schedules
 from etl_assets_tests.whole.harness import Harness
 from etl_assets_tests.whole.judge import Outcome

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine import faults
+from etl_assets.engine.files.publishing import leftovers
 from etl_assets.engine.published import attempts, checks, shards
 from etl_assets.engine.published.snapshots import current_snapshots, require_undamaged
 from etl_assets.engine.published.status import Status
-from etl_assets.pipeline.drill import leftovers
 from etl_assets_tests import factory
 from etl_assets_tests.whole import armed_run, harness, power
 from etl_assets_tests.whole.children import IS_FULL_SIZE

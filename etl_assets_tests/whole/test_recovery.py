@@ -21,11 +21,11 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.publishing import leftovers
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.routing import shard_keys
-from etl_assets.pipeline.drill import leftovers
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import command, environment
