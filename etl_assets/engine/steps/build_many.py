@@ -17,8 +17,8 @@ from etl_assets.engine.published.shards import (
     Manifest,
     ShardInput,
     read_shard,
+    reusable,
     shard_input,
-    verify_shard,
     verify_shards,
     why_unfit,
 )
@@ -168,15 +168,6 @@ def _attempted(
     return ShardResult(attempts.finish(home, begun, status, record_count=manifest.record_count), manifest, None)
 
 
-def _reusable(site: Site, given: ShardInput, benches: Workbenches, stop: Stop) -> Manifest | None:
-    """The manifest of the published shard if building it now would give the same and its file is undamaged."""
-    state = read_shard(site.home, given.shard_id)
-    if state.manifest is None or why_unfit(site, state, given):
-        return None
-    with benches.one(stop) as connection:
-        return None if verify_shard(site.home, state.manifest, connection) else state.manifest
-
-
 def _built_or_reused(
     request: ShardsRequest,
     snapshots: Mapping[str, Snapshot],
@@ -193,9 +184,11 @@ def _built_or_reused(
         faults.scope(shard_id=begun.shard_id, attempt=request.attempt, stop=stop),
     ):
         given = shard_input(request.site, snapshots, begun.shard_id)
-        published = None if request.force else _reusable(request.site, given, benches, stop)
-        if published is not None:
-            return published, Status.REUSED
+        if not request.force:
+            with benches.one(stop) as connection:
+                published = reusable(request.site, given, connection)
+            if published is not None:
+                return published, Status.REUSED
         try:
             built = build_shard(
                 request.site,

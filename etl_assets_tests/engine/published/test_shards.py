@@ -15,8 +15,6 @@ from etl_assets.engine.published.shards import (
     inspect_shards,
     read_shards,
     refusal,
-    reusable,
-    verify_shard,
 )
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.routing import shard_keys
@@ -78,7 +76,7 @@ def test_no_shard_file_is_opened_to_read_manifests(built: Site, monkeypatch: pyt
 def test_a_sound_current_shard_may_be_used_again(built: Site) -> None:
     for shard_id in built.shard_ids:
         assert obstacle(built, shard_id) is None
-        assert reusable(built, factory.input_of(built, shard_id)) == manifest_of(built, shard_id)
+        assert factory.reusable(built, factory.input_of(built, shard_id)) == manifest_of(built, shard_id)
 
 
 def _assert_unfit(site: Site, kind: Unfit, detail: str | None = None) -> None:
@@ -86,7 +84,7 @@ def _assert_unfit(site: Site, kind: Unfit, detail: str | None = None) -> None:
     assert found is not None
     assert found.kind is kind
     assert detail is None or found.detail == detail
-    assert reusable(site, factory.input_of(site, "shard_00")) is None
+    assert factory.reusable(site, factory.input_of(site, "shard_00")) is None
 
 
 @pytest.mark.parametrize("suffix", ["duckdb", "json"])
@@ -106,7 +104,7 @@ def test_a_file_of_the_right_size_that_is_no_database_is_not_used_again(built: S
     path = built.home.shard_file("shard_00")
     path.write_bytes(b"\0" * path.stat().st_size)
     assert obstacle(built, "shard_00") is None
-    assert reusable(built, factory.input_of(built, "shard_00")) is None
+    assert factory.reusable(built, factory.input_of(built, "shard_00")) is None
 
 
 def test_a_truncated_file_is_damaged(built: Site) -> None:
@@ -173,11 +171,11 @@ def test_a_rebuilt_shard_is_current_again(built: Site, tmp_path: Path) -> None:
 )
 def test_verification_sees_what_was_changed_in_the_rows(built: Site, change: str) -> None:
     factory.alter(built.home.shard_file("shard_00"), change)
-    found = verify_shard(built.home, manifest_of(built, "shard_00"))
+    found = factory.verify_shard(built.home, manifest_of(built, "shard_00"))
     assert found is not None
     assert found.kind is Unfit.DAMAGED
     assert found.detail
-    assert reusable(built, factory.input_of(built, "shard_00")) is None
+    assert factory.reusable(built, factory.input_of(built, "shard_00")) is None
 
 
 def test_verification_does_not_mind_the_order_of_rows(built: Site) -> None:
@@ -188,7 +186,7 @@ def test_verification_does_not_mind_the_order_of_rows(built: Site) -> None:
         "DROP TABLE profiles",
         "ALTER TABLE turned RENAME TO profiles",
     )
-    assert verify_shard(built.home, manifest_of(built, "shard_00")) is None
+    assert factory.verify_shard(built.home, manifest_of(built, "shard_00")) is None
 
 
 def test_verification_sees_a_flipped_byte(built: Site) -> None:
@@ -200,11 +198,11 @@ def test_verification_sees_a_flipped_byte(built: Site) -> None:
     assert places, "the data lies in the file as it is"
     for place in places:
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
-        found = verify_shard(built.home, manifest)
+        found = factory.verify_shard(built.home, manifest)
         assert found is not None
         assert found.kind is Unfit.DAMAGED
     path.write_bytes(sound)
-    assert verify_shard(built.home, manifest) is None
+    assert factory.verify_shard(built.home, manifest) is None
 
 
 def _places_of(text: bytes, data: bytes) -> list[int]:
@@ -218,7 +216,7 @@ def _places_of(text: bytes, data: bytes) -> list[int]:
 def test_verification_of_a_missing_file_is_a_finding_and_no_crash(built: Site) -> None:
     manifest = manifest_of(built, "shard_00")
     built.home.shard_file("shard_00").unlink()
-    found = verify_shard(built.home, manifest)
+    found = factory.verify_shard(built.home, manifest)
     assert found is not None
     assert found.kind is Unfit.DAMAGED
 
@@ -226,7 +224,7 @@ def test_verification_of_a_missing_file_is_a_finding_and_no_crash(built: Site) -
 def test_reading_a_shard_neither_changes_nor_locks_it(built: Site) -> None:
     path = built.home.shard_file("shard_00")
     before = path.read_bytes()
-    reusable(built, factory.input_of(built, "shard_00"))
+    factory.reusable(built, factory.input_of(built, "shard_00"))
     with duckdb.connect(str(path)) as writer:
         assert writer.execute("SELECT count(*) FROM profiles").fetchall() == [(len(IN_0),)]
     assert path.read_bytes() == before

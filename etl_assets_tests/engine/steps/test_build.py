@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published.shards import read_shard, reusable, verify_shard
+from etl_assets.engine.published.shards import read_shard
 from etl_assets.engine.published.snapshots import current_snapshots
 from etl_assets.engine.site import Site
 from etl_assets.errors import ConfigError, SourceChangedError
@@ -90,7 +90,7 @@ def test_a_shard_without_customers_is_a_shard_like_any_other(built: Site) -> Non
     assert manifest.record_count == 0
     assert factory.query(built.home.shard_file("shard_02"), "SELECT * FROM profiles") == []
     assert obstacle(built, "shard_02") is None
-    assert verify_shard(built.home, manifest) is None
+    assert factory.verify_shard(built.home, manifest) is None
 
 
 def test_the_same_input_gives_the_same_rows_and_content_hash(built: Site) -> None:
@@ -184,8 +184,8 @@ def test_a_shard_is_built_from_the_snapshots_it_was_given(built: Site, tmp_path:
     other = restaged = factory.site_at(Home(tmp_path / "other"))
     restage(restaged, write_exports(tmp_path / "changed", email="new@x.example"))
     assert factory.input_of(other, "shard_00").source_data_hash != given.source_data_hash
-    assert reusable(built, given) == manifest_of(built, "shard_00")
-    assert reusable(built, factory.input_of(other, "shard_00")) is None
+    assert factory.reusable(built, given) == manifest_of(built, "shard_00")
+    assert factory.reusable(built, factory.input_of(other, "shard_00")) is None
 
 
 def _files_of(home: Home) -> dict[str, bytes]:

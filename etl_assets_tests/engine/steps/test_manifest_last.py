@@ -10,7 +10,7 @@ import pytest
 from etl_assets.engine import faults
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.attempts import read_attempts
-from etl_assets.engine.published.shards import Unfit, inspect_shards, reusable
+from etl_assets.engine.published.shards import Unfit, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.errors import Action, Advice, ShardSetError
@@ -101,7 +101,7 @@ def test_a_file_whose_manifest_is_current_again_is_read_before_it_is_used(
     newer = _change(published, tmp_path)
     _kill(published, newer, "manifest.begin")
     child.do(published, sources, "stage")
-    assert reusable(published, factory.input_of(published, SHARD)) is None
+    assert factory.reusable(published, factory.input_of(published, SHARD)) is None
     with pytest.raises(ShardSetError, match=f"{SHARD}: damaged"):
         merge(published)
     _assert_healed(published, sources, digest)
@@ -127,7 +127,7 @@ def test_a_build_that_was_killed_after_its_manifest_is_complete(published: Site,
         path.unlink()
     _kill(published, sources, "manifest.after_swap")
     assert inspect_shards(published).obstacles == {}
-    assert reusable(published, factory.input_of(published, SHARD)) is not None
+    assert factory.reusable(published, factory.input_of(published, SHARD)) is not None
     assert _digest(published) == digest
 
 
