@@ -15,8 +15,8 @@ from etl_assets.engine.steps import stage as staging
 from etl_assets.orchestration.run import run_pipeline
 from etl_assets.pipeline.configuration import site_of
 from etl_assets.pipeline.events import StepEvent
+from etl_assets.pipeline.overview import collect
 from etl_assets.pipeline.report import Report
-from etl_assets.pipeline.status import collect
 from etl_assets.project.loading import Project
 from etl_assets.project.settings import Settings
 from etl_assets_tests.dagster_runs import CodeLocation, settings_for

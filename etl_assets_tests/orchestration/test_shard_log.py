@@ -9,7 +9,7 @@ import pytest
 
 from etl_assets.engine.published.attempts import Attempt
 from etl_assets.engine.published.status import Status
-from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
 
 FIELDS = ["event", "shard_id", "attempt", "run_id", "status", "record_count", "elapsed_ms"]
 
@@ -33,13 +33,15 @@ def attempt(status: Status, *, number: int = 1, error: str | None = None) -> Att
     )
 
 
-def logged(instance: dg.DagsterInstance, *attempts: Attempt) -> list[dg.EventLogEntry]:
-    """What is in the instance's log of a run that logs these attempts."""
+def logged(instance: dg.DagsterInstance, *attempts: Attempt, shard_count: int = 1) -> list[dg.EventLogEntry]:
+    """What is in the instance's log of a run of so many shards that logs these attempts."""
 
     @dg.asset
     def shards(context: dg.AssetExecutionContext) -> None:
+        log = AttemptLog(context, shard_count)
         for found in attempts:
-            log_attempt(context, found)
+            log.add(found)
+        log.flush()
 
     result = dg.materialize([shards], instance=instance)
     return [entry for entry in instance.all_logs(result.run_id) if entry.user_message.startswith("{")]
@@ -119,3 +121,20 @@ def test_retries_of_the_step_and_of_a_killed_run_are_counted_together(
 ) -> None:
     """Fails: the attempt that heals after a kill looks like a first one, and overwrites what is known of that."""
     assert numbers(instance, fails, tags) == expected
+
+
+def test_a_run_of_many_shards_shares_entries_and_writes_a_failure_at_once(instance: dg.DagsterInstance) -> None:
+    """Fails: a thousand shards cost two thousand entries, or a failure appears after the run."""
+    good = [attempt(Status.SUCCEEDED, number=number) for number in range(1, 121)]
+    bad = attempt(Status.FAILED, number=121, error="OSError: no")
+    entries = logged(instance, *good, bad, attempt(Status.RUNNING, number=122), shard_count=101)
+    lines = [[json.loads(line) for line in entry.user_message.splitlines()] for entry in entries]
+    assert [len(part) for part in lines] == [50, 50, 20, 1, 1]
+    assert [line["attempt"] for part in lines for line in part] == list(range(1, 123))
+    assert entries[3].level == logging.ERROR
+    assert lines[3][0]["error"] == "OSError: no"
+
+
+def test_a_run_of_a_hundred_shards_has_an_entry_for_each_line(instance: dg.DagsterInstance) -> None:
+    entries = logged(instance, *(attempt(Status.SUCCEEDED, number=number) for number in range(1, 4)), shard_count=100)
+    assert [json.loads(entry.user_message)["attempt"] for entry in entries] == [1, 2, 3]

@@ -241,7 +241,7 @@ class Judge:
         if found.obstacles:
             yield f"shards are not fit to merge: {found.obstacles}"
         for manifest in found.manifests:
-            if obstacle := shards.verify_shard(self.site.home, manifest):
+            if obstacle := factory.verify_shard(self.site.home, manifest):
                 yield f"{manifest.shard_id} does not hold what its manifest says: {obstacle}"
         contents = {manifest.shard_id: manifest.content_hash for manifest in found.manifests}
         # By the first run that succeeded: the next one would report again what that one forgot.

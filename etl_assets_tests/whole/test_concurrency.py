@@ -21,7 +21,7 @@ def _published_shard(sandbox: Sandbox, shard_id: str) -> shards.Manifest:
     state = shards.read_shard(sandbox.home, shard_id)
     assert state.obstacle is None
     assert state.manifest is not None
-    assert shards.verify_shard(sandbox.home, state.manifest) is None
+    assert factory.verify_shard(sandbox.home, state.manifest) is None
     return state.manifest
 
 

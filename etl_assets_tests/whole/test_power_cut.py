@@ -59,7 +59,10 @@ def _problems(place: Path) -> list[str]:
     require_undamaged(site, factory.LIMITS, snapshots)
     problems += [name for name, found in snapshots.items() if not checks.recount_source(site.home, found).passed]
     found = shards.inspect_shards(site)
-    obstacles = [*found.obstacles.values(), *(shards.verify_shard(site.home, manifest) for manifest in found.manifests)]
+    obstacles = [
+        *found.obstacles.values(),
+        *(factory.verify_shard(site.home, manifest) for manifest in found.manifests),
+    ]
     return [*problems, *map(str, filter(None, obstacles)), *leftovers(site.home)]
 
 

@@ -65,7 +65,7 @@ def test_both_forms_give_equal_rows(built: Site, monkeypatch: pytest.MonkeyPatch
             if not is_flat:
                 patch.setattr(joining, "is_flat", lambda *_: False)
             site, manifest = build(built, declared, shard_id)
-            assert ("LATERAL" in joining.profiles_sql(site, factory.input_of(site, shard_id))) == is_flat
+            assert ("LATERAL" in joining.profiles_sql(site, [factory.input_of(site, shard_id)])) == is_flat
         rows = factory.query(site.home.shard_file(shard_id), f"SELECT * FROM {PROFILES} ORDER BY customer_id")
         forms.append((manifest.content_hash, columns_of(site, shard_id), rows))
     assert forms[0] == forms[1]

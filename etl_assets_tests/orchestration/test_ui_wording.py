@@ -3,7 +3,7 @@
 import pytest
 
 from etl_assets.errors import Action, Advice, ConfigError, EtlError, ShardSetError
-from etl_assets.orchestration.wording import explained
+from etl_assets.orchestration.ui_wording import explained
 
 # With the fields that an error of that kind sets.
 FIELDS: dict[Action, Advice] = {
