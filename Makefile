@@ -80,9 +80,10 @@ test: $(DEV) ## run the tests (make test ARGS="-k merge" for some of them)
 
 check: lint types test ## formatting, lint, types and tests
 
-lint: $(DEV) ## check formatting and lint
+lint: $(DEV) ## check formatting, lint and the directions of imports
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(VENV)/bin/lint-imports setup.cfg >/dev/null || $(VENV)/bin/lint-imports setup.cfg
 
 types: $(DEV) ## check types
 	$(PY) -m mypy

@@ -93,7 +93,11 @@ class Workbenches:
             # A folder of its own: two databases that spill to one would write to files of the same names.
             scratch = publishing.subfolder(self._scratch, str(next(self._numbers)))
             connection = _confined(self._limits, scratch, self._folders)
-            self._prepare(connection)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
         try:
             with stop.watching(connection), _explained(self._limits):
                 yield connection

@@ -23,6 +23,12 @@ def shard_key(number: int, shard_count: int) -> str:
     return f"shard_{number:0{width}d}"
 
 
+def shard_key_sql(key: str, shard_count: int) -> str:
+    """SQL for the name of the shard that holds `key`, an SQL expression; needs `route_macro`."""
+    width = len(shard_key(0, shard_count).removeprefix("shard_"))
+    return f"printf('shard_%0{width}d', route({key}))"
+
+
 def shard_keys(shard_count: int) -> list[str]:
     """All shard names, in number order."""
     return [shard_key(number, shard_count) for number in range(shard_count)]

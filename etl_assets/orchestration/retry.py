@@ -60,6 +60,11 @@ def is_transient(error: BaseException) -> bool:
     return next((transient for kind, transient in _TRANSIENT if isinstance(error, kind)), False)
 
 
+def is_retried(error: BaseException, attempt: int) -> bool:
+    """Whether another attempt follows this one, counted from 1, under `shard_retry_policy`."""
+    return is_transient(error) and attempt <= MAX_RETRIES
+
+
 def permanent_failure(error: BaseException) -> dg.Failure:
     """The Failure to raise `from` a permanent error: no retries, and the error's own words in the UI."""
     return dg.Failure(
@@ -93,7 +98,7 @@ def explained_failures() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancelled_for_good() -> Iterator[None]:
-    """End a cancelled run: Dagster repeats even an interrupted step when it has a RetryPolicy, unless told not to.
+    """End a cancelled run: Dagster repeats even an interrupted step that has a RetryPolicy, unless this forbids it.
 
     The run still counts as cancelled, not as failed, when it was terminated in the UI.
     """

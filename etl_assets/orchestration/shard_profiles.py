@@ -17,16 +17,18 @@ from etl_assets.engine.published.shards import PROFILES, Manifest
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards, unfinished
 from etl_assets.errors import AccountingError, ProfileError
-from etl_assets.orchestration.metadata import table_facts
+from etl_assets.orchestration.metadata import row_count, table_facts
 from etl_assets.orchestration.partitions import shard_partitions
-from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
-from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
+from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
 from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
 from etl_assets.pipeline.configuration import run_limits
 from etl_assets.pipeline.events import StepEvent
 
 ACCOUNTING_CHECK = "accounting_closed"
+# With more shards in a run, their events have no schema and no preview: these take longer than a small shard.
+_PREVIEWED_SHARDS = 100
 # Errors of this many shards are in a failure's text; the log has all of them.
 _ERRORS_SHOWN = 5
 
@@ -83,7 +85,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             cancelled_for_good(),
             explained_failures(),
         ):
-            reporter = _Reporter(context, wiring, glance, is_range=len(shard_ids) > 1)
+            reporter = _Reporter(context, wiring, glance, len(shard_ids))
             outcome = _build(context, wiring, request, shard_ids, reporter)
             if not reporter.is_range:
                 with faults.scope(shard_id=shard_ids[0], attempt=request.attempt):
@@ -130,13 +132,14 @@ def _build(
     outcome = _Outcome([state.manifest for state in earlier if state.manifest is not None])
     for manifest in outcome.manifests:
         reporter.report(manifest)
+    log = AttemptLog(context, len(shard_ids))
     try:
         with contextlib.closing(build_shards(request, todo)) as news:
             for entry in news:
                 attempt = entry.attempt if isinstance(entry, ShardResult) else entry
                 with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
                     faults.point("event.attempt")
-                log_attempt(context, attempt)
+                log.add(attempt)
                 wiring.observe(_step_event(entry))
                 if isinstance(entry, Attempt):
                     continue
@@ -148,8 +151,10 @@ def _build(
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         for attempt in latest_attempts(home, todo):
             if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
-                log_attempt(context, attempt)
+                log.add(attempt)
         raise
+    finally:
+        log.flush()
     return outcome
 
 
@@ -158,8 +163,7 @@ def _step_event(entry: Attempt | ShardResult) -> StepEvent:
     error = entry.error if isinstance(entry, ShardResult) else None
     status = attempt.status
     if error is not None:
-        will_retry = is_transient(error) and attempt.number <= MAX_RETRIES
-        status = Status.RETRYING if will_retry else Status.FAILED
+        status = Status.RETRYING if is_retried(error, attempt.number) else Status.FAILED
     return StepEvent(
         status,
         SHARD_PROFILES,
@@ -178,8 +182,9 @@ class _Reporter:
     none at all when one shard failed. The tags are those that it sets itself for a run of one partition.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext, wiring: Wiring, glance: Glance, *, is_range: bool) -> None:
-        self.is_range = is_range
+    def __init__(self, context: dg.AssetExecutionContext, wiring: Wiring, glance: Glance, shard_count: int) -> None:
+        is_range = self.is_range = shard_count > 1
+        self._has_previews = shard_count <= _PREVIEWED_SHARDS
         self._context = context
         self._wiring = wiring
         self._glance = glance
@@ -215,15 +220,19 @@ class _Reporter:
 
     def _facts(self, manifest: Manifest) -> dict[str, Any]:
         site = self._wiring.site
+        path = site.home.shard_file(manifest.shard_id)
+        seen = (
+            table_facts(self._glance, site.contract, path, PROFILES, manifest.record_count)
+            if self._has_previews
+            else row_count(path, PROFILES, manifest.record_count)
+        )
         return {
             **shards.describe(manifest),
             # Another run than this one when the shard was reused; the numbers are those of its building.
             "built_by_run": manifest.run_id,
             "source_data_hash": manifest.source_data_hash,
             "content_hash": manifest.content_hash,
-            **table_facts(
-                self._glance, site.contract, site.home.shard_file(manifest.shard_id), PROFILES, manifest.record_count
-            ),
+            **seen,
         }
 
 
@@ -275,11 +284,13 @@ def _check_results(
 def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
     """What the run says; it is retried when that can help at least one shard."""
     errors = [result.error for result in failed if result.error is not None]
-    shown = "; ".join(f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error)
-    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
-    others = " The others are published." if asked > len(failed) else ""
+    lines = [f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed."]
+    lines += [f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error]
+    if len(failed) > _ERRORS_SHOWN:
+        lines.append(f"And {len(failed) - _ERRORS_SHOWN} more.")
+    others = "The others are published. " if asked > len(failed) else ""
+    lines.append(f'{others}Repair with "Re-execute from failure", or materialize the failed partitions again.')
     return dg.Failure(
-        description=f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed. {shown}{more}.{others} Repair "
-        'with "Re-execute from failure", or materialize the failed partitions again.',
+        description="\n".join(lines),
         allow_retries=any(is_transient(error) for error in errors),
     )

@@ -102,6 +102,12 @@ def test_a_terminal_without_unicode_gets_escapes(
     assert done.returncode == (2 if "nosuch" in sql else 0), done.stderr
 
 
+def test_a_path_that_the_terminal_cannot_show_is_escaped(cli: Cli, tmp_path: Path) -> None:
+    done = cli("status", env={"ETL_HOME": str(tmp_path / "Zoë"), "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rf"Warehouse  {tmp_path}/Zo\xeb/warehouse.duckdb" in done.stdout
+
+
 def test_a_table_in_ascii_keeps_its_columns(cli: Cli, published: Mapping[str, str]) -> None:
     sql = "SELECT name, 1 AS n FROM (VALUES ('Zoë'), ('Ada')) AS t(name)"
     done = cli("query", sql, env={**published, "PYTHONIOENCODING": "ascii"})
@@ -117,12 +123,15 @@ def test_a_plan_in_ascii_is_drawn_in_ascii(cli: Cli, published: Mapping[str, str
     assert "\\u" not in done.stdout
 
 
+def _fail(error: OSError) -> None:
+    with output.best_effort(io.StringIO()):
+        raise error
+
+
 def test_output_that_cannot_be_written_is_dropped_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    with output.best_effort(io.StringIO()):
-        raise OSError(28, "No space left on device")
+    _fail(OSError(28, "No space left on device"))
     assert capsys.readouterr().err == "warning: output is lost: No space left on device\n"
-    with output.best_effort(io.StringIO()):
-        raise BrokenPipeError
+    _fail(BrokenPipeError())
     assert capsys.readouterr().err == ""
 
 

@@ -20,9 +20,9 @@ from typing import Any
 from etl_assets_tests.command_line import command, environment
 
 CHECKOUT = Path(__file__).parents[2]
-# Until a page shows what is there already.
+# Until a page shows what exists already.
 PAGE_S = 60
-# Until something that was asked for is done: the slowest measured with both cores busy, three times over.
+# Until something that was requested is done: the slowest measured with both cores busy, three times over.
 WORK_S = 240
 
 
@@ -83,8 +83,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, sources: Path, **changes: str) -> Iterator[Server]:
-    """Start the UI as a user does, in the checkout; whatever is left of it at the end is killed."""
+def serve(folder: Path, sources: Path, *, read_only: bool = False, **changes: str) -> Iterator[Server]:
+    """Start the UI as a user does, in the checkout; its remaining processes are killed at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -92,7 +92,7 @@ def serve(folder: Path, sources: Path, **changes: str) -> Iterator[Server]:
     settings = {"ETL_SOURCES": sources, "ETL_HOME": home, "DAGSTER_HOME": folder / "dagster"}
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command("ui", "--port", str(port)),
+            command("ui", "--port", str(port), *(["--read-only"] if read_only else [])),
             cwd=CHECKOUT,
             env=environment(**{name: str(path) for name, path in settings.items()}, **changes),
             stdin=subprocess.DEVNULL,
@@ -109,7 +109,7 @@ def serve(folder: Path, sources: Path, **changes: str) -> Iterator[Server]:
 
 
 def wait_until(condition: Callable[[], bool], within_s: float, what: Callable[[], str]) -> None:
-    """Ask twice a second until the condition holds; AssertionError says what was waited for."""
+    """Ask twice a second until the condition holds; AssertionError names the condition."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"Waited {within_s} s for {what()}"

@@ -27,6 +27,8 @@ from etl_assets.errors import Action, Advice, ConfigError
 TEMPORARY_PREFIX = ".tmp-"
 # What `stamp` gives for a file that does not exist.
 MISSING = "-"
+# Below a path that is a file nothing exists, either.
+_ABSENT = (FileNotFoundError, NotADirectoryError)
 # A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 
@@ -59,12 +61,15 @@ def require_writable(home: Home) -> None:
 
 
 @contextlib.contextmanager
-def publish_file(target: Path, *, what: str | None, check: Callable[[], None] | None = None) -> Iterator[Path]:
+def publish_file(
+    target: Path, *, what: str | None, check: Callable[[], None] | None = None, is_durable: bool = True
+) -> Iterator[Path]:
     """Yield a temporary path beside `target`; when the block succeeds, sync it and swap it in, else remove it.
 
     `what` names the fault points of this publication; None for one that has none. `check` raises when it may not be
-    published any more; it is asked last, because syncing a large file takes seconds. Readers that hold the old file
-    keep reading the old data; every later open sees the new file.
+    published any more; it is asked last, because syncing a large file takes seconds. Without `is_durable` nothing is
+    synced: a power cut may then take it away again. Readers that hold the old file keep reading the old data; every
+    later open sees the new file.
     """
     ensure_directory(target.parent)
     temporary = temporary_path(target)
@@ -72,13 +77,15 @@ def publish_file(target: Path, *, what: str | None, check: Callable[[], None] | 
         _point(what, "begin")
         yield temporary
         _point(what, "before_sync", temporary)
-        sync(temporary)
+        if is_durable:
+            sync(temporary)
         _point(what, "before_swap", temporary)
         if check is not None:
             check()
         swap(temporary, target)
         _point(what, "after_swap", target)
-        sync(target.parent)
+        if is_durable:
+            sync(target.parent)
         _point(what, "end", target)
     finally:
         remove(temporary)
@@ -115,13 +122,6 @@ def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
         remove(temporary)
 
 
-def subfolder(scratch: Path, name: str) -> Path:
-    """Make a folder in a scratch folder, with which it is removed."""
-    path = scratch / name
-    path.mkdir()
-    return path
-
-
 @contextlib.contextmanager
 def scratch_directory(home: Home) -> Iterator[Path]:
     """A private folder for spilling and intermediate files, removed afterwards; leftovers of the killed are swept."""
@@ -134,9 +134,16 @@ def scratch_directory(home: Home) -> Iterator[Path]:
         remove(path)
 
 
-def publish_json(target: Path, value: Any, *, what: str | None = None) -> None:
+def subfolder(scratch: Path, name: str) -> Path:
+    """Make a folder in a scratch folder, with which it is removed."""
+    path = scratch / name
+    path.mkdir()
+    return path
+
+
+def publish_json(target: Path, value: Any, *, what: str | None = None, is_durable: bool = True) -> None:
     """Publish a small JSON document."""
-    with publish_file(target, what=what) as temporary:
+    with publish_file(target, what=what, is_durable=is_durable) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -144,7 +151,7 @@ def read_json(path: Path) -> Any | None:
     """The document; None when there is none, or when it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (*_ABSENT, ValueError):
         return None
 
 
@@ -152,7 +159,7 @@ def stamp(path: Path) -> str:
     """Changes when the file is published again; MISSING when it does not exist."""
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except _ABSENT:
         return MISSING
     return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
 
@@ -166,7 +173,7 @@ def size_bytes(path: Path) -> int | None:
     """The size of a published file; None when it does not exist."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except _ABSENT:
         return None
 
 
@@ -175,7 +182,7 @@ def list_files(folder: Path, suffix: str) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(suffix))
-    except (FileNotFoundError, NotADirectoryError):
+    except _ABSENT:
         return []
     return [folder / name for name in names if not name.startswith(".")]
 
@@ -226,7 +233,7 @@ def sweep(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             left = sorted(entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX))
-    except (FileNotFoundError, NotADirectoryError):
+    except _ABSENT:
         return []
     for name in left:
         path = folder / name
@@ -236,18 +243,23 @@ def sweep(folder: Path) -> list[Path]:
     return swept
 
 
-def leftovers(home: Home) -> list[str]:
-    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
-    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
-    return [path.relative_to(home.root).as_posix() for path in found]
-
-
 def remove(path: Path) -> None:
     """Remove a file or a folder, whichever it is, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove an unpublished folder that holds nothing any more."""
+    folder.rmdir()
+
+
+def leftovers(home: Home) -> list[str]:
+    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
+    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
+    return [path.relative_to(home.root).as_posix() for path in found]
 
 
 def sync(path: Path) -> None:

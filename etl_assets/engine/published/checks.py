@@ -12,7 +12,7 @@ from importlib import resources
 
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published.promises import broken_sql
+from etl_assets.engine.published.promises import promise_rules
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, Snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
 from etl_assets.engine.sql_text import identifier, pattern, statement
@@ -60,8 +60,7 @@ def _engine_checks(contract: Contract) -> list[Check]:
 
 def _promises_check(contract: Contract) -> list[Check]:
     """The check of what the contract declares of profile columns, if it declares any limits."""
-    rules = {column.name: broken_sql(column) for column in contract.profile}
-    checked = {name: rule for name, rule in rules.items() if rule is not None}
+    checked = promise_rules(contract)
     if not checked:
         return []
     counts = ", ".join(f"count(*) FILTER ({rule}) AS {identifier(f'bad_{name}')}" for name, rule in checked.items())

@@ -1,10 +1,16 @@
 """What a contract promises of profile columns, as SQL: ranges, allowed values, required ones."""
 
 from etl_assets.engine.sql_text import identifier, literal
-from etl_assets.project.contract import ProfileColumn
+from etl_assets.project.contract import Contract, ProfileColumn
 
 
-def broken_sql(column: ProfileColumn) -> str | None:
+def promise_rules(contract: Contract) -> dict[str, str]:
+    """By column of which something is promised: SQL for whether a profile breaks it."""
+    rules = {column.name: _broken_sql(column) for column in contract.profile}
+    return {name: rule for name, rule in rules.items() if rule is not None}
+
+
+def _broken_sql(column: ProfileColumn) -> str | None:
     """SQL for whether a profile breaks a column's promise; null never does unless it is required. None: no promise."""
     name = identifier(column.name)
     rules = []

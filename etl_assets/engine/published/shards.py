@@ -24,10 +24,13 @@ from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
+from etl_assets.engine.sql_text import pattern_list
 from etl_assets.errors import Action, Advice, ShardSetError
 from etl_assets.project.contract import SHARD_COLUMN
 
 PROFILES = "profiles"
+# Files that one statement opens: far below any limit on open files.
+FILES_A_STATEMENT = 64
 # How DuckDB names the process that has a file open for writing.
 _LOCK_HOLDER = re.compile(r"Could not set lock .*Conflicting lock .*PID (\d+)")
 # Shards in the way of a merge that an error lists.
@@ -126,6 +129,9 @@ class Obstacle:
         return f"{words} ({self.detail})" if self.detail else words
 
 
+_OTHER_CONTENT = Obstacle(Unfit.DAMAGED, "its content is not what its manifest says")
+
+
 @dataclass(frozen=True)
 class ShardState:
     """A shard as it lies on disk: its manifest, if it has one that can be read, and whether its file is that long."""
@@ -181,21 +187,22 @@ def why_unfit(site: Site, state: ShardState, given: ShardInput) -> Obstacle | No
     return None
 
 
-def reusable(site: Site, given: ShardInput) -> Manifest | None:
+def reusable(site: Site, given: ShardInput, connection: duckdb.DuckDBPyConnection) -> Manifest | None:
     """The manifest of the published shard if building it now would give the same and its file is undamaged."""
     state = read_shard(site.home, given.shard_id)
-    if state.manifest is None or why_unfit(site, state, given) or verify_shard(site.home, state.manifest):
+    if state.manifest is None or why_unfit(site, state, given):
         return None
-    return state.manifest
+    return None if verify_shard(site.home, state.manifest, connection) else state.manifest
 
 
-def verify_shard(home: Home, manifest: Manifest) -> Obstacle | None:
-    """Read the whole file and compare it with its manifest; returns what is wrong, or None."""
+def verify_shard(home: Home, manifest: Manifest, connection: duckdb.DuckDBPyConnection) -> Obstacle | None:
+    """Read the whole file over this connection and compare it with its manifest; returns what is wrong, or None."""
     try:
-        with duck.opened(home.shard_file(manifest.shard_id)) as connection:
-            columns = hashed_columns(connection, PROFILES)
+        with duck.attached(connection, home.shard_file(manifest.shard_id)):
+            table = f"opened.{PROFILES}"
+            sums = set_hash_sql(hashed_columns(connection, table))
             row = connection.execute(
-                f"SELECT count(*) FILTER ({SHARD_COLUMN} <> ?), {set_hash_sql(columns)} FROM {PROFILES}",
+                f"SELECT count(*) FILTER ({SHARD_COLUMN} IS DISTINCT FROM ?), {sums} FROM {table}",
                 [manifest.shard_id],
             ).fetchone()
     except duckdb.InterruptException:
@@ -203,14 +210,45 @@ def verify_shard(home: Home, manifest: Manifest) -> Obstacle | None:
     except (duckdb.Error, OSError) as error:
         return Obstacle(Unfit.DAMAGED, _why_unreadable(error))
     assert row is not None, "an aggregate always returns a row"
-    if row[0] or str(SetHash.of_row(row[1:])) != manifest.content_hash:
-        return Obstacle(Unfit.DAMAGED, "its content is not what its manifest says")
-    return None
+    return _OTHER_CONTENT if row[0] or str(SetHash.of_row(row[1:])) != manifest.content_hash else None
+
+
+def verify_shards(home: Home, manifests: Sequence[Manifest]) -> dict[str, Obstacle]:
+    """What is wrong with these shards' files, by shard; reads all of them.
+
+    In one statement, which takes a fourth of the time of attaching each; where that fails or finds anything, each is
+    read on its own, to find out which and why.
+    """
+    with duck.reader(home.shards) as connection:
+        if not manifests or _are_as_promised(connection, home, manifests):
+            return {}
+        found = {manifest.shard_id: verify_shard(home, manifest, connection) for manifest in manifests}
+    return {shard_id: obstacle for shard_id, obstacle in found.items() if obstacle}
+
+
+def _are_as_promised(connection: duckdb.DuckDBPyConnection, home: Home, manifests: Sequence[Manifest]) -> bool:
+    paths = [home.shard_file(manifest.shard_id) for manifest in manifests]
+    rows = f"read_duckdb({pattern_list(paths)}, table_name = '{PROFILES}')"
+    try:
+        columns = [name for name in hashed_columns(connection, f"(SELECT * FROM {rows})") if name != "filename"]
+        sums = connection.execute(
+            f"SELECT filename, min({SHARD_COLUMN}), max({SHARD_COLUMN}), {set_hash_sql(columns)} "
+            f"FROM {rows} GROUP BY ALL"
+        ).fetchall()
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, OSError):
+        return False
+    found = {(path, first, last, str(SetHash.of_row(values))) for path, first, last, *values in sums}
+    # A shard without rows has no group.
+    promised = [m for m in manifests if m.record_count]
+    return found == {(str(home.shard_file(m.shard_id)), m.shard_id, m.shard_id, m.content_hash) for m in promised}
 
 
 def hashed_columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
     """The columns of a table of profiles that its hash is over: all, except in which shard a row happens to be."""
-    columns = [str(row[0]) for row in connection.execute(f"DESCRIBE {table}").fetchall()]
+    cursor = connection.execute(f"SELECT * FROM {table} LIMIT 0")
+    columns = [str(column[0]) for column in cursor.description or []]
     return [column for column in columns if column != SHARD_COLUMN]
 
 

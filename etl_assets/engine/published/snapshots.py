@@ -4,7 +4,7 @@ A snapshot is complete when its `snapshot.json` is there, and current when the s
 Making one is `steps.stage`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +14,18 @@ import duckdb
 
 from etl_assets.engine.duck import Limits, scalar, workbench
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import publish_json, read_json, remove, scratch_directory
+from etl_assets.engine.files.publishing import publish_json, read_json, remove, scratch_directory, size_bytes
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier, pattern_literal
+from etl_assets.engine.sql_text import identifier, pattern_list, pattern_literal
 from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
 from etl_assets.project.contract import Source
 
 ACCOUNTING_FILE = "snapshot.json"
 QUARANTINE_FILE = "quarantine.parquet"
 SUPERSEDED = "superseded"
+# Slices that one statement measures: their keys fit into little memory together.
+_FILES_A_STATEMENT, _BYTES_A_STATEMENT = 64, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,12 @@ def write_accounting(folder: Path, snapshot: Snapshot) -> None:
     publish_json(folder / ACCOUNTING_FILE, asdict(snapshot))
 
 
+def current_folder(home: Home, source: str) -> str | None:
+    """The folder of the current snapshot, which its pointer names; None when the source was never staged."""
+    folder: str | None = read_pointer(home, source).get("folder")
+    return folder
+
+
 def current_snapshot(home: Home, source: str) -> Snapshot | None:
     """The snapshot shards are to use, or None when the source was never staged (or its snapshot is gone)."""
     pointer = read_pointer(home, source)
@@ -152,30 +160,54 @@ def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> b
         workbench(limits, scratch, folders=[site.home.staged]) as connection,
     ):
         try:
-            slices = [
-                measure_slice(connection, source, folder / f"{part.shard_id}.parquet") for part in snapshot.slices
-            ]
+            paths = [folder / f"{part.shard_id}.parquet" for part in snapshot.slices]
+            measured = measure_slices(connection, source, paths)
             rows = pattern_literal(folder / QUARANTINE_FILE)
             quarantined = scalar(connection, f"SELECT count(*) + 0 * count(hash(row)) FROM read_parquet({rows}) row")
         except duckdb.InterruptException:
             raise
         except (duckdb.Error, OSError):
             return False
-    promised = [(part.record_count, part.content_hash) for part in snapshot.slices]
-    return slices == [(count, count, content) for count, content in promised] and (
-        quarantined == snapshot.rows_quarantined
-    )
+    promised = [(part.record_count, part.record_count, part.content_hash) for part in snapshot.slices]
+    return [measured[path] for path in paths] == promised and quarantined == snapshot.rows_quarantined
 
 
-def measure_slice(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> tuple[int, int, str]:
-    """Rows, distinct keys and content hash of a slice file."""
-    rows = f"read_parquet({pattern_literal(path)})"
-    # Deliberately two scans: beside other aggregates, counting distinct values takes three times as long.
-    keys = f"(SELECT count(DISTINCT {identifier(source.key.name)}) FROM {rows})"
-    row = connection.execute(f"SELECT {keys}, {set_hash_sql(source.required)} FROM {rows}").fetchone()
-    assert row is not None, "an aggregate always returns a row"
-    found = SetHash.of_row(row[1:])
-    return found.count, row[0], str(found)
+def measure_slices(
+    connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]
+) -> dict[Path, tuple[int, int, str]]:
+    """Rows, distinct keys and content hash of slice files; small ones are read together, in a third of the time."""
+    measured: dict[Path, tuple[int, int, str]] = {}
+    for batch in _batches(paths):
+        measured |= _measure(connection, source, batch)
+    return measured
+
+
+def _measure(
+    connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]
+) -> dict[Path, tuple[int, int, str]]:
+    rows = f"read_parquet({pattern_list(paths)}, filename = true)"
+    key = identifier(source.key.name)
+    # Deliberately two statements: beside other aggregates, counting distinct values takes three times as long.
+    hashes = connection.execute(f"SELECT filename, {set_hash_sql(source.required)} FROM {rows} GROUP BY ALL").fetchall()
+    counts = connection.execute(f"SELECT filename, count(DISTINCT {key}) FROM {rows} GROUP BY ALL").fetchall()
+    keys, contents = dict(counts), {name: SetHash.of_row(values) for name, *values in hashes}
+    # A file without rows has no group.
+    return {
+        path: (content.count, keys.get(str(path), 0), str(content))
+        for path in paths
+        for content in [contents.get(str(path), SetHash())]
+    }
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    batch: list[Path] = []
+    for path in paths:
+        batch.append(path)
+        if len(batch) == _FILES_A_STATEMENT or sum(size_bytes(one) or 0 for one in batch) >= _BYTES_A_STATEMENT:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _from_json(document: dict[str, Any]) -> Snapshot:

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 
@@ -11,12 +12,26 @@ from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import STABLE_HASH_MACRO, SetHash, set_hash_sql
-from etl_assets.engine.published.promises import broken_sql
-from etl_assets.engine.published.shards import PROFILES, Manifest, ShardInput, hashed_columns, shard_input
-from etl_assets.engine.published.snapshots import current_snapshots
+from etl_assets.engine.published.promises import promise_rules
+from etl_assets.engine.published.shards import (
+    FILES_A_STATEMENT,
+    PROFILES,
+    Manifest,
+    ShardInput,
+    hashed_columns,
+    shard_input,
+)
+from etl_assets.engine.published.snapshots import current_folder, current_snapshots
+from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier
-from etl_assets.engine.steps.joining import add_project_macros, profiles_sql
+from etl_assets.engine.sql_text import identifier, literal
+from etl_assets.engine.steps.joining import (
+    PROFILES_FILE,
+    add_project_macros,
+    check_profiles_sql,
+    profiles_sql,
+    refused_values,
+)
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AccountingError, Action, Advice, ProfileError, SourceChangedError
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
@@ -27,24 +42,35 @@ _SMALL_ROWS = 20_000
 
 
 @contextlib.contextmanager
-def workbenches(site: Site, limits: duck.Limits) -> Iterator[duck.Workbenches]:
+def workbenches(site: Site, limits: duck.Limits, scratch: Path) -> Iterator[duck.Workbenches]:
     """The connections that shards are built on; `limits` are those of each shard that is built at once."""
 
     def prepare(connection: duckdb.DuckDBPyConnection) -> None:
         duck.add_hashing(connection)
         connection.execute(STABLE_HASH_MACRO)
+        connection.execute(route_macro(site.shard_count))
         add_project_macros(connection, site.project)
+        check_profiles_sql(connection, site)
 
-    with publishing.scratch_directory(site.home) as scratch:
-        benches = duck.Workbenches(limits, scratch, folders=[site.home.staged, site.home.shards], prepare=prepare)
-        with contextlib.closing(benches):
-            yield benches
+    # Once for all shards: their folder has two files for each.
+    publishing.sweep(site.home.shards)
+    publishing.sweep(site.home.scratch)
+    folders = [scratch, site.home.staged, site.home.shards]
+    with contextlib.closing(duck.Workbenches(limits, scratch, folders=folders, prepare=prepare)) as benches:
+        yield benches
 
 
 def build_shard(
-    site: Site, given: ShardInput, benches: duck.Workbenches, stop: Stop, *, run_id: str, attempt: int
+    site: Site,
+    given: ShardInput,
+    benches: duck.Workbenches,
+    stop: Stop,
+    *,
+    run_id: str,
+    attempt: int,
+    joined: Path | None = None,
 ) -> Manifest:
-    """Build, validate and publish one shard.
+    """Build, validate and publish one shard, from its slices or from the database of `join_small`.
 
     Its rows are in no order: sorting them takes as much memory again as joining them, and the records are the same.
 
@@ -54,18 +80,15 @@ def build_shard(
     """
     started_at, started_s = datetime.now(UTC), time.perf_counter()
     home = site.home
-    publishing.sweep(home.shards)
-    publishing.sweep(home.scratch)
-    is_small = sum(given.slice_counts.values()) <= _SMALL_ROWS
     with (
         publishing.publish_file(
             home.shard_file(given.shard_id), what="shard", check=lambda: _check_current(site, given)
         ) as target,
         benches.one(stop) as connection,
     ):
-        duck.attach_writable(connection, target, "shard", is_small=is_small)
+        duck.attach_writable(connection, target, "shard", is_small=is_small(given))
         open_ms = _elapsed_ms(started_s)
-        connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, given)}")
+        _create_profiles(connection, site, given, joined)
         faults.point("shard.joined", target)
         build_ms = _elapsed_ms(started_s) - open_ms
         content = _validate(connection, site, given)
@@ -94,11 +117,46 @@ def build_shard(
     return manifest
 
 
+def is_small(given: ShardInput) -> bool:
+    """Whether planning its query takes longer than running it."""
+    return sum(given.slice_counts.values()) <= _SMALL_ROWS
+
+
+def join_small(site: Site, inputs: Sequence[ShardInput], benches: duck.Workbenches, stop: Stop, target: Path) -> None:
+    """Write the profiles of many small shards into one database, some dozens a statement.
+
+    Planning the query takes 30 ms whatever the number of rows, a fourth of all that a shard of 200 rows costs.
+    """
+    with benches.one(stop) as connection:
+        duck.attach_writable(connection, target, "joined")
+        for first in range(0, len(inputs), FILES_A_STATEMENT):
+            verb = f"INSERT INTO joined.{PROFILES}" if first else f"CREATE TABLE joined.{PROFILES} AS"
+            connection.execute(f"{verb} {profiles_sql(site, inputs[first : first + FILES_A_STATEMENT])}")
+        connection.execute("CHECKPOINT joined")
+        connection.execute("DETACH joined")
+
+
+def _create_profiles(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput, joined: Path | None) -> None:
+    if joined is None:
+        try:
+            connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, [given])}")
+        except (duckdb.DataError, duckdb.InvalidInputException) as error:
+            # Without its cause, which quotes the value.
+            raise refused_values(error, given.shard_id) from None
+        return
+    with duck.attached(connection, joined):
+        connection.execute(
+            f"CREATE TABLE {_TABLE} AS SELECT * FROM opened.{PROFILES} WHERE {SHARD_COLUMN} = {literal(given.shard_id)}"
+        )
+
+
 def _publish_manifest(home: Home, manifest: Manifest) -> None:
     publishing.publish_json(home.manifest(manifest.shard_id), manifest.to_json(), what="manifest")
 
 
 def _check_current(site: Site, given: ShardInput) -> None:
+    if all(current_folder(site.home, name) == snapshot.folder for name, snapshot in given.snapshots.items()):
+        return
     if shard_input(site, current_snapshots(site), given.shard_id).source_data_hash != given.source_data_hash:
         raise SourceChangedError(
             f"The sources of {given.shard_id} were staged again while it was built; it is not published. The next "
@@ -110,55 +168,47 @@ def _check_current(site: Site, given: ShardInput) -> None:
 def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput) -> SetHash:
     """Check the shard before anyone can see it; returns the hash of its rows."""
     contract, columns = site.contract, hashed_columns(connection, _TABLE)
-    missing = [name for name in (contract.key.name, SOURCES_COLUMN, IDEMPOTENCY_COLUMN) if name not in columns]
-    if missing:
-        raise ProfileError(
-            f"The profiles lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Expected "
-            f"base.{', base.'.join([contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN])} in the "
-            "select list.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
-            subject=given.shard_id,
-        )
     key, idempotency_key = identifier(contract.key.name), identifier(IDEMPOTENCY_COLUMN)
-    presence = ", ".join(f"count(*) FILTER (list_contains(sources, '{name}'))" for name in contract.source_names)
+    present = {name: f"list_contains({SOURCES_COLUMN}, '{name}')" for name in contract.source_names}
+    broken = promise_rules(contract)
+    is_other = f"{SHARD_COLUMN} IS DISTINCT FROM ? OR NOT starts_with({idempotency_key}, {key} || ':')"
+    counts = ", ".join(f"count(*) FILTER ({rule})" for rule in [is_other, *present.values(), *broken.values()])
     row = connection.execute(
         f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), "
-        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), "
-        f"{set_hash_sql(columns)}, {presence} FROM {_TABLE}"
+        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), {set_hash_sql(columns)}, {counts} FROM {_TABLE}",
+        [given.shard_id],
     ).fetchone()
     assert row is not None, "an aggregate always returns a row"
-    key_count, idempotency_count, *sums = row
-    content, present = SetHash.of_row(sums[:3]), list(sums[3:])
+    content, other_count, figures = SetHash.of_row(row[2:5]), row[5], list(row[6:])
+    joined, kept = figures[: len(present)], dict(zip(broken, figures[len(present) :], strict=True))
+    if other_count:
+        raise ProfileError(
+            f"{given.shard_id}: {other_count} profiles whose {contract.key.name}, {SHARD_COLUMN} or "
+            f"{IDEMPOTENCY_COLUMN} is not that of base. Expected these columns as they are. Nothing was published.",
+            Advice(Action.EDIT, value=PROFILES_FILE),
+            subject=given.shard_id,
+        )
     expected = [given.slice_counts[name] for name in contract.source_names]
-    if content.count != key_count or content.count != idempotency_count or present != expected:
+    if (content.count, content.count, joined) != (row[0], row[1], expected):
         raise AccountingError(
-            f"{given.shard_id}: {content.count} profiles for {key_count} values of {contract.key.name} and "
-            f"{idempotency_count} idempotency keys; rows joined by source {present}, staged {expected}. Nothing was "
-            "published.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
+            f"{given.shard_id}: {content.count} profiles for {row[0]} values of {contract.key.name} and {row[1]} "
+            f"idempotency keys; rows joined by source {joined}, staged {expected}. Nothing was published.",
+            Advice(Action.EDIT, value=PROFILES_FILE),
             Advice(Action.REPORT),
             subject=given.shard_id,
         )
-    _check_promises(connection, site, given.shard_id)
+    _refuse_broken(given.shard_id, {name: count for name, count in kept.items() if count})
     return content
 
 
-def _check_promises(connection: duckdb.DuckDBPyConnection, site: Site, shard_id: str) -> None:
-    """ProfileError when a profile breaks what the project declares of its columns."""
-    rules = {column.name: broken_sql(column) for column in site.contract.profile}
-    checked = {name: rule for name, rule in rules.items() if rule is not None}
-    if not checked:
-        return
-    counts = ", ".join(f"count(*) FILTER ({rule})" for rule in checked.values())
-    row = connection.execute(f"SELECT {counts} FROM {_TABLE}").fetchone()
-    assert row is not None, "an aggregate always returns a row"
-    broken = {name: count for name, count in zip(checked, row, strict=True) if count}
+def _refuse_broken(shard_id: str, broken: Mapping[str, int]) -> None:
+    """ProfileError when profiles break what the project declares of these columns."""
     if broken:
         listed = ", ".join(f"{name} {count}" for name, count in broken.items())
         raise ProfileError(
             f"{shard_id}: profiles whose value is not what the contract promises (column and number of profiles: "
             f"{listed}). Nothing was published.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
+            Advice(Action.EDIT, value=PROFILES_FILE),
             subject=shard_id,
         )
 

@@ -1,25 +1,41 @@
 """Many shards in one process: each attempt recorded, a failed shard no reason to stop the others."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 
 from etl_assets.engine import faults, workers
 from etl_assets.engine.duck import Limits, Workbenches
+from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.attempts import Attempt
-from etl_assets.engine.published.shards import Manifest, reusable, shard_input, verify_shard
+from etl_assets.engine.published.shards import (
+    FILES_A_STATEMENT,
+    Manifest,
+    ShardInput,
+    read_shard,
+    reusable,
+    shard_input,
+    verify_shards,
+    why_unfit,
+)
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps.build import build_shard, workbenches
+from etl_assets.engine.steps.build import build_shard, is_small, join_small, workbenches
+from etl_assets.engine.steps.joining import is_row_wise
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError
+from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError, ProfileError
 
 # What a joined row of a source takes in memory; measured with the rows of the sample data.
 _BYTES_A_SOURCE_ROW = 200
+# Rows of small shards that are verified in one statement.
+_ROWS_A_BATCH = 50_000
+# So many small shards to build are worth a join of their own.
+_JOINED_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -55,15 +71,45 @@ def build_shards(request: ShardsRequest, shard_ids: Sequence[str]) -> Generator[
         staged = error
     worker_count = side_by_side(request.limits, {} if isinstance(staged, ConfigError) else staged, shard_ids)
 
-    with workbenches(request.site, request.limits.share(worker_count)) as benches:
+    site, stop = request.site, request.limits.stop
+    with (
+        publishing.scratch_directory(site.home) as scratch,
+        workbenches(site, request.limits.share(worker_count), scratch) as benches,
+    ):
+        joined = _joined(request, staged, shard_ids, benches, scratch)
 
         def work(shard_id: str, report: Callable[[Attempt | ShardResult], None]) -> None:
             with faults.scope(shard_id=shard_id, attempt=request.attempt, stop=request.limits.stop):
                 begun = attempts.start(request.site.home, shard_id, request.run_id, request.attempt)
                 report(begun)
-                report(_attempted(request, staged, begun, benches))
+                report(_attempted(request, staged, begun, benches, joined.get(shard_id)))
 
-        yield from workers.run(work, shard_ids, worker_count, request.limits.stop)
+        yield from workers.run(work, shard_ids, worker_count, stop)
+
+
+def _joined(
+    request: ShardsRequest, staged: _Staged, shard_ids: Sequence[str], benches: Workbenches, scratch: Path
+) -> dict[str, Path]:
+    """The database that holds a shard's profiles already, for small shards of which there are many to build."""
+    site = request.site
+    if isinstance(staged, ConfigError) or len(shard_ids) < _JOINED_TOGETHER or not is_row_wise(site):
+        return {}
+    inputs = [shard_input(site, staged, shard_id) for shard_id in shard_ids]
+    small = [given for given in inputs if is_small(given) and (request.force or _is_unfit(site, given))]
+    if len(small) < _JOINED_TOGETHER:
+        return {}
+    target = scratch / "joined.duckdb"
+    try:
+        join_small(site, small, benches, request.limits.stop, target)
+    except duckdb.Error:
+        # Each shard finds out on its own what is wrong, and reports it.
+        request.limits.stop.check()
+        return {}
+    return {given.shard_id: target for given in small}
+
+
+def _is_unfit(site: Site, given: ShardInput) -> bool:
+    return why_unfit(site, read_shard(site.home, given.shard_id), given) is not None
 
 
 def side_by_side(limits: Limits, snapshots: Mapping[str, Snapshot], shard_ids: Iterable[str]) -> int:
@@ -89,19 +135,33 @@ def unfinished(home: Home, run_id: str, shard_ids: Sequence[str]) -> list[str]:
 def damaged(home: Home, manifests: Sequence[Manifest], worker_count: int) -> list[str]:
     """Those of the published shards whose files, read whole, do not hold what their manifests say."""
 
-    def work(manifest: Manifest, report: Callable[[str], None]) -> None:
-        if verify_shard(home, manifest):
-            report(manifest.shard_id)
+    def work(batch: Sequence[Manifest], report: Callable[[str], None]) -> None:
+        for shard_id in verify_shards(home, batch):
+            report(shard_id)
 
-    return list(workers.run(work, manifests, worker_count, Stop()))
+    return list(workers.run(work, list(_batches(manifests)), worker_count, Stop()))
 
 
-def _attempted(request: ShardsRequest, staged: _Staged, begun: Attempt, benches: Workbenches) -> ShardResult:
+def _batches(manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
+    """Small shards together, large ones each on their own."""
+    batch: list[Manifest] = []
+    for manifest in manifests:
+        batch.append(manifest)
+        if len(batch) == FILES_A_STATEMENT or sum(m.record_count for m in batch) >= _ROWS_A_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _attempted(
+    request: ShardsRequest, staged: _Staged, begun: Attempt, benches: Workbenches, joined: Path | None
+) -> ShardResult:
     home = request.site.home
     try:
         if isinstance(staged, ConfigError):
             raise staged
-        manifest, status = _built_or_reused(request, staged, begun, benches)
+        manifest, status = _built_or_reused(request, staged, begun, benches, joined)
     except Exception as error:  # noqa: BLE001  reported with its shard; the caller decides what becomes of the run
         status = Status.CANCELLED if request.limits.stop.requested else Status.FAILED
         return ShardResult(attempts.finish(home, begun, status, error=f"{type(error).__name__}: {error}"), None, error)
@@ -109,7 +169,11 @@ def _attempted(request: ShardsRequest, staged: _Staged, begun: Attempt, benches:
 
 
 def _built_or_reused(
-    request: ShardsRequest, snapshots: Mapping[str, Snapshot], begun: Attempt, benches: Workbenches
+    request: ShardsRequest,
+    snapshots: Mapping[str, Snapshot],
+    begun: Attempt,
+    benches: Workbenches,
+    joined: Path | None,
 ) -> tuple[Manifest, Status]:
     error = AttemptTimeoutError(
         f"{begun.shard_id} took longer than ETL_SHARD_TIMEOUT_S={request.timeout_s:g} seconds and was interrupted.",
@@ -120,12 +184,22 @@ def _built_or_reused(
         faults.scope(shard_id=begun.shard_id, attempt=request.attempt, stop=stop),
     ):
         given = shard_input(request.site, snapshots, begun.shard_id)
-        published = None if request.force else reusable(request.site, given)
-        if published is not None:
-            return published, Status.REUSED
+        if not request.force:
+            with benches.one(stop) as connection:
+                published = reusable(request.site, given, connection)
+            if published is not None:
+                return published, Status.REUSED
         try:
-            built = build_shard(request.site, given, benches, stop, run_id=request.run_id, attempt=request.attempt)
-        except (duckdb.Error, AccountingError):
+            built = build_shard(
+                request.site,
+                given,
+                benches,
+                stop,
+                run_id=request.run_id,
+                attempt=request.attempt,
+                joined=joined,
+            )
+        except (duckdb.Error, AccountingError, ProfileError):
             # What DuckDB raises for a damaged file has no one type. Not asked when the work was merely interrupted.
             stop.check()
             require_undamaged(request.site, request.limits, snapshots)

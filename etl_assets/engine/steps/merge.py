@@ -23,6 +23,7 @@ from etl_assets.engine.hashing import SetHash, digest, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
 from etl_assets.engine.published.shards import (
+    FILES_A_STATEMENT,
     PROFILES,
     Manifest,
     Obstacle,
@@ -31,7 +32,7 @@ from etl_assets.engine.published.shards import (
     file_stamps,
     inspect_shards,
     refusal,
-    verify_shard,
+    verify_shards,
 )
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, require_undamaged
 from etl_assets.engine.published.status import Status
@@ -42,9 +43,6 @@ from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, shards_to_keep
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, Contract
-
-# Files that one statement opens: far below any limit on open files.
-FILES_A_STATEMENT = 64
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ class _Merge:
             for shard_id in damaged
             if now[self.site.home.shard_file(shard_id)] != self.found.stamps[self.site.home.shard_file(shard_id)]
         }
-        return overtaken or damaged_among(self.site, self.found.manifests) or damaged
+        return overtaken or verify_shards(self.site.home, self.found.manifests) or damaged
 
     def _check_accounts(self, connection: duckdb.DuckDBPyConnection, record_count: int) -> int:
         """Merged records = sum over shards, and the quarantine holds what the sources say; returns its row count."""
@@ -294,16 +292,10 @@ def copy_shards(
             raise
         except duckdb.Error as error:
             # What DuckDB raises for a damaged file has no one type, and it does not name the file.
-            damaged = damaged_among(site, batch)
+            damaged = verify_shards(site.home, batch)
             if not damaged:
                 raise
             raise refusal(damaged) from error
-
-
-def damaged_among(site: Site, manifests: Sequence[Manifest]) -> dict[str, Obstacle]:
-    """The shards whose files, each read on its own, are not what their manifests say."""
-    obstacles = {manifest.shard_id: verify_shard(site.home, manifest) for manifest in manifests}
-    return {shard_id: obstacle for shard_id, obstacle in obstacles.items() if obstacle}
 
 
 def _drop_duplicates(connection: duckdb.DuckDBPyConnection, contract: Contract) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine.files import publishing
-from etl_assets.engine.published.snapshots import SUPERSEDED, Slice, measure_slice
+from etl_assets.engine.published.snapshots import SUPERSEDED, Slice, measure_slices
 from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REASON, REJECTED, SOURCE_ROW, no_rows_sql
 from etl_assets.engine.sql_text import identifier, literal, pattern, pattern_literal
 from etl_assets.project.contract import Source
@@ -35,22 +35,15 @@ def finish_slices(
         [pattern(rejected)],
     )
     publishing.remove(rejected)
-    return [
-        _finish_slice(connection, source, nothing, target, number, shard_id)
-        for number, shard_id in enumerate(shard_ids)
-    ]
-
-
-def _finish_slice(
-    connection: duckdb.DuckDBPyConnection, source: Source, nothing: str, target: Path, number: int, shard_id: str
-) -> Slice:
-    path = target / f"{shard_id}.parquet"
-    _take_partition(connection, nothing, target, number, path)
-    record_count, key_count, content_hash = measure_slice(connection, source, path)
-    if key_count < record_count:
+    paths = {shard_id: target / f"{shard_id}.parquet" for shard_id in shard_ids}
+    for number, path in enumerate(paths.values()):
+        _take_partition(connection, nothing, target, number, path)
+    measured = measure_slices(connection, source, list(paths.values()))
+    doubled = [path for path, (record_count, key_count, _) in measured.items() if key_count < record_count]
+    for path in doubled:
         _supersede(connection, source, path)
-        record_count, key_count, content_hash = measure_slice(connection, source, path)
-    return Slice(shard_id, record_count, content_hash)
+    measured |= measure_slices(connection, source, doubled)
+    return [Slice(shard_id, measured[path][0], measured[path][2]) for shard_id, path in paths.items()]
 
 
 def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target: Path, number: int, path: Path) -> None:
@@ -59,7 +52,7 @@ def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target:
     files = publishing.list_files(folder, ".parquet")
     if len(files) == 1:
         publishing.rename(files[0], path)
-        publishing.remove(folder)
+        publishing.remove_empty(folder)
         return
     # Without its own column: a partition is no part of a slice.
     rows = f"SELECT * FROM read_parquet({pattern_literal(folder)} || '/*.parquet', hive_partitioning = false)"

@@ -3,12 +3,18 @@
 import duckdb
 import pytest
 
-from etl_assets.engine.published.promises import broken_sql
-from etl_assets.project.contract import ColumnType, ProfileColumn
+from etl_assets.engine.published.promises import promise_rules
+from etl_assets.project.contract import ColumnType, Contract, ProfileColumn
+from etl_assets_tests.factory import PROJECT
 
 
 def column(**declared: object) -> ProfileColumn:
     return ProfileColumn.model_validate({"name": "odd", **declared})
+
+
+def contract(*profile: ProfileColumn) -> Contract:
+    """The tests' contract with these promises and no others."""
+    return PROJECT.contract.model_copy(update={"profile": profile})
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,7 @@ def test_values_that_break_a_promise_are_counted_and_no_others(
     declared: dict[str, object], sound: list[str], broken: list[str]
 ) -> None:
     """Fails: a score out of its range is published, or a sound one keeps a shard from being published."""
-    rule = broken_sql(column(**declared))
+    rule = promise_rules(contract(column(**declared)))["odd"]
     rows = ", ".join(f"({value})" for value in [*sound, *broken])
     with duckdb.connect() as connection:
         kind = column(**declared).type.duckdb
@@ -37,4 +43,4 @@ def test_values_that_break_a_promise_are_counted_and_no_others(
 
 
 def test_a_column_without_a_promise_has_no_rule() -> None:
-    assert broken_sql(column(type=ColumnType.INT, meaning="Any number", pii=True)) is None
+    assert promise_rules(contract(column(type=ColumnType.INT, meaning="Any number", pii=True))) == {}

@@ -1,4 +1,4 @@
-"""Whether a run's process is alive, as run monitoring asks it."""
+"""Whether a run's process is alive, as run monitoring asks it; and which runs the daemon repeats."""
 
 import os
 import socket
@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
-from dagster._core.launcher import WorkerStatus
+from dagster._core.launcher import DefaultRunLauncher, LaunchRunContext, WorkerStatus
 
 from etl_assets.orchestration.instance.launcher import SERVER_VARIABLE, WatchedRunLauncher
-from etl_assets.orchestration.instance.tags import HOST_TAG
+from etl_assets.orchestration.instance.tags import HOST_TAG, LAUNCHED_BY_TAG, MAX_RETRIES_TAG, command_tags
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 
 BY_SOCKET = {".dagster/grpc_info": '{"host": "localhost", "socket": "/gone/with/its/server"}'}
@@ -50,7 +50,7 @@ def _looks(instance: dg.DagsterInstance, run: dg.DagsterRun, times: int = 3) -> 
 
 
 def test_run_monitoring_asks_the_shipped_launcher(instance: dg.DagsterInstance) -> None:
-    """Fails: nobody notices a process that was killed together with its code server."""
+    """Fails: no one notices a process that was killed together with its code server."""
     assert isinstance(instance.run_launcher, WatchedRunLauncher)
     assert instance.run_launcher.supports_check_run_worker_health
 
@@ -74,14 +74,14 @@ def test_a_run_is_not_given_up_while_the_code_server_is_away(
     instance: dg.DagsterInstance, dead_pid: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Fails: its backfill fails, because the code server that was killed with it cannot repeat it yet."""
-    monkeypatch.setenv(SERVER_VARIABLE, str(tmp_path / "nobody-listens"))
+    monkeypatch.setenv(SERVER_VARIABLE, str(tmp_path / "no-one-listens"))
     run = _run(instance, BY_SOCKET, dead_pid)
     assert _looks(instance, run) == [WorkerStatus.RUNNING] * 3
     monkeypatch.delenv(SERVER_VARIABLE)
     assert _looks(instance, run, 2) == [WorkerStatus.RUNNING, WorkerStatus.NOT_FOUND]
 
 
-def test_a_killed_command_is_given_up_at_once_and_told_how_to_go_on(
+def test_a_killed_command_is_given_up_at_once_and_says_how_to_go_on(
     instance: dg.DagsterInstance, dead_pid: int
 ) -> None:
     health = instance.run_launcher.check_run_worker_health(_run(instance, {HOST_TAG: socket.gethostname()}, dead_pid))
@@ -99,3 +99,32 @@ def test_what_cannot_be_seen_from_here_counts_as_running(
 
 def test_a_run_that_has_not_noted_its_process_counts_as_running(instance: dg.DagsterInstance) -> None:
     assert _looks(instance, _run(instance, BY_SOCKET, None)) == [WorkerStatus.RUNNING] * 3
+
+
+@pytest.mark.parametrize(("tags", "will_retry"), [({}, "true"), (command_tags(), "false")])
+def test_the_daemon_repeats_its_own_killed_runs_only(
+    instance: dg.DagsterInstance, tags: dict[str, str], will_retry: str
+) -> None:
+    """Fails: a command that a person has ended is run again by the daemon."""
+    run = _run(instance, tags, None)
+    instance.report_run_failed(run)
+    failed = instance.get_run_by_id(run.run_id)
+    assert failed
+    assert failed.tags["dagster/will_retry"] == will_retry
+
+
+class TestARunOfTheCommandThatIsReExecutedInTheUi:
+    """It has the tags of the command's run, and is the daemon's."""
+
+    def test_is_given_up_as_the_daemons_own_are(self, instance: dg.DagsterInstance, dead_pid: int) -> None:
+        run = _run(instance, command_tags() | BY_SOCKET, dead_pid)
+        assert _looks(instance, run, 2) == [WorkerStatus.RUNNING, WorkerStatus.NOT_FOUND]
+        assert "The daemon repeats the run" in str(instance.run_launcher.check_run_worker_health(run))
+
+    def test_is_repeated_when_it_is_killed(self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(DefaultRunLauncher, "launch_run", lambda *_: None)
+        run = _run(instance, command_tags(), None)
+        instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+        launched = instance.get_run_by_id(run.run_id)
+        assert launched
+        assert (launched.tags[MAX_RETRIES_TAG], launched.tags[LAUNCHED_BY_TAG]) == ("3", "re-execution")

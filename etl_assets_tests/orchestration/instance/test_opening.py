@@ -1,0 +1,36 @@
+"""The instance has the settings in its folder, whatever the folder is called."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from etl_assets.errors import ConfigError
+from etl_assets.orchestration.instance.history import synced_once
+from etl_assets.orchestration.instance.home import dagster_home
+from etl_assets.orchestration.instance.opening import open_instance
+
+
+@dg.asset
+def one() -> None:
+    """An asset."""
+
+
+@pytest.mark.parametrize("name", ["etl [prod] *", "#1 naïve 'quote\"s'"])
+def test_an_instance_in_any_folder_has_its_settings_and_keeps_its_history(tmp_path: Path, name: str) -> None:
+    """Fails: telemetry is on, no run is monitored, and no killed one is repeated."""
+    home = dagster_home({"DAGSTER_HOME": str(tmp_path / name)})
+    with synced_once(), open_instance(home) as instance:
+        assert instance.get_settings("telemetry") == {"enabled": False}
+        assert instance.run_retries_max_retries == 3
+        assert dg.materialize([one], instance=instance).success
+    with open_instance(home) as instance:
+        assert instance.get_latest_materialization_event(one.key)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["why?", "50%", "%20"])
+def test_a_folder_that_dagster_cannot_use_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"The Dagster home .* cannot be used: .* Set DAGSTER_HOME to another folder"):
+        dagster_home({"DAGSTER_HOME": str(tmp_path / name)})
+    assert list(tmp_path.iterdir()) == []
