@@ -16,7 +16,7 @@ from etl_assets.cli.output import printable_lines
 from etl_assets.cli.wording import advised
 from etl_assets.cli.wording import command as command_line
 from etl_assets.errors import ConfigError
-from etl_assets.pipeline import status as facts
+from etl_assets.pipeline import overview as facts
 from etl_assets.pipeline.configuration import site_of
 from etl_assets.project.loading import load_project
 from etl_assets.project.settings import load_settings

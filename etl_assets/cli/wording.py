@@ -1,7 +1,7 @@
 """Errors in words for the command line: the finding, and what helps as a command that can be pasted.
 
 The only place that turns the engine's advice into commands. The Dagster UI has words of its own, in
-`orchestration.wording`.
+`orchestration.ui_wording`.
 """
 
 import shlex

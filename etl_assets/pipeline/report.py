@@ -49,7 +49,7 @@ class Report:
     failed_checks: tuple[str, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
-    # Whether there was nothing to do, so that no Dagster run was started.
+    # Whether this very set was published already, so that nothing was merged.
     is_unchanged: bool = False
     elapsed_ms: int = 0
 

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from bench import backfill, data, run, server
-from bench.backfill import Backfill, Run, measure_backfill, sort_runs, times
+from bench.backfill import Backfill, Project, Run, measure_backfill, sort_runs, times
 from bench.server import ServerError
 from bench.ways import FLOOR, Case, Kind, Start, environment, warehouse
 

@@ -262,7 +262,7 @@ def test_profiles_that_break_a_promise_exit_with_1_and_name_the_file_to_change(
     """The record of an attempt says what is wrong with the profiles, and not where they come from."""
     project = shutil.copytree(factory.PROJECT_FOLDER, tmp_path / "project")
     contract = project / "etl_assets.yaml"
-    promise = "max: 100, required: true, meaning: \"Health"
+    promise = 'max: 100, required: true, meaning: "Health'
     assert promise in contract.read_text()
     contract.write_text(contract.read_text().replace(promise, promise.replace("100", "1")))
     done = cli("run", env={**own, "ETL_PROJECT": str(project)})

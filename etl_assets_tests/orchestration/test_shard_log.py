@@ -2,13 +2,13 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from etl_assets.engine.published.attempts import Attempt, Status
+from etl_assets.engine.published.attempts import Attempt
+from etl_assets.engine.published.status import Status
 from etl_assets.orchestration.shard_log import attempt_number, log_attempt
 
 FIELDS = ["event", "shard_id", "attempt", "run_id", "status", "record_count", "elapsed_ms"]
@@ -19,7 +19,7 @@ def attempt(status: Status, *, number: int = 1, error: str | None = None) -> Att
     return Attempt(
         shard_id="shard_03",
         run_id="run-1",
-        attempt=number,
+        number=number,
         status=status,
         started_at="2026-11-01T05:00:00.000000+00:00",
         ended_at="2026-11-01T05:00:01.250000+00:00" if ended else None,
@@ -29,13 +29,8 @@ def attempt(status: Status, *, number: int = 1, error: str | None = None) -> Att
         host="host",
         pid=1,
         process_start="0",
+        sequence=number,
     )
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 def logged(instance: dg.DagsterInstance, *attempts: Attempt) -> list[dg.EventLogEntry]:
@@ -64,7 +59,7 @@ def logged(instance: dg.DagsterInstance, *attempts: Attempt) -> list[dg.EventLog
 def test_a_line_says_what_became_of_the_attempt(
     instance: dg.DagsterInstance, status: Status, error: str | None, event: str, level: str
 ) -> None:
-    """Log searches and alerts go by these names; a failure that is not an error line raises no alarm."""
+    """Fails: searches and alerts that go by these names find nothing; a failure that is no error raises no alarm."""
     (entry,) = logged(instance, attempt(status, error=error))
     line = json.loads(entry.user_message)
     assert (line["event"], line["status"]) == (event, status.value)
@@ -77,7 +72,7 @@ def test_a_line_holds_the_promised_fields_and_no_others(instance: dg.DagsterInst
         instance,
         attempt(Status.RUNNING),
         attempt(Status.SUCCEEDED),
-        attempt(Status.FAILED, number=2, error='said "no"\nand went'),
+        attempt(Status.FAILED, number=2, error='the disk said "no"\nand went'),
     )
     assert json.loads(started.user_message) == {
         "event": "shard_start",
@@ -91,7 +86,7 @@ def test_a_line_holds_the_promised_fields_and_no_others(instance: dg.DagsterInst
     assert list(json.loads(ended.user_message)) == FIELDS
     assert (json.loads(ended.user_message)["record_count"], json.loads(ended.user_message)["elapsed_ms"]) == (7, 1250)
     assert list(json.loads(failed.user_message)) == [*FIELDS, "error"]
-    # One line an event: what collects them reads line by line.
+    # One line for each event: log collectors read line by line.
     assert "\n" not in failed.user_message
 
 
@@ -122,5 +117,5 @@ def numbers(instance: dg.DagsterInstance, fails: int, tags: dict[str, str]) -> l
 def test_retries_of_the_step_and_of_a_killed_run_are_counted_together(
     instance: dg.DagsterInstance, fails: int, tags: dict[str, str], expected: list[int]
 ) -> None:
-    """The healing attempt after a kill would look like a first one, and overwrite what is known of that."""
+    """Fails: the attempt that heals after a kill looks like a first one, and overwrites what is known of that."""
     assert numbers(instance, fails, tags) == expected

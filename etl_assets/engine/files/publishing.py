@@ -134,6 +134,13 @@ def scratch_directory(home: Home) -> Iterator[Path]:
         remove(path)
 
 
+def subfolder(scratch: Path, name: str) -> Path:
+    """Make a folder in a scratch folder, with which it is removed."""
+    path = scratch / name
+    path.mkdir()
+    return path
+
+
 def publish_json(target: Path, value: Any, *, what: str | None = None, is_durable: bool = True) -> None:
     """Publish a small JSON document."""
     with publish_file(target, what=what, is_durable=is_durable) as temporary:
@@ -247,6 +254,12 @@ def remove(path: Path) -> None:
 def remove_empty(folder: Path) -> None:
     """Remove an unpublished folder that holds nothing any more."""
     folder.rmdir()
+
+
+def leftovers(home: Home) -> list[str]:
+    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
+    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
+    return [path.relative_to(home.root).as_posix() for path in found]
 
 
 def sync(path: Path) -> None:
