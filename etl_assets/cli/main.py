@@ -43,10 +43,12 @@ examples:
 """
 _ENVIRONMENT = """\
 environment:
+  ETL_PROJECT         folder of your own project (the shipped customer 360)
   ETL_SOURCES         folder of the exports (data/sources)
   ETL_HOME            folder of the results (data)
   ETL_NUM_SHARDS      number of shards (10)
-  ETL_MAX_REJECT_RATIO, ETL_WORKERS, ETL_MEMORY_LIMIT, DAGSTER_HOME   see the README
+  and, in docs/reference/settings.md: ETL_MAX_REJECT_RATIO, ETL_WORKERS, ETL_MEMORY_LIMIT, ETL_SHARD_TIMEOUT_S,
+  ETL_MAX_UNPACKED, DAGSTER_HOME, ETL_FAULT, CHAOS_FAIL_SHARD, ETL_ENV
 """
 
 _GO_ON = "Then run the same command again; finished work is kept."

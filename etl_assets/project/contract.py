@@ -49,10 +49,10 @@ class _Model(BaseModel):
 class _Bounded(_Model):
     """A column with a type and inclusive bounds; None means unbounded."""
 
-    name: Name
-    type: ColumnType = ColumnType.TEXT
-    min: int | float | None = None
-    max: int | float | None = None
+    name: Name = Field(description="The column's name; in a source, also in the header of its exports.")
+    type: ColumnType = Field(default=ColumnType.TEXT, description="The type of the values.")
+    min: int | float | None = Field(default=None, description="The smallest value allowed, for int and float.")
+    max: int | float | None = Field(default=None, description="The largest value allowed, for int and float.")
     pii: bool = Field(default=False, description="Personal data: masked in previews, samples, logs and errors.")
     meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
 
@@ -84,16 +84,18 @@ class ProfileColumn(_Bounded):
 class Key(_Model):
     """The column that tells whose record a row is; in every source, never null."""
 
-    name: Name = "customer_id"
-    max_chars: int = Field(default=128, ge=1, le=4096)
+    name: Name = Field(default="customer_id", description="The key's column in every source and in the result.")
+    max_chars: int = Field(default=128, ge=1, le=4096, description="A row with a longer key goes to quarantine.")
 
 
 class Source(_Model):
     """One system that exports records; `columns` is in contract order, without the key."""
 
-    name: Name
-    title: str = ""
-    columns: tuple[Column, ...] = Field(min_length=1)
+    name: Name = Field(description="Names the export, the asset and the relation in SQL.")
+    title: str = Field(default="", description="The source as people call it; by default its name.")
+    columns: tuple[Column, ...] = Field(
+        min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
+    )
     # The contract's key, handed down so that a source knows all of its columns.
     key: Key = Field(default=Key(), exclude=True, repr=False)
 
@@ -121,11 +123,15 @@ class Source(_Model):
 class Contract(_Model):
     """What a project declares, in the order that the idempotency key is made of."""
 
-    name: Name
+    name: Name = Field(description="The project's name.")
     entity: Name = Field(default="customers", description="What a profile describes; the joined relation in SQL.")
-    key: Key = Key()
-    sources: tuple[Source, ...] = Field(min_length=1)
-    profile: tuple[ProfileColumn, ...] = ()
+    key: Key = Field(default=Key(), description="The column that tells whose record a row is.")
+    sources: tuple[Source, ...] = Field(
+        min_length=1, description="The systems. Their order is part of the idempotency key."
+    )
+    profile: tuple[ProfileColumn, ...] = Field(
+        default=(), description="What is promised of columns that sql/profiles.sql computes."
+    )
 
     @model_validator(mode="before")
     @classmethod
