@@ -53,7 +53,7 @@ class _Bounded(_Model):
     type: ColumnType = Field(default=ColumnType.TEXT, description="The type of the values.")
     min: int | float | None = Field(default=None, description="The smallest value allowed, for int and float.")
     max: int | float | None = Field(default=None, description="The largest value allowed, for int and float.")
-    pii: bool = Field(default=False, description="Personal data: masked in previews, samples, logs and errors.")
+    pii: bool = Field(default=False, description="Personal data: masked in the previews of the Dagster UI.")
     meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
 
     @property
