@@ -83,7 +83,7 @@ check: lint types test ## formatting, lint, types and tests
 lint: $(DEV) ## check formatting, lint and the directions of imports
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(VENV)/bin/lint-imports --quiet setup.cfg
+	$(VENV)/bin/lint-imports setup.cfg >/dev/null || $(VENV)/bin/lint-imports setup.cfg
 
 types: $(DEV) ## check types
 	$(PY) -m mypy

@@ -20,7 +20,7 @@ import duckdb
 from bench import measure
 from bench.server import Server, ServerError, free_port, serve
 from bench.ways import CHECKOUT, Case, Kind, Start, environment, etl_assets, settings, warehouse
-from etl_assets.engine.files.publishing import Home
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.routing import shard_keys
 
 # Half of the daemon's polling interval: a request waits as long for the next poll as a random request does on average.

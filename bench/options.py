@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.ways import CHECKOUT, COLD, FLOOR, WAYS, Way
 from etl_assets.cli.arguments import Parser, whole_number
-from etl_assets.engine.routing import MAX_SHARDS
+from etl_assets.project.settings import MAX_SHARDS
 from etl_assets.samples.writing import MAX_ROWS
 
 _DESCRIPTION = """

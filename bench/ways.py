@@ -15,8 +15,11 @@ from pathlib import Path
 
 from bench import data
 from etl_assets.engine.routing import shard_key
+from etl_assets.project.loading import shipped_folder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# The project whose profiles the peers compute, too.
+PROJECT = shipped_folder()
 FLOOR = "duckdb_query"
 COLD = "run_cold"
 
@@ -98,6 +101,7 @@ def environment() -> dict[str, str]:
 def settings(sources: Path, home: Path, shards: int) -> dict[str, str]:
     """The environment variables with which the pipeline reads these exports and keeps all its files below `home`."""
     return environment() | {
+        "ETL_PROJECT": str(PROJECT),
         "ETL_SOURCES": str(sources),
         "ETL_HOME": str(home / "etl"),
         "DAGSTER_HOME": str(home / "dagster"),

@@ -82,7 +82,7 @@ class AccountingError(EtlError):
 
 
 class ProfileError(EtlError):
-    """The project's SQL gives profiles that break what the project declares of them."""
+    """The project's query is refused by DuckDB, or gives profiles that break what the project declares of them."""
 
 
 class ShardSetError(EtlError):

@@ -1,6 +1,6 @@
 """Real Dagster runs of the real definitions, for the tests of what Dagster shows and does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.site import Site
 from etl_assets.orchestration.code_location import build_defs
 from etl_assets.pipeline.configuration import site_of
+from etl_assets.pipeline.events import Observer, unobserved
+from etl_assets.project.loading import Project
 from etl_assets.project.settings import Settings
 from etl_assets_tests.factory import PROJECT, PROJECT_FOLDER
 
@@ -24,13 +26,28 @@ def settings_for(sources: Path, home: Home, shard_count: int = 3, **changes: Any
 
 
 class CodeLocation:
-    """The code location for some settings on an instance."""
+    """The code location for some settings on an instance; `key_prefix` and `observe` are those of `build_defs`."""
 
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        instance: dg.DagsterInstance,
+        *,
+        project: Project = PROJECT,
+        key_prefix: Sequence[str] = (),
+        observe: Observer = unobserved,
+    ) -> None:
         self.settings = settings
         self.instance = instance
-        self.site: Site = site_of(PROJECT, settings)
-        self.defs = build_defs(PROJECT, settings=settings, retry_policy=IMMEDIATELY)
+        self.key_prefix = key_prefix
+        self.site: Site = site_of(project, settings)
+        self.defs = build_defs(
+            project, settings=settings, key_prefix=key_prefix, retry_policy=IMMEDIATELY, observe=observe
+        )
+
+    def key(self, name: str) -> dg.AssetKey:
+        """The key of an asset."""
+        return dg.AssetKey([*self.key_prefix, name])
 
     def run(
         self,
@@ -42,7 +59,7 @@ class CodeLocation:
         """Materialize these assets in one run; `config` is by op."""
         return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
-            asset_selection=[dg.AssetKey(name) for name in names],
+            asset_selection=[self.key(name) for name in names],
             partition_key=partition,
             run_config={"ops": {op: {"config": values} for op, values in (config or {}).items()}},
             tags=tags or {},
@@ -65,7 +82,7 @@ class CodeLocation:
 
     def materialized(self, name: str) -> dg.AssetMaterialization:
         """The latest materialization of an asset."""
-        event = self.instance.get_latest_materialization_event(dg.AssetKey(name))
+        event = self.instance.get_latest_materialization_event(self.key(name))
         assert event is not None
         assert event.asset_materialization is not None
         return event.asset_materialization
@@ -81,6 +98,20 @@ def materializations(result: dg.ExecuteInProcessResult, name: str) -> list[dg.As
     events = [event for event in result.all_events if event.is_step_materialization]
     found = [event.step_materialization_data.materialization for event in events]
     return [materialization for materialization in found if materialization.asset_key == dg.AssetKey(name)]
+
+
+def facts(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
+    """Metadata as plain values."""
+    return {name: value.value for name, value in metadata.items()}
+
+
+def table(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> list[dict[str, Any]]:
+    """The rows of a table in metadata, their columns in the order shown."""
+    value = metadata[name]
+    assert isinstance(value, dg.TableMetadataValue)
+    columns = [column.name for column in value.schema.columns]
+    assert all(record.data.keys() == set(columns) for record in value.records)
+    return [{column: record.data[column] for column in columns} for record in value.records]
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:

@@ -3,14 +3,17 @@
 import contextlib
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published.shards import Manifest, ShardInput, shard_input
+from etl_assets.engine.published import shards
+from etl_assets.engine.published.shards import Manifest, Obstacle, ShardInput, shard_input
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
@@ -19,12 +22,15 @@ from etl_assets.engine.steps.merge import Merged, merge_shards
 from etl_assets.engine.steps.stage import StagingRequest, stage
 from etl_assets.project.contract import Source
 from etl_assets.project.loading import Project, load_project
+from etl_assets.samples.writing import generate
 
 LIMITS = duck.Limits(memory_mb=256)
 # A project of the tests' own: changing a weight of the shipped one, or adding a source to it, turns no test red.
 PROJECT_FOLDER = Path(__file__).parent / "projects" / "customers"
 PROJECT = load_project(PROJECT_FOLDER)
 SOURCES = PROJECT.contract.sources
+# The sample, for these sources.
+generate_sample = partial(generate, sources=SOURCES)
 
 # A sound value for every column of the contract, as text in an export.
 SOUND: Mapping[str, str] = {
@@ -103,8 +109,20 @@ def build_shard(
     site: Site, given: ShardInput, *, run_id: str = "run", attempt: int = 1, limits: duck.Limits = LIMITS
 ) -> Manifest:
     """Build one shard on a workbench of its own."""
-    with build.workbenches(site, limits) as benches:
+    with publishing.scratch_directory(site.home) as scratch, build.workbenches(site, limits, scratch) as benches:
         return build.build_shard(site, given, benches, limits.stop, run_id=run_id, attempt=attempt)
+
+
+def reusable(site: Site, given: ShardInput) -> Manifest | None:
+    """What would be reused instead of building this shard, asked over a connection of its own."""
+    with duck.reader(site.home.shards) as connection:
+        return shards.reusable(site, given, connection)
+
+
+def verify_shard(home: Home, manifest: Manifest) -> Obstacle | None:
+    """What is wrong with the published shard's file, asked over a connection of its own."""
+    with duck.reader(home.shards) as connection:
+        return shards.verify_shard(home, manifest, connection)
 
 
 def run_engine(sources: Path, site: Site, *, run_id: str = "run") -> Merged:

@@ -18,7 +18,7 @@ from etl_assets.errors import ConfigError, EtlError
 from etl_assets.samples.writing import FORMATS, MAX_DIRTY, MAX_ROWS, generate
 
 _DESCRIPTION = """
-    Write sample exports of the four sources (crm, billing, product, support). The same arguments give the same
+    Write sample exports for the shipped project: crm, billing, product and support. The same arguments give the same
     files, byte for byte. --dirty gives a share of the rows the flaws of real exports: missing ids, malformed rows,
     values out of range, several rows for one customer.
 """

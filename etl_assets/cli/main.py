@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from etl_assets.cli import output
+from etl_assets.cli import environment, output
 from etl_assets.cli.arguments import (
     EXIT_BROKEN_PIPE,
     EXIT_CODES,
@@ -30,7 +30,7 @@ COMMANDS = {
     "run": "run the pipeline: stage the sources, build the shards, publish the warehouse",
     "status": "show what is published, what is stale and what went wrong, shard by shard",
     "query": "run read-only SQL against the published warehouse",
-    "generate": "write sample exports of the four sources",
+    "generate": "write sample exports for the shipped project",
     "ui": "serve the Dagster UI on this machine",
     "drill": "break a shard on purpose and prove that the result is the same",
 }
@@ -39,8 +39,9 @@ _EXAMPLES = """\
 examples:
   etl-assets generate --rows 100_000 --dirty 0.02
   etl-assets run
-  etl-assets query "SELECT churn_risk, count(*) FROM merged_profiles GROUP BY ALL"
+  etl-assets query "SELECT sources, count(*) FROM merged_profiles GROUP BY ALL"
 """
+<<<<<<< HEAD
 _ENVIRONMENT = """\
 environment:
   ETL_PROJECT         folder of your own project (the shipped customer 360)
@@ -51,6 +52,8 @@ environment:
   ETL_MAX_UNPACKED, DAGSTER_HOME, ETL_FAULT, CHAOS_FAIL_SHARD, ETL_ENV
 """
 
+=======
+>>>>>>> main
 _GO_ON = "Then run the same command again; finished work is kept."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -100,7 +103,7 @@ def _dispatch(argv: list[str]) -> int:
     subcommand = None
     for name, summary in COMMANDS.items():
         if name == wanted:
-            subcommand = cast("Subcommand", importlib.import_module(f"etl_assets.cli.{name}_command"))
+            subcommand = subcommand_named(name)
             subcommand.add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
@@ -110,11 +113,16 @@ def _dispatch(argv: list[str]) -> int:
     return subcommand.command(args)
 
 
+def subcommand_named(name: str) -> Subcommand:
+    """Import the module of one of `COMMANDS`."""
+    return cast("Subcommand", importlib.import_module(f"etl_assets.cli.{name}_command"))
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog=NAME,
-        description="Merge a customer's records from CRM, Billing, Product and Support into one enriched profile.",
-        epilog=spell(f"{_EXAMPLES}\n{_ENVIRONMENT}\n{EXIT_CODES}"),
+        description="Merge the exports of several systems into one profile per key, exactly once, shard by shard.",
+        epilog=spell(f"{_EXAMPLES}\n{environment.HELP}\n{EXIT_CODES}"),
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     return parser
@@ -147,8 +155,8 @@ def _refused(error: OSError) -> str:
     return f"{text} Fix the cause. {_GO_ON}"
 
 
-def _complain(what: object, code: int, prefix: str = "error: ") -> int:
-    output.write_error(f"{prefix}{spell(str(what))}")
+def _complain(what: str, code: int, prefix: str = "error: ") -> int:
+    output.write_error(f"{prefix}{what}")
     return code
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 NAME = "etl-assets"
-# The command in a message of a package that does not know how it was started. Deliberately not part of a path.
+# The command in a text that was written without knowing how it is started. Deliberately not part of a path.
 _NAMED = re.compile(rf"(?<![\w./-]){NAME}(?= (--)?[a-z])")
 
 
@@ -24,10 +24,7 @@ def program() -> str:
 
 
 def spell(text: str) -> str:
-    """`text` with each `etl-assets …` command as this user can run it.
-
-    For messages of the engine, which names commands in their plain form.
-    """
+    """`text` with each `etl-assets …` command as this user can run it; for help texts."""
     return _NAMED.sub(lambda _: program(), text)
 
 

@@ -41,7 +41,7 @@ _DESCRIPTION = """
     --timeout is stopped, with exit code 1.
 """
 _EXAMPLES = """
-    etl-assets query "SELECT * FROM merged_profiles WHERE churn_risk = 'HIGH' ORDER BY mrr DESC LIMIT 10"
+    etl-assets query "SELECT sources, count(*) AS profiles FROM merged_profiles GROUP BY ALL ORDER BY 2 DESC"
     etl-assets query "SELECT reason, count(*) FROM quarantine GROUP BY ALL" --format csv >reasons.csv
     etl-assets query "SUMMARIZE merged_profiles"
     etl-assets query - --format json <question.sql | jq .

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from etl_assets.cli import interrupts, output, progress, terminal
 from etl_assets.cli import run_report as report
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand
+from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.interrupts import Interrupts
 from etl_assets.cli.program import program
 from etl_assets.engine.site import Site
@@ -63,6 +64,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Run the pipeline; 0 when the warehouse is published."""
     settings = load_settings()
+    warn_of_unknown()
     arm_faults(settings)
     site = site_of(load_project(settings.project), settings)
     try:

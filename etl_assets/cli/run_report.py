@@ -8,8 +8,8 @@ from rich.text import Text
 
 from etl_assets.cli import terminal
 from etl_assets.cli.output import printable, printable_lines
-from etl_assets.cli.program import program, spell
-from etl_assets.cli.wording import explained, run_command
+from etl_assets.cli.program import program
+from etl_assets.cli.wording import advised, explained, run_command
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication
@@ -45,7 +45,8 @@ def show_failure(console: Console, report: Report, site: Site) -> None:
         if shard.status is not Status.FAILED:
             continue
         attempts = f" after {terminal.count(shard.attempts, 'attempt')}" if shard.attempts > 1 else ""
-        _print_error(console, f"{shard.shard_id} failed{attempts}", shard.error or "no error was reported")
+        error = advised(shard.error or "no error was reported", shard.advice)
+        _print_error(console, f"{shard.shard_id} failed{attempts}", error)
     if report.merge_error:
         _print_error(console, "merge", explained(report.merge_error))
     if report.failed_checks:
@@ -162,5 +163,5 @@ def _took(elapsed_ms: int | None, *, reused: bool) -> str:
 
 def _print_error(console: Console, what: str, error: str) -> None:
     prefix = f"error: {what}: " if what else "error: "
-    text = printable_lines(spell(error.strip()))
+    text = printable_lines(error.strip())
     console.print(Text.assemble((printable(prefix), "red"), text), soft_wrap=True)

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from etl_assets.cli import output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand
+from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
-from etl_assets.cli.program import spell
+from etl_assets.cli.wording import advised
 from etl_assets.cli.wording import command as command_line
 from etl_assets.errors import ConfigError
-from etl_assets.pipeline import status as facts
+from etl_assets.pipeline import overview as facts
 from etl_assets.pipeline.configuration import site_of
 from etl_assets.project.loading import load_project
 from etl_assets.project.settings import load_settings
@@ -55,6 +56,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Collect the facts and show them."""
     settings = load_settings()
+    warn_of_unknown()
     site = site_of(load_project(settings.project), settings)
     try:
         found = facts.collect(site, settings)
@@ -96,7 +98,9 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
         )
     _heading(console, "Sources", found.sources_folder)
     console.print(shown)
-    _show_reasons(console, [(source.source, source.reason) for source in found.sources])
+    _show_reasons(
+        console, [(source.source, source.reason and advised(source.reason, source.advice)) for source in found.sources]
+    )
 
 
 def _show_shards(console: Console, found: facts.Facts) -> None:
@@ -138,7 +142,7 @@ def _show_reasons(console: Console, reasons: Sequence[tuple[str, str | None]]) -
     for reason, names in grouped.items():
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         who = ", ".join(names[:_NAMES_SHOWN]) + more
-        console.print(Text.assemble((f"{who}: ", "bold"), printable_lines(spell(reason))), overflow="fold")
+        console.print(Text.assemble((f"{who}: ", "bold"), printable_lines(reason)), overflow="fold")
 
 
 def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from etl_assets.cli.arguments import Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable, write_error
 from etl_assets.cli.program import program
 from etl_assets.errors import ConfigError
@@ -53,6 +54,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Check the settings and the port, then become Dagster; does not return."""
     load_settings()
+    warn_of_unknown()
     _check_port(args.host, args.port)
     home = dagster_home(os.environ)
     url = _url(args.host, args.port)

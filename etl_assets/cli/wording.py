@@ -1,20 +1,30 @@
 """Errors in words for the command line: the finding, and what helps as a command that can be pasted.
 
 The only place that turns the engine's advice into commands. The Dagster UI has words of its own, in
-`orchestration.wording`.
+`orchestration.ui_wording`.
 """
 
 import shlex
+from collections.abc import Sequence
 
 from etl_assets.cli.program import program
 from etl_assets.errors import Action, Advice, EtlError
 
 
 def explained(error: BaseException) -> str:
-    """An error's finding and what helps, the most likely first."""
+    """An error's finding and what helps, the most likely first; an unforeseen error's type and text."""
     if not isinstance(error, EtlError):
-        return str(error).strip() or type(error).__name__
-    return " ".join([error.finding.strip(), *(_sentence(advice) for advice in error.advice)])
+        text = str(error).strip()
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return advised(error.finding.strip(), error.advice)
+
+
+def advised(finding: str, advice: Sequence[Advice]) -> str:
+    """A finding and what helps: on one line, or on a line each when there is more than one thing."""
+    sentences = [_sentence(one) for one in advice]
+    if len(sentences) == 1 and "\n" not in finding:
+        return f"{finding} {sentences[0]}"
+    return "\n  ".join([finding, *sentences])
 
 
 def command(arguments: str) -> str:
@@ -32,16 +42,16 @@ def _sentence(advice: Advice) -> str:
         case Action.RUN | Action.STAGE:
             return f"Run: {run_command(advice.shards)}"
         case Action.RUN_FORCED:
-            return f"Or rebuild it: {command('run --force')}"
+            return f"Rebuild it: {command('run --force')}"
         case Action.GENERATE:
             folder = shlex.quote(advice.value or "")
-            return f"Or write sample data: {command(f'generate --rows 100000 --out {folder}')}"
+            return f"Write sample data: {command(f'generate --rows 100000 --out {folder}')}"
         case Action.EXPORT_AGAIN:
-            return "Export it again."
+            return f"Export it again, then run: {run_command()}"
         case Action.SET if advice.value is not None:
             return f"Try: export {advice.setting}={shlex.quote(advice.value)}"
         case Action.SET:
-            return f"Set {advice.setting}."
+            return f"Change the setting {advice.setting}."
         case Action.UNSET:
             return f"Try: unset {advice.setting}"
         case Action.EDIT:

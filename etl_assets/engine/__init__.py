@@ -1,1 +1,1 @@
-"""What the product is: contract, routing, keys, storage, staging, shards and merge. Nothing here imports Dagster."""
+"""How it is done: reading, routing, keys, building, merging. Knows no Dagster and no word of any domain."""

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 import duckdb
 import xxhash
 
+from etl_assets.engine.files import publishing
 from etl_assets.engine.sql_text import identifier, literal, pattern, statement
 from etl_assets.engine.stopping import Stop
 
@@ -90,10 +91,13 @@ class Workbenches:
             connection = self._idle.get_nowait()
         except Empty:
             # A folder of its own: two databases that spill to one would write to files of the same names.
-            scratch = self._scratch / str(next(self._numbers))
-            scratch.mkdir()
+            scratch = publishing.subfolder(self._scratch, str(next(self._numbers)))
             connection = _confined(self._limits, scratch, self._folders)
-            self._prepare(connection)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
         try:
             with stop.watching(connection), _explained(self._limits):
                 yield connection

@@ -19,8 +19,8 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import ConfigError, InputError
 from etl_assets.orchestration.instance.job_type import AssetJob
+from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES, Wiring
-from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import staging_request
 
 # Failed merges of one and the same shard set before the sensor leaves it to a person.

@@ -12,7 +12,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.merge import Merged
-from etl_assets.orchestration.metadata import table_facts, table_value
+from etl_assets.orchestration.metadata import plain, table_facts, table_value
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
 from etl_assets.orchestration.wiring import MERGED_PROFILES, PROFILES_GROUP, SHARD_PROFILES, Wiring
@@ -99,9 +99,9 @@ def warehouse_checks_of(wiring: Wiring) -> dg.AssetChecksDefinition:
         with explained_failures():
             findings = check_warehouse(wiring.site.home, merge_limits(wiring.settings), wanted)
         for finding in findings:
-            yield dg.AssetCheckResult(
-                asset_key=key, check_name=finding.name, passed=finding.passed, metadata=dict(finding.facts)
-            )
+            # A project's own check may count in any type.
+            figures = {name: plain(figure) for name, figure in finding.facts.items()}
+            yield dg.AssetCheckResult(asset_key=key, check_name=finding.name, passed=finding.passed, metadata=figures)
 
     return run_checks
 

@@ -48,7 +48,7 @@ def row_count(path: Path, table: str, record_count: int) -> dict[str, Any]:
 
 def table_value(names: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.TableMetadataValue:
     """Rows as a table of plain values; nulls are empty."""
-    records = [dg.TableRecord({name: _plain(cell) for name, cell in zip(names, row, strict=True)}) for row in rows]
+    records = [dg.TableRecord({name: plain(cell) for name, cell in zip(names, row, strict=True)}) for row in rows]
     return dg.MetadataValue.table(records, schema=dg.TableSchema([dg.TableColumn(name) for name in names]))
 
 
@@ -58,7 +58,8 @@ def counts_table(title: str, counts: Mapping[str, int]) -> dg.TableMetadataValue
     return table_value([title, "count"], [(name, counts[name]) for name in names])
 
 
-def _plain(cell: object) -> str | int | float | bool | None:
+def plain(cell: object) -> str | int | float | bool | None:
+    """A value of any of DuckDB's types as one that Dagster shows: lists joined, dates in ISO 8601, others as text."""
     if cell is None or isinstance(cell, str | int | float | bool):
         return cell
     if isinstance(cell, list):

@@ -25,7 +25,7 @@ from etl_assets.errors import (
     StoppedError,
     WriteError,
 )
-from etl_assets.orchestration.wording import explained
+from etl_assets.orchestration.ui_wording import explained
 
 MAX_RETRIES = 3
 FIRST_DELAY_S = 1.5
@@ -58,6 +58,11 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
 def is_transient(error: BaseException) -> bool:
     """Whether trying again can help."""
     return next((transient for kind, transient in _TRANSIENT if isinstance(error, kind)), False)
+
+
+def is_retried(error: BaseException, attempt: int) -> bool:
+    """Whether another attempt follows this one, counted from 1, under `shard_retry_policy`."""
+    return is_transient(error) and attempt <= MAX_RETRIES
 
 
 def permanent_failure(error: BaseException) -> dg.Failure:
@@ -93,7 +98,7 @@ def explained_failures() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancelled_for_good() -> Iterator[None]:
-    """End a cancelled run: Dagster repeats even an interrupted step when it has a RetryPolicy, unless told not to.
+    """End a cancelled run: Dagster repeats even an interrupted step that has a RetryPolicy, unless this forbids it.
 
     The run still counts as cancelled, not as failed, when it was terminated in the UI.
     """

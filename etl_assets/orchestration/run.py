@@ -12,17 +12,18 @@ from dataclasses import replace
 import dagster as dg
 import duckdb
 
+from etl_assets.engine.duck import Limits
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import Attempt, read_attempts
-from etl_assets.engine.published.checks import recount_source
+from etl_assets.engine.published.checks import check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
-from etl_assets.errors import EtlError
+from etl_assets.errors import Advice, EtlError
 from etl_assets.orchestration.code_location import build_defs
 from etl_assets.orchestration.instance import origin
 from etl_assets.orchestration.instance.tags import command_tags
@@ -125,11 +126,11 @@ class _Pipeline:
             if why and not any(report.status is Status.FAILED for report in mine):
                 # The shards are published, but their run failed before it had reported them to Dagster.
                 mine = [replace(report, status=Status.FAILED, error=why) for report in mine]
-            reports |= {report.shard_id: report for report in mine}
+            reports |= {report.shard_id: replace(report, advice=self._advice_for(report)) for report in mine}
         return [reports[name] for name in wanted]
 
     def merge(self, report: Report, allow_partial: bool) -> None:
-        """Run the merge and its checks, unless this very set is published and the instance knows it."""
+        """Run the merge and its checks, unless this very set is published, and known and checked in the instance."""
         published = self._current_and_reported()
         if published is not None:
             report.publication, report.is_unchanged = published, True
@@ -145,10 +146,24 @@ class _Pipeline:
 
     def _current_and_reported(self) -> Publication | None:
         """The published warehouse if merging would publish the same again; None when it is to be merged."""
+        limits = merge_limits(self._settings)
         published = current_publication(self._site, inspect_shards(self._site))
         if published is None or _data_version(self._instance, MERGED_PROFILES) != published.digest:
             return None
-        return None if warehouse.damage(self._site.home, merge_limits(self._settings)) else published
+        if warehouse.damage(self._site.home, limits):
+            return None
+        return published if self._has_passed_checks(limits) else None
+
+    def _has_passed_checks(self, limits: Limits) -> bool:
+        """Whether the latest merge passed every check, and passes them as they are declared now."""
+        checks = warehouse_checks(self._site.project)
+        if not all(_has_passed(self._instance, check.name) for check in checks):
+            return False
+        try:
+            return all(finding.passed for finding in check_warehouse(self._site.home, limits, checks))
+        except (duckdb.Error, OSError):
+            # The run will say what it is.
+            return False
 
     def _run(
         self, names: Sequence[str], config: dict[str, dict[str, bool]], tags: dict[str, str] | None = None
@@ -169,6 +184,10 @@ class _Pipeline:
         event = self._last.get(step)
         return event.error if event is not None else None
 
+    def _advice_for(self, report: ShardReport) -> tuple[Advice, ...]:
+        error = self._error_of(report.shard_id) if report.status is Status.FAILED else None
+        return error.advice if isinstance(error, EtlError) else ()
+
     def _source_report(self, name: str, why: Exception | None) -> SourceReport:
         event = self._last.get(name)
         elapsed_ms = event.elapsed_ms if event else None
@@ -184,6 +203,17 @@ def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:
     event = instance.get_latest_materialization_event(dg.AssetKey(name))
     materialization = event.asset_materialization if event else None
     return (materialization.tags or {}).get(_DATA_VERSION) if materialization else None
+
+
+def _has_passed(instance: dg.DagsterInstance, check_name: str) -> bool:
+    """Whether a check of the latest merge is evaluated, and was passed."""
+    key = dg.AssetKey(MERGED_PROFILES)
+    merged = instance.fetch_materializations(key, limit=1).records
+    record = instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(key, check_name))
+    evaluation = record.event.asset_check_evaluation if record is not None and record.event is not None else None
+    if evaluation is None or not merged or evaluation.target_materialization_data is None:
+        return False
+    return evaluation.passed and evaluation.target_materialization_data.storage_id == merged[0].storage_id
 
 
 def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ from etl_assets.engine.published.status import Status
 
 # How often the daemon has repeated the run of a killed process; absent on a first run.
 _RUN_RETRY_TAG = "dagster/retry_number"
+_SHARDS_LOGGED_ONE_BY_ONE, _LINES_AN_ENTRY = 100, 50
 
 
 def attempt_number(context: dg.AssetExecutionContext) -> int:
@@ -21,8 +22,36 @@ def attempt_number(context: dg.AssetExecutionContext) -> int:
     return 1 + step_retries + int(context.run.tags.get(_RUN_RETRY_TAG, "0"))
 
 
-def log_attempt(context: dg.AssetExecutionContext, attempt: Attempt) -> None:
-    """Write the line of an attempt that has started or ended."""
+class AttemptLog:
+    """Writes the lines of attempts that start or end.
+
+    A log entry for each line, so that they appear as they happen; in a run of many shards an entry for some dozens of
+    lines, because storing an entry takes as long as building a very small shard.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, shard_count: int) -> None:
+        self._context = context
+        self._lines_an_entry = 1 if shard_count <= _SHARDS_LOGGED_ONE_BY_ONE else _LINES_AN_ENTRY
+        self._lines: list[str] = []
+
+    def add(self, attempt: Attempt) -> None:
+        """Take in an attempt that has started or ended; a failure is written at once."""
+        if attempt.error:
+            self.flush()
+            self._context.log.error(_line(attempt))
+            return
+        self._lines.append(_line(attempt))
+        if len(self._lines) >= self._lines_an_entry:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        if self._lines:
+            self._context.log.info("\n".join(self._lines))
+            self._lines.clear()
+
+
+def _line(attempt: Attempt) -> str:
     line = {
         "event": _event(attempt.status),
         "shard_id": attempt.shard_id,
@@ -32,9 +61,7 @@ def log_attempt(context: dg.AssetExecutionContext, attempt: Attempt) -> None:
         "record_count": attempt.record_count,
         "elapsed_ms": attempt.elapsed_ms,
     }
-    if attempt.error:
-        line["error"] = attempt.error
-    (context.log.error if attempt.error else context.log.info)(json.dumps(line))
+    return json.dumps(line | ({"error": attempt.error} if attempt.error else {}))
 
 
 def _event(status: Status) -> str:

@@ -19,10 +19,10 @@ from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build
 from etl_assets.errors import AccountingError, ProfileError
 from etl_assets.orchestration.metadata import row_count, table_facts
 from etl_assets.orchestration.partitions import shard_partitions
-from etl_assets.orchestration.retry import MAX_RETRIES, cancelled_for_good, explained_failures, is_transient
-from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
+from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
+from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import PROFILES_GROUP, SHARD_PROFILES, Wiring
-from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import run_limits
 from etl_assets.pipeline.events import StepEvent
 
@@ -58,16 +58,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         retry_policy=wiring.retry_policy,
         # A run of many shards reports each with an event of its own (see _materialization), and has no output.
         output_required=False,
-        check_specs=[
-            dg.AssetCheckSpec(
-                ACCOUNTING_CHECK,
-                asset=key,
-                description="A shard has one profile for each key, and every staged row of every source is in one.",
-            ),
-            dg.AssetCheckSpec(
-                PROMISES, asset=key, description="Every profile keeps what the contract declares of its columns."
-            ),
-        ],
+        check_specs=_check_specs(key),
         description=(
             f"Profiles of one shard of the {contract.entity}: a row per `{contract.key.name}`, with an "
             "`idempotency_key`.\n\n"
@@ -108,6 +99,14 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
     return shard_profiles
 
 
+def _check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    descriptions = {
+        ACCOUNTING_CHECK: "A shard has one profile for each key, and every staged row of every source is in one.",
+        PROMISES: "Every profile keeps what the contract declares of its columns.",
+    }
+    return [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in descriptions.items()]
+
+
 @dataclass
 class _Outcome:
     """The manifests of the good shards and the results of the bad ones."""
@@ -133,13 +132,14 @@ def _build(
     outcome = _Outcome([state.manifest for state in earlier if state.manifest is not None])
     for manifest in outcome.manifests:
         reporter.report(manifest)
+    log = AttemptLog(context, len(shard_ids))
     try:
         with contextlib.closing(build_shards(request, todo)) as news:
             for entry in news:
                 attempt = entry.attempt if isinstance(entry, ShardResult) else entry
                 with faults.scope(shard_id=attempt.shard_id, attempt=request.attempt):
                     faults.point("event.attempt")
-                log_attempt(context, attempt)
+                log.add(attempt)
                 wiring.observe(_step_event(entry))
                 if isinstance(entry, Attempt):
                     continue
@@ -151,8 +151,10 @@ def _build(
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         for attempt in latest_attempts(home, todo):
             if attempt.run_id == request.run_id and attempt.status is Status.CANCELLED:
-                log_attempt(context, attempt)
+                log.add(attempt)
         raise
+    finally:
+        log.flush()
     return outcome
 
 
@@ -161,8 +163,7 @@ def _step_event(entry: Attempt | ShardResult) -> StepEvent:
     error = entry.error if isinstance(entry, ShardResult) else None
     status = attempt.status
     if error is not None:
-        will_retry = is_transient(error) and attempt.number <= MAX_RETRIES
-        status = Status.RETRYING if will_retry else Status.FAILED
+        status = Status.RETRYING if is_retried(error, attempt.number) else Status.FAILED
     return StepEvent(
         status,
         SHARD_PROFILES,
@@ -283,11 +284,13 @@ def _check_results(
 def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
     """What the run says; it is retried when that can help at least one shard."""
     errors = [result.error for result in failed if result.error is not None]
-    shown = "; ".join(f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error)
-    more = f"; and {len(failed) - _ERRORS_SHOWN} more" if len(failed) > _ERRORS_SHOWN else ""
-    others = " The others are published." if asked > len(failed) else ""
+    lines = [f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed."]
+    lines += [f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error]
+    if len(failed) > _ERRORS_SHOWN:
+        lines.append(f"And {len(failed) - _ERRORS_SHOWN} more.")
+    others = "The others are published. " if asked > len(failed) else ""
+    lines.append(f'{others}Repair with "Re-execute from failure", or materialize the failed partitions again.')
     return dg.Failure(
-        description=f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed. {shown}{more}.{others} Repair "
-        'with "Re-execute from failure", or materialize the failed partitions again.',
+        description="\n".join(lines),
         allow_retries=any(is_transient(error) for error in errors),
     )

@@ -20,10 +20,16 @@ from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.errors import DamagedSnapshotError
 from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
-from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_transient, permanent_failure
+from etl_assets.orchestration.retry import (
+    cancelled_for_good,
+    explained_failures,
+    is_retried,
+    is_transient,
+    permanent_failure,
+)
 from etl_assets.orchestration.shard_log import attempt_number
+from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import SOURCES_GROUP, Wiring
-from etl_assets.orchestration.wording import explained
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.pipeline.events import StepEvent
 from etl_assets.pipeline.preflight import refuse_other_shard_count
@@ -126,7 +132,7 @@ def _stage(wiring: Wiring, selected: list[Source], force: bool, attempt: int) ->
     results = []
     with contextlib.closing(workers.run(work, selected, wiring.settings.workers, request.limits.stop)) as news:
         for entry in news:
-            wiring.observe(_step_event(entry))
+            wiring.observe(_step_event(entry, attempt))
             if isinstance(entry, _Staged):
                 results.append(entry)
     return results
@@ -159,16 +165,16 @@ def _elapsed_ms(started_s: float) -> int:
     return round((time.perf_counter() - started_s) * 1000)
 
 
-def _step_event(entry: _Started | _Staged) -> StepEvent:
+def _step_event(entry: _Started | _Staged, attempt: int) -> StepEvent:
     name = entry.source.name
     if isinstance(entry, _Started):
-        return StepEvent(Status.RUNNING, name)
+        return StepEvent(Status.RUNNING, name, attempt=attempt)
     if entry.error is not None:
-        status = Status.RETRYING if is_transient(entry.error) else Status.FAILED
-        return StepEvent(status, name, error=entry.error, elapsed_ms=entry.elapsed_ms)
+        status = Status.RETRYING if is_retried(entry.error, attempt) else Status.FAILED
+        return StepEvent(status, name, error=entry.error, elapsed_ms=entry.elapsed_ms, attempt=attempt)
     count = entry.snapshot.rows_accepted if entry.snapshot else None
     status = Status.REUSED if entry.reused else Status.SUCCEEDED
-    return StepEvent(status, name, record_count=count, elapsed_ms=entry.elapsed_ms)
+    return StepEvent(status, name, record_count=count, elapsed_ms=entry.elapsed_ms, attempt=attempt)
 
 
 def _materialization(context: dg.AssetExecutionContext, wiring: Wiring, result: _Staged) -> dg.MaterializeResult:

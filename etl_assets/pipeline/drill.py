@@ -19,7 +19,7 @@ from typing import Any
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.faults import CHAOS_VARIABLE, FAULT_VARIABLE, Action
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import TEMPORARY_PREFIX
+from etl_assets.engine.files.publishing import leftovers
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import check_warehouse, warehouse_checks
 from etl_assets.engine.published.shards import inspect_shards
@@ -225,9 +225,3 @@ def _text(value: object) -> str:
 def _quarantined(site: Site) -> int:
     found = [current_snapshot(site.home, name) for name in site.contract.source_names]
     return sum(snapshot.rows_quarantined for snapshot in found if snapshot is not None)
-
-
-def leftovers(home: Home) -> list[str]:
-    """Temporary files and folders anywhere under an ETL_HOME, relative to it."""
-    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
-    return [path.relative_to(home.root).as_posix() for path in found]

@@ -6,9 +6,11 @@ No Dagster import: it takes a second, which no one who has a setting wrong, or n
 import time
 from collections.abc import Sequence
 
+import duckdb
+
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
-from etl_assets.engine.published.attempts import latest_attempts
+from etl_assets.engine.published.attempts import latest_attempts, unlisted_attempts
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
@@ -38,8 +40,11 @@ def refuse_impossible(
             f"{known[-1]}.",
             subject=unknown[0],
         )
+    request = staging_request(site, settings)
     for source in site.contract.sources:
-        exports.open_exports(source, settings.sources)
+        # Those of a current snapshot have been read.
+        if not is_current(source, request):
+            exports.open_exports(source, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
 
@@ -86,10 +91,18 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
 
 
 def current_publication(site: Site, found: ShardSet) -> Publication | None:
-    """The published warehouse if it is of this very set, which is complete and at rest."""
+    """The published warehouse if it is of this very set, which is complete and at rest, and lists what went wrong.
+
+    An attempt that failed, or was killed, after the merge is not in the warehouse yet, also when a later one reused
+    the shard.
+    """
     publication = read_publication(site.home)
     if found.obstacles or publication is None or publication.set_hash != found.set_hash:
         return None
-    # An attempt that failed, or was killed, after the merge is not in the warehouse yet.
+    try:
+        since = unlisted_attempts(site.home, site.shard_ids, warehouse.listed_attempts(site.home))
+    except (duckdb.Error, OSError):
+        return None
     latest = latest_attempts(site.home, site.shard_ids)
-    return publication if all(attempt.status.is_done for attempt in latest) else None
+    is_complete = not any(attempt.status.is_bad_end for attempt in since)
+    return publication if is_complete and all(attempt.status.is_done for attempt in latest) else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication
+from etl_assets.errors import Advice
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class ShardReport:
     elapsed_ms: int | None = None
     error: str | None = None
     run_id: str | None = None
+    # What helps, where the engine knows it; the record of an attempt keeps the text of its error only.
+    advice: tuple[Advice, ...] = ()
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Report:
     failed_checks: tuple[str, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
-    # Whether there was nothing to do, so that no Dagster run was started.
+    # Whether this very set was published already, so that nothing was merged.
     is_unchanged: bool = False
     elapsed_ms: int = 0
 

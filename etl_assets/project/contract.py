@@ -4,11 +4,12 @@ Models of `etl_assets.yaml` and their checks; values only. How a type is read fr
 `parse_*.sql` macros of the engine, where the files are is a setting.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
 
 # Names become SQL identifiers, file names and asset keys; none begins with an underscore, which the engine's own do.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -17,6 +18,23 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 BASE = "base"
 # What the engine adds to every profile, besides the key.
 SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN = "sources", "shard_id", "idempotency_key"
+
+
+class MisdeclaredError(ValueError):
+    """What is wrong with several entries of a list; `findings` are pairs of the steps that lead to one, and a text."""
+
+    def __init__(self, findings: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, place))}: {text}" for place, text in findings))
+        self.findings = tuple(findings)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("expected a finite number")
+    return value
+
+
+Bound = Annotated[int | float, BeforeValidator(_number)]
 
 
 class ColumnType(StrEnum):
@@ -49,11 +67,19 @@ class _Model(BaseModel):
 class _Bounded(_Model):
     """A column with a type and inclusive bounds; None means unbounded."""
 
+<<<<<<< HEAD
     name: Name = Field(description="The column's name; in a source, also in the header of its exports.")
     type: ColumnType = Field(default=ColumnType.TEXT, description="The type of the values.")
     min: int | float | None = Field(default=None, description="The smallest value allowed, for int and float.")
     max: int | float | None = Field(default=None, description="The largest value allowed, for int and float.")
     pii: bool = Field(default=False, description="Personal data: masked in the previews of the Dagster UI.")
+=======
+    name: Name
+    type: ColumnType = ColumnType.TEXT
+    min: Bound | None = None
+    max: Bound | None = None
+    pii: bool = Field(default=False, description="Personal data: masked in previews, samples, logs and errors.")
+>>>>>>> main
     meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
 
     @property
@@ -80,6 +106,12 @@ class ProfileColumn(_Bounded):
     values: tuple[str, ...] = Field(default=(), description="The only values that are allowed; empty allows all.")
     required: bool = Field(default=False, description="Whether null breaks the promise.")
 
+    @model_validator(mode="after")
+    def _check_values(self) -> "ProfileColumn":
+        if self.values and self.type is not ColumnType.TEXT:
+            raise ValueError(f"values need a column of type text, found type {self.type.value}")
+        return self
+
 
 class Key(_Model):
     """The column that tells whose record a row is; in every source, never null."""
@@ -91,6 +123,7 @@ class Key(_Model):
 class Source(_Model):
     """One system that exports records; `columns` is in contract order, without the key."""
 
+<<<<<<< HEAD
     name: Name = Field(description="Names the export, the asset and the relation in SQL.")
     title: str = Field(default="", description="The source as people call it; by default its name.")
     columns: tuple[Column, ...] = Field(
@@ -98,6 +131,12 @@ class Source(_Model):
     )
     # The contract's key, handed down so that a source knows all of its columns.
     key: Key = Field(default=Key(), exclude=True, repr=False)
+=======
+    name: Name
+    title: str = ""
+    columns: tuple[Column, ...] = Field(min_length=1)
+    _key: Key = PrivateAttr(default=Key())
+>>>>>>> main
 
     @model_validator(mode="before")
     @classmethod
@@ -106,8 +145,21 @@ class Source(_Model):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Source":
-        _refuse_doubles([column.name for column in self.columns], "column")
+        doubles = _doubles(self.columns, "columns")
+        if doubles:
+            raise MisdeclaredError(doubles)
         return self
+
+    @property
+    def key(self) -> Key:
+        """The contract's key, handed down so that a source knows all of its columns."""
+        return self._key
+
+    def with_key(self, key: Key) -> "Source":
+        """The source in a contract with this key."""
+        source = self.model_copy()
+        source._key = key
+        return source
 
     @property
     def label(self) -> str:
@@ -140,14 +192,19 @@ class Contract(_Model):
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Contract":
-        _refuse_doubles([source.name for source in self.sources], "source")
-        for source in self.sources:
+        wrong = [*_doubles(self.sources, "sources"), *_doubles(self.profile, "profile")]
+        for number, source in enumerate(self.sources):
             if source.name in (self.entity, BASE):
-                raise ValueError(f"a source may not be called {source.name}: the joined relation uses that name")
-            if self.key.name in (column.name for column in source.columns):
-                raise ValueError(f"source {source.name} lists the key {self.key.name} as a column; leave it out")
+                wrong.append((("sources", number), "a source may not have this name: the joined relation uses it"))
+            wrong += [
+                (("sources", number, "columns", place), "this is the key, which every source has; leave it out")
+                for place, column in enumerate(source.columns)
+                if column.name == self.key.name
+            ]
+        if wrong:
+            raise MisdeclaredError(wrong)
         # Frozen: the one moment at which the key can be handed to the sources.
-        object.__setattr__(self, "sources", tuple(s.model_copy(update={"key": self.key}) for s in self.sources))
+        object.__setattr__(self, "sources", tuple(source.with_key(self.key) for source in self.sources))
         return self
 
     def source(self, name: str) -> Source:
@@ -179,6 +236,13 @@ def _with_named(value: Any, field: str) -> Any:
     """Turn `field: {name: {…}}` or `field: [name, …]` into a list of mappings with their names."""
     entries = value.get(field) if isinstance(value, Mapping) else None
     if isinstance(entries, Mapping):
+        renamed = [
+            ((field, number, "name"), "the word before the colon is the name; leave this one out")
+            for number, spec in enumerate(entries.values())
+            if isinstance(spec, Mapping) and "name" in spec
+        ]
+        if renamed:
+            raise MisdeclaredError(renamed)
         named = [
             {"name": name, **(spec or {})} if spec is None or isinstance(spec, Mapping) else spec
             for name, spec in entries.items()
@@ -190,7 +254,10 @@ def _with_named(value: Any, field: str) -> Any:
     return {**value, field: named}
 
 
-def _refuse_doubles(names: Sequence[str], what: str) -> None:
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise ValueError(f"{what} {', '.join(doubled)} is declared more than once")
+def _doubles(entries: Sequence[_Bounded | Source], field: str) -> list[tuple[tuple[str | int, ...], str]]:
+    names = [entry.name for entry in entries]
+    return [
+        ((field, number), f"{name} is declared more than once")
+        for number, name in enumerate(names)
+        if name in names[:number]
+    ]

@@ -4,26 +4,24 @@ Every bad file gives one form of error, which lists all that is wrong with it, w
 user's own the shipped project is loaded. Reads text only; whether the SQL is sound is the engine's question.
 """
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from etl_assets.errors import Action, Advice, ConfigError
-from etl_assets.project.contract import Column, Contract, Key, ProfileColumn, Source
+from etl_assets.project.contract import Contract
+from etl_assets.project.findings import doubled, findings, unreadable
 from etl_assets.project.version import project_version
 
 CONTRACT_FILE = "etl_assets.yaml"
 _SHIPPED = "customer360"
 # The one in C, where PyYAML was built with it, takes a tenth of the time; both are safe.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FIELDS = {name for model in (Contract, Source, Column, ProfileColumn, Key) for name in model.model_fields} - {"name"}
 
 
 @dataclass(frozen=True)
@@ -92,74 +90,21 @@ def _load_contract(path: Path) -> Contract:
         tree = loader.get_single_node()
         value = loader.construct_document(tree) if tree is not None else None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise _bad(path, [f"{line} {getattr(error, 'problem', error)}".strip()]) from error
-    problems = [f"line {line}: '{name}' is written twice" for line, name in _doubled(tree)]
+        raise _bad(path, [unreadable(error)]) from error
+    problems = list(doubled(tree))
     if not isinstance(value, dict):
-        problems.append("expected words with values, such as name: and sources:")
+        raise _bad(path, [(1, "expected words with values, such as name: and sources:")])
+    try:
+        contract = Contract.model_validate(value)
+    except ValidationError as error:
+        raise _bad(path, [*problems, *findings(error, tree)]) from error
     if problems:
         raise _bad(path, problems)
-    try:
-        return Contract.model_validate(value)
-    except ValidationError as error:
-        raise _bad(path, [_worded(dict(one), tree) for one in error.errors(include_url=False)]) from error
+    return contract
 
 
-def _bad(path: Path, problems: Sequence[str]) -> ConfigError:
-    listed = "".join(f"\n  {problem}" for problem in problems)
+def _bad(path: Path, problems: Sequence[tuple[int, str]]) -> ConfigError:
+    listed = "".join(f"\n  line {line}: {text}" for line, text in sorted(problems))
     return ConfigError(
         f"{path} is not a sound contract:{listed}", Advice(Action.EDIT, value=str(path)), subject=str(path)
     )
-
-
-def _worded(one: Mapping[str, Any], tree: yaml.Node | None) -> str:
-    """One finding of pydantic: the line, the place, what is wrong and, for an unknown word, the nearest known one."""
-    names, line = _place(one["loc"], tree)
-    where = f"line {line}: {'.'.join(names)}" if names else f"line {line}"
-    if one["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(names[-1], _FIELDS, n=1)
-        return f"{where}: unknown word" + (f"; did you mean '{close[0]}'?" if close else "")
-    message = str(one["msg"]).removeprefix("Value error, ")
-    found = "" if isinstance(one["input"], dict | list | tuple | BaseModel) else f", found {one['input']!r}"
-    return f"{where}: {message[0].lower()}{message[1:]}{found}"
-
-
-def _place(location: Sequence[str | int], tree: yaml.Node | None) -> tuple[list[str], int]:
-    """The words that lead to a value, and its line; mappings were numbered on the way into the models."""
-    names: list[str] = []
-    node, line = tree, 1
-    for step in location:
-        child = _child(node, step)
-        if child is None:
-            if isinstance(step, str):
-                names.append(step)
-            break
-        name, node, line = child
-        names.append(name)
-    return names, line
-
-
-def _child(node: yaml.Node | None, step: str | int) -> tuple[str, yaml.Node, int] | None:
-    entries: list[tuple[str, yaml.Node, int]] = []
-    if isinstance(node, yaml.MappingNode):
-        entries = [(str(key.value), value, key.start_mark.line + 1) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        entries = [(str(number), value, value.start_mark.line + 1) for number, value in enumerate(node.value)]
-    if isinstance(step, int):
-        return entries[step] if step < len(entries) else None
-    return next((entry for entry in entries if entry[0] == step), None)
-
-
-def _doubled(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
-    """Words that one mapping has twice: YAML would keep the last without a sound."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.start_mark.line + 1, str(key.value)
-            seen.add(str(key.value))
-            yield from _doubled(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _doubled(value)

@@ -7,7 +7,8 @@ nothing: faults are armed by the process that wants them. Values are read when a
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -187,21 +188,53 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     like a misspelt name of a setting.
     """
     env = os.environ if environment is None else environment
-    _refuse_misspelt(env)
+    wrong = _misspelt(env)
     _Environment.variables = env
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         fields = dict.fromkeys(_field_of(str(one["loc"][0])) for one in error.errors())
-        findings = [
-            f"{variable(name)} must be {_extra(Settings.model_fields[name])['expected']}, found "
-            f"{env.get(variable(name), '').strip()!r}."
-            for name in fields
-        ]
-        advice = [Advice(Action.SET, variable(name), _example(name)) for name in fields]
-        raise ConfigError("\n".join(findings), *advice, subject=variable(next(iter(fields)))) from error
+        raise _refusal([*wrong, *(_wrong_value(name, env) for name in fields)]) from error
     finally:
         _Environment.variables = None
+    if wrong:
+        raise _refusal(wrong)
+    return settings
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """One variable that is wrong, why, and what helps."""
+
+    variable: str
+    finding: str
+    advice: tuple[Advice, ...]
+
+
+def _refusal(wrong: Sequence[_Wrong]) -> ConfigError:
+    advice = [one for each in wrong for one in each.advice]
+    return ConfigError("\n".join(each.finding for each in wrong), *advice, subject=wrong[0].variable)
+
+
+def _wrong_value(name: str, environment: Mapping[str, str]) -> _Wrong:
+    expected, found = _extra(Settings.model_fields[name])["expected"], environment.get(variable(name), "").strip()
+    advice = Advice(Action.SET, variable(name), _example(name))
+    return _Wrong(variable(name), f"{variable(name)} must be {expected}, found {found!r}.", (advice,))
+
+
+def _misspelt(environment: Mapping[str, str]) -> list[_Wrong]:
+    """Names that are no settings and look like one."""
+    known = [variable(name) for name in Settings.model_fields]
+    nearest = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.8) for name in unknown_variables(environment)}
+    return [
+        _Wrong(
+            name,
+            f"{name} is set, and there is no such setting: did you mean {close[0]}?",
+            (Advice(Action.UNSET, name), Advice(Action.SET, close[0], environment[name])),
+        )
+        for name, close in nearest.items()
+        if close
+    ]
 
 
 def variable(name: str) -> str:
@@ -222,18 +255,6 @@ def table() -> list[tuple[str, str, str]]:
     """Variable, default and meaning of every setting, for documentation and help."""
     fields = Settings.model_fields
     return [(variable(name), _extra(field)["shown"], field.description or "") for name, field in fields.items()]
-
-
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    known = [variable(name) for name in Settings.model_fields]
-    for name in unknown_variables(environment):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if close:
-            raise ConfigError(
-                f"{name} is set, and there is no such setting: did you mean {close[0]}?",
-                Advice(Action.SET, close[0], environment[name]),
-                subject=name,
-            )
 
 
 def _field_of(location: str) -> str:

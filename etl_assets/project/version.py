@@ -16,7 +16,9 @@ VERSION_CHARS = 12
 _PROSE = frozenset({"meaning", "title", "pii"})
 # Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.
 _TOKEN = re.compile(
-    r"""(?P<kept>'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|--[^\n]*|/\*.*?\*/|\s+""", re.DOTALL
+    r"""(?P<kept>\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"""
+    r"""|(?:--[^\n]*|/\*.*?\*/|\s)+""",
+    re.DOTALL,
 )
 
 

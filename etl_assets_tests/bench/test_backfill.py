@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from bench import backfill, data, run, server
-from bench.backfill import Backfill, Run, measure_backfill, sort_runs, times
+from bench.backfill import Backfill, Project, Run, measure_backfill, sort_runs, times
 from bench.server import ServerError
 from bench.ways import FLOOR, Case, Kind, Start, environment, warehouse
 
@@ -101,7 +101,7 @@ def answers(**changes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -> CodeLocation:
+def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -> Project:
     """A project with these answers; its result is the reference with `email` as the expression of the address."""
 
     def prepare(case: Case, scratch: Path, port: int, log: Path, timeout_s: float) -> Start:
@@ -114,13 +114,11 @@ def project(replies: dict[str, list[dict[str, Any]]], *, email: str = "email") -
                 )
         return Start((sys.executable, "-c", SERVER, str(port), json.dumps(replies)), environment(), result, reference)
 
-    return CodeLocation(
-        f"answers_{email}", f"answers {email}", Kind.OURS, prepare, lambda count: ["a"] * count, merges=True
-    )
+    return Project(f"answers_{email}", f"answers {email}", Kind.OURS, prepare, lambda count: ["a"] * count, merges=True)
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch):
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_POLL_EVERY_S", 0.01)
     monkeypatch.setattr(backfill, "AFTER_POLL_S", 0.0)
 
@@ -130,7 +128,7 @@ def measured(folder: Path, replies: dict[str, list[dict[str, Any]]], shards: int
     return measure_backfill(project(replies), case, folder, folder / "log", 30)[1]
 
 
-def test_the_parts_of_a_backfill_are_taken_from_the_record():
+def test_the_parts_of_a_backfill_are_taken_from_the_record() -> None:
     runs = [Run(104, 105, 108, 110), Run(104, 111, 112, 118)]
     backfilled = times(100, runs, [Run(119, 120, 121, 125)], 140)
     assert backfilled == Backfill(
@@ -139,14 +137,14 @@ def test_the_parts_of_a_backfill_are_taken_from_the_record():
     assert times(100, runs, [], 140).merged_s is None
 
 
-def test_runs_of_the_backfill_are_separated_from_merges_and_other_runs():
+def test_runs_of_the_backfill_are_separated_from_merges_and_other_runs() -> None:
     other = recorded(5) | {"tags": [{"key": "dagster/backfill", "value": "other"}]}
     sorted_runs = sort_runs({"runsOrError": {"results": [other, recorded(1), recorded(3, merge=True)]}}, "mine")
     assert sorted_runs == ([Run(1, 3, 6, 10)], [Run(3, 5, 8, 12)])
 
 
 @needs_proc
-def test_a_backfill_is_measured_up_to_its_merge(tmp_path: Path):
+def test_a_backfill_is_measured_up_to_its_merge(tmp_path: Path) -> None:
     times_taken = measured(tmp_path, answers())
     assert times_taken.first_run_s == pytest.approx(10, abs=0.5)
     assert times_taken.last_shard_s == pytest.approx(20, abs=0.5)
@@ -156,7 +154,9 @@ def test_a_backfill_is_measured_up_to_its_merge(tmp_path: Path):
 
 
 @needs_proc
-def test_every_request_comes_equally_long_after_a_poll_of_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_request_comes_equally_long_after_a_poll_of_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept: list[float] = []
     monkeypatch.setattr(backfill, "AFTER_POLL_S", 15.0)
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -189,7 +189,7 @@ def test_every_request_comes_equally_long_after_a_poll_of_the_daemon(tmp_path: P
         ({"tags": [{"runsOrError": {"results": [recorded(1)]}}]}, "1 runs for 2 shards"),
     ],
 )
-def test_a_backfill_that_fails_has_no_times(tmp_path: Path, changes: dict[str, Any], reason: str):
+def test_a_backfill_that_fails_has_no_times(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ServerError, match=reason):
         measured(tmp_path, answers(**changes))
 
@@ -198,7 +198,7 @@ def test_a_backfill_that_fails_has_no_times(tmp_path: Path, changes: dict[str, A
 @needs_proc
 def test_a_backfill_counts_only_when_its_profiles_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     monkeypatch.setattr(data, "_SETTLED_S", 0)
     failing = answers(partitionBackfillOrError=[progress("FAILED")])
     projects = (project(answers()), project(answers(), email="upper(email)"), project(failing, email="''"))
@@ -223,13 +223,13 @@ def test_a_backfill_counts_only_when_its_profiles_are_right(
     assert "WRONG: email differs" in shown
 
 
-def test_the_ui_needs_the_environment_of_the_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_ui_needs_the_environment_of_the_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--only", FLOOR, "--ui", "--out", str(tmp_path), "--peer-python", str(tmp_path / "none")]
     assert run.main(options) == 2
     assert "make bench sets it up" in capsys.readouterr().err
 
 
-def test_the_engines_part_is_read_from_the_manifest(tmp_path: Path):
+def test_the_engines_part_is_read_from_the_manifest(tmp_path: Path) -> None:
     with duckdb.connect(tmp_path / "ours.duckdb") as made:
         made.execute("CREATE TABLE shard_manifest AS SELECT unnest([1000, 2000]) AS elapsed_ms")
     with duckdb.connect(tmp_path / "theirs.duckdb"):

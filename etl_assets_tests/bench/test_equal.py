@@ -46,7 +46,7 @@ def result(tmp_path: Path, query: str) -> Path:
         "SELECT sources, health_score, last_contact, mrr, customer_id FROM profiles",
     ],
 )
-def test_the_same_profiles_are_accepted(reference: Path, tmp_path: Path, query: str):
+def test_the_same_profiles_are_accepted(reference: Path, tmp_path: Path, query: str) -> None:
     check_equal(reference, result(tmp_path, query))
 
 
@@ -80,13 +80,13 @@ def test_the_same_profiles_are_accepted(reference: Path, tmp_path: Path, query: 
 )
 def test_other_profiles_are_refused_and_the_difference_is_named(
     reference: Path, tmp_path: Path, query: str, reason: str
-):
+) -> None:
     with pytest.raises(DifferentError) as refused:
         check_equal(reference, result(tmp_path, query))
     assert reason in str(refused.value)
 
 
-def test_two_errors_that_cancel_in_every_column_are_seen(reference: Path, tmp_path: Path):
+def test_two_errors_that_cancel_in_every_column_are_seen(reference: Path, tmp_path: Path) -> None:
     """Sums of columns would not notice two customers who have each other's value."""
     swapped = """
         SELECT * REPLACE (CASE customer_id WHEN 'cust_0001' THEN 2 WHEN 'cust_0002' THEN 1 ELSE health_score END
@@ -97,19 +97,19 @@ def test_two_errors_that_cancel_in_every_column_are_seen(reference: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["none.parquet", "none.duckdb"])
-def test_a_missing_result_is_refused(reference: Path, tmp_path: Path, name: str):
+def test_a_missing_result_is_refused(reference: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(DifferentError, match=f"{name} does not exist"):
         check_equal(reference, tmp_path / name)
 
 
-def test_a_truncated_result_is_refused(reference: Path, tmp_path: Path):
+def test_a_truncated_result_is_refused(reference: Path, tmp_path: Path) -> None:
     path = result(tmp_path, "FROM profiles")
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DifferentError, match="cannot be read"):
         check_equal(reference, path)
 
 
-def test_a_database_without_profiles_is_refused(reference: Path, tmp_path: Path):
+def test_a_database_without_profiles_is_refused(reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.duckdb"
     with duckdb.connect(path) as connection:
         connection.execute("CREATE TABLE something AS SELECT 1")

@@ -16,10 +16,11 @@ from bench.measure import Cost, Samples, descendants, measure
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
 MB = 1_000_000
+CostOf = Callable[..., Cost]
 
 
 @pytest.fixture
-def cost_of(tmp_path: Path):
+def cost_of(tmp_path: Path) -> CostOf:
     """Measure a Python program, passed as text."""
 
     def run(program: str, *, timeout_s: float = 60) -> Cost:
@@ -47,13 +48,13 @@ def in_child(program: str) -> str:
     return f"import subprocess, sys; subprocess.run([sys.executable, '-c', {textwrap.dedent(program)!r}], check=True)"
 
 
-def test_memory_of_a_grandchild_is_seen(cost_of):
+def test_memory_of_a_grandchild_is_seen(cost_of: CostOf) -> None:
     held = "kept = bytearray(b'x') * 200_000_000"
     assert cost_of(in_child(in_child(held))).peak_bytes > 200 * MB
     assert cost_of(in_child(in_child("pass"))).peak_bytes < 150 * MB
 
 
-def test_memory_of_two_workers_at_a_time_is_added_up(cost_of):
+def test_memory_of_two_workers_at_a_time_is_added_up(cost_of: CostOf) -> None:
     worker = "import sys; kept = bytearray(b'x') * 100_000_000; print('held', flush=True); sys.stdin.read()"
     cost = cost_of(f"""
         import subprocess, sys, time
@@ -73,10 +74,11 @@ def test_memory_of_two_workers_at_a_time_is_added_up(cost_of):
     assert cost.process_count == 3
 
 
-def test_a_peak_between_two_samples_is_seen():
+def test_a_peak_between_two_samples_is_seen() -> None:
     """A short-lived buffer is what kills a process on a small machine."""
     program = "kept = bytearray(b'x') * 300_000_000; del kept; print('freed', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
         child.stdout.readline()
         samples = Samples()
         samples.sample(os.getpid())
@@ -84,7 +86,7 @@ def test_a_peak_between_two_samples_is_seen():
     assert samples.peak_bytes > 300 * MB
 
 
-def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):
+def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path) -> None:
     """Ctrl-C on the benchmark must not leave a peer running on all cores."""
     program = f"""
         import os, time
@@ -99,6 +101,7 @@ def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):
     }
     command = [sys.executable, "-m", "bench.measure", "--timeout", "60"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as measuring:
+        assert measuring.stdin is not None
         measuring.stdin.write(json.dumps(document))
         measuring.stdin.close()
         pid_file = tmp_path / "pid"
@@ -109,14 +112,14 @@ def test_a_measurement_that_is_ended_ends_the_command(tmp_path: Path):
     wait_until(lambda: not Path(f"/proc/{process_id}").exists())
 
 
-def test_cpu_of_children_is_counted_once(cost_of):
+def test_cpu_of_children_is_counted_once(cost_of: CostOf) -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     cost = cost_of(in_child(burn))
     assert 0.5 <= cost.cpu_s < 0.9
     assert cost.wall_s >= 0.5
 
 
-def test_bytes_that_a_child_writes_are_counted_once(cost_of, tmp_path: Path):
+def test_bytes_that_a_child_writes_are_counted_once(cost_of: CostOf, tmp_path: Path) -> None:
     target = tmp_path / "written"
     cost = cost_of(in_child(f"open({str(target)!r}, 'wb').write(bytes(30_000_000))"))
     assert 30 * MB <= cost.wchar_bytes < 31 * MB
@@ -124,7 +127,7 @@ def test_bytes_that_a_child_writes_are_counted_once(cost_of, tmp_path: Path):
     assert cost.written_bytes == 0 or 30 * MB <= cost.written_bytes < 33 * MB
 
 
-def test_an_orphan_is_waited_for_and_counted(cost_of):
+def test_an_orphan_is_waited_for_and_counted(cost_of: CostOf) -> None:
     """A worker that outlives its parent still used the machine."""
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     cost = cost_of(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])")
@@ -133,7 +136,7 @@ def test_an_orphan_is_waited_for_and_counted(cost_of):
     assert cost.left_over == 0
 
 
-def test_a_command_that_takes_too_long_is_ended_with_its_children(cost_of, tmp_path: Path):
+def test_a_command_that_takes_too_long_is_ended_with_its_children(cost_of: CostOf, tmp_path: Path) -> None:
     """A peer that hangs must not stop the benchmark, nor go on beside the next one."""
     program = f"""
         import os, subprocess, sys
@@ -150,14 +153,14 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(cost_of, tmp_p
 
 
 @pytest.mark.parametrize(("program", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", -9)])
-def test_the_exit_code_of_a_command_is_reported(cost_of, program: str, code: int):
+def test_the_exit_code_of_a_command_is_reported(cost_of: CostOf, program: str, code: int) -> None:
     assert cost_of(program).exit_code == code
 
 
-def test_output_goes_to_the_log(cost_of, tmp_path: Path):
+def test_output_goes_to_the_log(cost_of: CostOf, tmp_path: Path) -> None:
     cost_of("import sys; print('out'); print('err', file=sys.stderr)")
     assert (tmp_path / "log").read_text() in ("out\nerr\n", "err\nout\n")
 
 
-def test_nothing_is_below_a_process_that_has_ended():
+def test_nothing_is_below_a_process_that_has_ended() -> None:
     assert list(descendants(2**22)) == []

@@ -9,14 +9,20 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bench import data, options, run
+from bench import data, options, run, ways
 from bench.peers import duckdb_query
 from bench.ways import COLD, FLOOR, WAYS, Case, Kind, Start, Way, environment, warehouse
-from etl_assets.project.contract import SOURCES
 from etl_assets.samples.writing import generate
+from etl_assets_tests import factory
 from etl_assets_tests.oracle import expect
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
+
+
+@pytest.fixture(autouse=True)
+def own_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever changes a weight of the shipped project changes no test: the peers compute the tests' own project."""
+    monkeypatch.setattr(ways, "PROJECT", factory.PROJECT_FOLDER)
 
 
 def fake_way(name: str, code: str) -> Way:
@@ -41,7 +47,7 @@ with duckdb.connect(sys.argv[1], read_only=True) as warehouse:
 @needs_proc
 def test_a_way_counts_only_when_its_profiles_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     """The fastest way to compute something else must not look like the fastest way."""
     ways = (
         *(way for way in WAYS if way.name in (FLOOR, COLD, "run_few_changed")),
@@ -79,7 +85,7 @@ def test_a_way_counts_only_when_its_profiles_are_right(
         ("polars_script", [(2000, 4), (1000, 4), (2000, 4), (5000, 4), (2000, 8)]),
     ],
 )
-def test_growth_measures_no_size_twice(only: str, sizes: list[tuple[int, int]]):
+def test_growth_measures_no_size_twice(only: str, sizes: list[tuple[int, int]]) -> None:
     """The larger ones take long."""
     arguments = ["--rows", "2000", "--shards", "4", "--only", only, "--growth"]
     args = options.parser().parse_args([*arguments, "--growth-rows", "1000,2000,5000", "--growth-shards", "4,8"])
@@ -88,7 +94,7 @@ def test_growth_measures_no_size_twice(only: str, sizes: list[tuple[int, int]]):
 
 def test_nothing_begins_without_room_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**6, 10**6))
     assert run.main(["--only", FLOOR, "--out", str(tmp_path)]) == 2
@@ -96,29 +102,33 @@ def test_nothing_begins_without_room_on_the_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_environment_of_the_peers_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_environment_of_the_peers_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--out", str(tmp_path), "--peer-python", str(tmp_path / "none")]) == 2
     assert "make bench sets it up" in capsys.readouterr().err
 
 
-def test_an_unknown_way_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_an_unknown_way_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run.main(["--only", "duckdb_query,spark"])
     assert stopped.value.code == 2
     assert "no such way: spark" in capsys.readouterr().err
 
 
-def test_exports_are_written_once_and_incomplete_ones_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_exports_are_written_once_and_incomplete_ones_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "_SETTLED_S", 0)
     (tmp_path / "1000-42-00000000.incomplete").mkdir()
     made = data.exports(tmp_path, 1000)
     stamps = {path: path.stat().st_mtime_ns for path in made.iterdir()}
-    assert len(stamps) == len(SOURCES)
+    assert len(stamps) == len(factory.SOURCES)
     assert data.exports(tmp_path, 1000) == made
     assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == stamps
 
 
-def test_one_product_row_in_a_thousand_is_changed_and_stays_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_one_product_row_in_a_thousand_is_changed_and_stays_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "_SETTLED_S", 0)
     original = data.exports(tmp_path, 3000)
     changed = data.changed_exports(original)
@@ -135,7 +145,7 @@ def test_one_product_row_in_a_thousand_is_changed_and_stays_valid(tmp_path: Path
     assert sorted(fields) == ["features_used"] * 3 + ["idempotency_key"] * 3
 
 
-def test_the_floor_computes_what_the_oracle_does(tmp_path: Path):
+def test_the_floor_computes_what_the_oracle_does(tmp_path: Path) -> None:
     """All ratios depend on the floor, so it is compared with the contract itself and not only with the pipeline."""
     generate(tmp_path, rows=1500)
     duckdb_query.main(tmp_path, tmp_path / "profiles.duckdb")

@@ -40,7 +40,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     factory.write_exports(
         folder / "sources", crm=[*customers, factory.row("")], billing=customers, product=customers, support=customers
     )
-    factory.run_engine(folder / "sources", Home(folder / "home"), 3)
+    factory.run_engine(folder / "sources", factory.site_at(Home(folder / "home")))
     return {
         "ETL_SOURCES": str(folder / "sources"),
         "ETL_HOME": str(folder / "home"),

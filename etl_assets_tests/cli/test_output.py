@@ -123,12 +123,15 @@ def test_a_plan_in_ascii_is_drawn_in_ascii(cli: Cli, published: Mapping[str, str
     assert "\\u" not in done.stdout
 
 
+def _fail(error: OSError) -> None:
+    with output.best_effort(io.StringIO()):
+        raise error
+
+
 def test_output_that_cannot_be_written_is_dropped_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    with output.best_effort(io.StringIO()):
-        raise OSError(28, "No space left on device")
+    _fail(OSError(28, "No space left on device"))
     assert capsys.readouterr().err == "warning: output is lost: No space left on device\n"
-    with output.best_effort(io.StringIO()):
-        raise BrokenPipeError
+    _fail(BrokenPipeError())
     assert capsys.readouterr().err == ""
 
 

@@ -72,7 +72,7 @@ def test_started_as_a_module_the_script_of_the_same_environment_is_named(
     assert program() == "etl-assets"
 
 
-def test_commands_in_a_message_are_spelled_and_paths_are_not(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_in_a_text_are_spelled_and_paths_are_not(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(script)])
     text = "Read the exports again: etl-assets run (see /srv/etl-assets run); etl-assets --help"
     assert spell(text) == (
@@ -85,7 +85,7 @@ def test_errors_of_every_origin_name_the_program_as_it_was_started(tmp_path: Pat
     script = Path(sys.executable).with_name("etl-assets")
     for arguments, expected in (
         (["qurey"], "See: {} --help"),
-        (["run"], "make sample data: {} generate"),
+        (["run"], "Write sample data: {} generate"),
         (["query", "SELECT 1"], "Make it with: {} run"),
     ):
         done = subprocess.run(

@@ -1,6 +1,7 @@
 """`etl-assets run` as a process: exit codes, messages, and that nothing is left half-written."""
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ import pytest
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import warehouse
-from etl_assets.project.contract import source_named
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import Cli, command, environment
 
@@ -35,7 +35,7 @@ def _home(env: Mapping[str, str]) -> Home:
 
 def _digest(env: Mapping[str, str]) -> object:
     publication = warehouse.read_publication(_home(env))
-    return publication and publication["digest"]
+    return publication and publication.digest
 
 
 @pytest.mark.slow
@@ -119,9 +119,10 @@ def test_a_run_as_json_lines_has_every_event_and_the_result(cli: Cli, own: Mappi
     done = cli("run", "--events", "jsonl", env=own)
     assert (done.returncode, done.stderr) == (0, "")
     *events, report = _events(done)
-    finished = {event["shard_id"] or event["step"] for event in events if event["event"] == "finished"}
+    assert {event["event"] for event in events} == {"step"}
+    finished = {event["shard_id"] or event["step"] for event in events if event["status"] == "succeeded"}
     assert finished == {*("crm", "billing", "product", "support"), "shard_00", "shard_01", "merged_profiles"}
-    assert {event["shard_id"] for event in events if event["event"] == "started"} >= {"shard_00", "shard_01"}
+    assert {event["shard_id"] for event in events if event["status"] == "running"} >= {"shard_00", "shard_01"}
     assert report["event"] == "report"
     assert report["exit_code"] == 0
     assert report["publication"]["record_count"] == 20
@@ -140,9 +141,9 @@ def test_a_failed_run_as_json_lines_names_the_shard_and_the_recovery(cli: Cli, o
     assert done.returncode == 1
     assert "error: shard_01 failed after 4 attempts" in done.stderr
     *events, report = _events(done)
-    retried = [event["attempt"] for event in events if event["event"] == "retrying"]
+    retried = [event["attempt"] for event in events if event["status"] == "retrying"]
     assert retried == [1, 2, 3]
-    assert [event["shard_id"] for event in events if event["event"] == "failed"] == ["shard_01"]
+    assert [event["shard_id"] for event in events if event["status"] == "failed"] == ["shard_01"]
     assert (report["exit_code"], report["failed_shards"]) == (1, ["shard_01"])
     assert (report["publication"], report["recovery"]) == (None, "etl-assets run --shards shard_01")
 
@@ -155,8 +156,9 @@ def _spoil(folder: Path, what: str) -> None:
         case "file":
             path.unlink()
         case "column":
-            columns = [name for name in source_named("crm").required if name != "industry"]
-            factory.write_csv(path, source_named("crm"), [factory.row("a")], columns)
+            crm = factory.PROJECT.contract.source("crm")
+            columns = [name for name in crm.required if name != "industry"]
+            factory.write_csv(path, crm, [factory.row("a")], columns)
         case "empty":
             path.write_bytes(b"")
 
@@ -208,12 +210,13 @@ def test_a_request_that_cannot_work_exits_with_2_and_nothing_is_published(
 
 
 def test_a_warehouse_of_another_shard_count_is_kept_unless_forced(cli: Cli, own: Mapping[str, str]) -> None:
-    factory.run_engine(Path(own["ETL_SOURCES"]), _home(own), 3)
+    factory.run_engine(Path(own["ETL_SOURCES"]), factory.site_at(_home(own)))
     before = _home(own).warehouse.read_bytes()
     done = cli("run", env=own)
     assert done.returncode == 2
     assert "was published from 3 shards, but ETL_NUM_SHARDS is 2" in done.stderr
-    assert "etl-assets run --force" in done.stderr
+    assert "\n  Try: export ETL_NUM_SHARDS=3\n" in done.stderr
+    assert "\n  Rebuild it: etl-assets run --force\n" in done.stderr
     assert _home(own).warehouse.read_bytes() == before
 
 
@@ -253,6 +256,24 @@ def test_a_shard_that_fails_exits_with_1_and_the_recovery_recovers(cli: Cli, own
 
 
 @pytest.mark.slow
+def test_profiles_that_break_a_promise_exit_with_1_and_name_the_file_to_change(
+    cli: Cli, own: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The record of an attempt says what is wrong with the profiles, and not where they come from."""
+    project = shutil.copytree(factory.PROJECT_FOLDER, tmp_path / "project")
+    contract = project / "etl_assets.yaml"
+    promise = 'max: 100, required: true, meaning: "Health'
+    assert promise in contract.read_text()
+    contract.write_text(contract.read_text().replace(promise, promise.replace("100", "1")))
+    done = cli("run", env={**own, "ETL_PROJECT": str(project)})
+    assert done.returncode == 1
+    *_, failed = [line for line in done.stderr.splitlines() if line.startswith("error: shard_0")]
+    assert "health_score" in failed
+    assert failed.endswith(" Nothing was published. Change sql/profiles.sql.")
+    assert not _home(own).warehouse.exists()
+
+
+@pytest.mark.slow
 def test_a_partial_result_is_published_only_on_request_and_says_so(cli: Cli, own: Mapping[str, str]) -> None:
     refused = cli("run", "--shards", "shard_00", env=own)
     assert refused.returncode == 1
@@ -261,10 +282,10 @@ def test_a_partial_result_is_published_only_on_request_and_says_so(cli: Cli, own
     assert not _home(own).warehouse.exists()
     partial = cli("run", "--shards", "shard_00", "--allow-partial", env=own)
     assert partial.returncode == 0, partial.stderr
-    assert "PARTIAL: the customers of shard_01 are missing from it" in partial.stdout
+    assert "PARTIAL: the profiles of shard_01 are missing from it" in partial.stdout
     publication = warehouse.read_publication(_home(own))
     assert publication is not None
-    assert publication["is_partial"] is True
+    assert publication.is_partial is True
 
 
 @pytest.mark.slow

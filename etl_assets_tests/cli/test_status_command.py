@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import pytest
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts, warehouse
-from etl_assets.engine.published.attempts import Status
-from etl_assets.engine.steps import build as shard
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
-from etl_assets.project.contract import source_named
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import Cli
 
@@ -24,7 +22,7 @@ def own(tmp_path: Path) -> dict[str, str]:
     """The environment of a published warehouse that a test may spoil."""
     customers = [factory.row(f"cust_{number}") for number in range(30)]
     factory.write_exports(tmp_path / "sources", crm=customers, billing=customers, product=customers)
-    factory.run_engine(tmp_path / "sources", Home(tmp_path / "home"), 3)
+    factory.run_engine(tmp_path / "sources", factory.site_at(Home(tmp_path / "home")))
     return {
         "ETL_SOURCES": str(tmp_path / "sources"),
         "ETL_HOME": str(tmp_path / "home"),
@@ -35,6 +33,10 @@ def own(tmp_path: Path) -> dict[str, str]:
 
 def _home(env: Mapping[str, str]) -> Home:
     return Home(Path(env["ETL_HOME"]))
+
+
+def _site(env: Mapping[str, str]) -> Site:
+    return factory.site_at(_home(env))
 
 
 def _facts(cli: Cli, env: Mapping[str, str]) -> dict[str, Any]:
@@ -61,7 +63,16 @@ def _fail(home: Home, shard_id: str, status: Status, error: str) -> None:
 def test_before_anything_is_there_the_sources_are_unavailable_and_all_is_missing(cli: Cli, tmp_path: Path) -> None:
     facts = _facts(cli, {"ETL_NUM_SHARDS": "2"})
     assert [source["state"] for source in facts["sources"]] == ["unavailable"] * 4
-    assert "etl-assets generate" in facts["sources"][0]["reason"]
+    assert facts["sources"][0]["reason"] == f"The folder of the exports, {tmp_path}/data/sources, does not exist."
+    assert facts["sources"][0]["advice"][1] == {
+        "action": "generate",
+        "setting": None,
+        "value": f"{tmp_path}/data/sources",
+        "shards": [],
+    }
+    shown = cli("status", env={"ETL_NUM_SHARDS": "2"}).stdout
+    # Once, not once a source.
+    assert shown.count(f"etl-assets generate --rows 100000 --out {tmp_path}/data/sources\n") == 1
     assert _states(facts) == ["missing", "missing"]
     assert facts["warehouse"]["state"] == "missing"
     assert facts["next_command"] is None
@@ -85,7 +96,7 @@ def test_a_published_home_is_current_and_its_numbers_are_told(cli: Cli, own: Map
     assert publication is not None
     assert facts["warehouse"]["state"] == "current"
     assert facts["warehouse"]["record_count"] == 30
-    assert facts["warehouse"]["digest"] == publication["digest"]
+    assert facts["warehouse"]["digest"] == publication.digest
     assert facts["next_command"] is None
     assert "Everything is up to date." in cli("status", env=own).stdout
 
@@ -94,10 +105,12 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     """A renamed field breaks the monitoring of whoever reads it."""
     attempts.start(_home(own), "shard_00", "a-run", 1)
     facts = _facts(cli, own)
-    assert set(facts) == {*("sources_folder", "home", "shard_count", "sources", "shards", "warehouse", "next_command")}
+    assert set(facts) == {
+        *("sources_folder", "home", "shard_count", "sources", "shards", "warehouse", "next_step", "next_command")
+    }
     assert set(facts["sources"][0]) == {
         *("source", "state", "reason", "snapshot", "files", "rows_in", "rows_accepted", "rows_quarantined"),
-        "quarantine_reasons",
+        *("quarantine_reasons", "advice"),
     }
     assert set(facts["shards"][0]) == {
         *("shard_id", "state", "reason", "record_count", "elapsed_ms", "published_at", "attempt_count", "last_attempt")
@@ -114,7 +127,9 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
 def test_changed_files_are_stale_while_shards_and_warehouse_still_fit_together(
     cli: Cli, own: Mapping[str, str]
 ) -> None:
-    factory.write_csv(Path(own["ETL_SOURCES"]) / "crm.csv", source_named("crm"), [factory.row("new")])
+    factory.write_csv(
+        Path(own["ETL_SOURCES"]) / "crm.csv", factory.PROJECT.contract.source("crm"), [factory.row("new")]
+    )
     facts = _facts(cli, own)
     assert [source["state"] for source in facts["sources"]] == ["stale", "current", "current", "current"]
     assert facts["sources"][0]["reason"] == "its files have changed since they were staged"
@@ -131,8 +146,10 @@ def test_a_file_that_was_only_copied_is_current(cli: Cli, own: Mapping[str, str]
 
 
 def test_shards_of_other_data_are_stale_and_the_reason_is_told(cli: Cli, own: Mapping[str, str]) -> None:
-    factory.write_csv(Path(own["ETL_SOURCES"]) / "crm.csv", source_named("crm"), [factory.row("cust_1")])
-    factory.stage_all(replace(factory.staging_request(Path(own["ETL_SOURCES"]), _home(own)), shard_count=3))
+    factory.write_csv(
+        Path(own["ETL_SOURCES"]) / "crm.csv", factory.PROJECT.contract.source("crm"), [factory.row("cust_1")]
+    )
+    factory.stage_all(factory.staging_request(Path(own["ETL_SOURCES"]), _site(own)))
     facts = _facts(cli, own)
     assert _states(facts) == ["stale"] * 3
     assert {part["reason"] for part in facts["shards"]} == {"built from other source data"}
@@ -146,7 +163,7 @@ def test_missing_and_damaged_shards_are_told_apart(cli: Cli, own: Mapping[str, s
     facts = _facts(cli, own)
     assert _states(facts) == ["missing", "damaged", "published"]
     assert facts["shards"][0]["reason"] is None
-    assert "not a valid DuckDB database" in facts["shards"][1]["reason"]
+    assert facts["shards"][1]["reason"].startswith("damaged (its file has 14 bytes, its manifest says ")
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.KILLED, Status.CANCELLED])
@@ -182,15 +199,14 @@ def test_a_shard_that_is_being_built_is_running(cli: Cli, own: Mapping[str, str]
 
 
 def test_a_warehouse_older_than_its_shards_is_outdated(cli: Cli, own: Mapping[str, str]) -> None:
-    given = shard.shard_input(_home(own), "shard_00", 3)
-    factory.build_shard(_home(own), given, run_id="another", attempt=1)
+    factory.build_shard(_site(own), factory.input_of(_site(own), "shard_00"), run_id="another")
     warehouse = _facts(cli, own)["warehouse"]
     assert (warehouse["state"], warehouse["reason"]) == ("outdated", "shards or sources were published since")
 
 
 def test_a_partial_warehouse_names_what_is_missing(cli: Cli, own: Mapping[str, str]) -> None:
     _home(own).shard_file("shard_01").unlink()
-    merge.merge_shards(_home(own), 3, factory.LIMITS, run_id="partial", allow_partial=True)
+    merge.merge_shards(_site(own), factory.LIMITS, run_id="partial", allow_partial=True)
     warehouse = _facts(cli, own)["warehouse"]
     assert (warehouse["state"], warehouse["missing_shards"]) == ("partial", ["shard_01"])
     assert "partial: without shard_01" in cli("status", env=own).stdout

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.samples.writing import generate
 from etl_assets_tests import factory, oracle
 
 _SHARDS = 3
@@ -34,7 +33,7 @@ def _published_accounts(home: Home) -> dict[str, oracle.Account]:
 
 def _assert_published_as_expected(sources: Path, home: Home, shard_count: int = _SHARDS) -> oracle.Expected:
     """Run the engine and compare profiles, quarantine and accounts with the oracle, one by one."""
-    factory.run_engine(sources, home, shard_count)
+    factory.run_engine(sources, factory.site_at(home, shard_count))
     expected = oracle.expect(sources, shard_count)
     published = _published_profiles(home)
     assert published.keys() == expected.profiles.keys()
@@ -61,20 +60,20 @@ def _split_into_folder(sources: Path, name: str, parts: int) -> None:
 def test_every_field_of_dirty_csv_exports_is_published_as_the_contract_says(
     sources: Path, home: Home, seed: int
 ) -> None:
-    generate(sources, rows=5_000, seed=seed, dirty=0.1)
+    factory.generate_sample(sources, rows=5_000, seed=seed, dirty=0.1)
     expected = _assert_published_as_expected(sources, home)
     assert len(expected.profiles) > 4_900
     assert len({row.reason for row in expected.quarantine}) > 10
 
 
 def test_every_field_of_dirty_gzip_exports_is_published_as_the_contract_says(sources: Path, home: Home) -> None:
-    generate(sources, rows=3_000, seed=11, dirty=0.1, file_format="csv.gz")
+    factory.generate_sample(sources, rows=3_000, seed=11, dirty=0.1, file_format="csv.gz")
     assert len(_assert_published_as_expected(sources, home).profiles) > 2_900
 
 
 def test_every_field_of_folders_of_dirty_files_is_published_as_the_contract_says(sources: Path, home: Home) -> None:
     """A record cut in two at the end of a file is damage in both files, and never runs on into the next one."""
-    generate(sources, rows=3_000, seed=13, dirty=0.1)
+    factory.generate_sample(sources, rows=3_000, seed=13, dirty=0.1)
     for name, parts in (("crm", 3), ("billing", 2), ("support", 4)):
         _split_into_folder(sources, name, parts)
     expected = _assert_published_as_expected(sources, home, shard_count=5)
@@ -86,10 +85,10 @@ def test_profiles_of_clean_parquet_equal_those_of_clean_csv(tmp_path: Path) -> N
     published = {}
     for file_format in ("csv", "parquet"):
         sources, home = tmp_path / file_format, Home(tmp_path / f"home_{file_format}")
-        generate(sources, rows=1_500, seed=5, file_format=file_format)
-        publication = factory.run_engine(sources, home, _SHARDS)
-        published[file_format] = (_published_profiles(home), publication.digest)
-        assert publication.quarantined_count == 0
+        factory.generate_sample(sources, rows=1_500, seed=5, file_format=file_format)
+        merged = factory.run_engine(sources, factory.site_at(home, _SHARDS))
+        published[file_format] = (_published_profiles(home), merged.publication.digest)
+        assert merged.quarantined_count == 0
     assert published["parquet"] == published["csv"]
     assert len(published["csv"][0]) == 1_500
 

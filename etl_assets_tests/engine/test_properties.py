@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.steps.merge import Publication
-from etl_assets.project.contract import SOURCES, Source
+from etl_assets.engine.published.warehouse import Publication
+from etl_assets.project.contract import Source
 from etl_assets_tests import factory, oracle
+from etl_assets_tests.factory import SOURCES
 
 Row = Mapping[str, str]
 Exports = Mapping[str, Sequence[Row]]
@@ -74,7 +75,7 @@ def _csv_text(columns: Sequence[str], rows: Sequence[Row], line_end: str = "\n")
 
 def _run(folder: Path, shard_count: int) -> tuple[Publication, Home]:
     home = Home(folder.parent / f"{folder.name}_home")
-    return factory.run_engine(folder, home, shard_count), home
+    return factory.run_engine(folder, factory.site_at(home, shard_count)).publication, home
 
 
 def _shuffled(rows: Sequence[Row], order: Sequence[int]) -> list[Row]:

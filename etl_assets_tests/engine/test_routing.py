@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.routing import MAX_SHARDS, route, shard_key, shard_keys
+from etl_assets.engine.routing import route, shard_key, shard_keys, shard_number
+from etl_assets.project.settings import MAX_SHARDS
 from etl_assets_tests import factory
 
 # xxh3_64 of the UTF-8 bytes; the first two are vectors of the reference implementation.
@@ -53,7 +54,7 @@ def test_sql_routes_a_customer_as_python_does_and_every_source_agrees(
     ids = [customer_id for customer_id in _ROUTES if customer_id]
     rows = [factory.row(customer_id) for customer_id in ids]
     factory.write_exports(sources, crm=rows, billing=rows[::-1], product=rows, support=rows[2:] + rows[:2])
-    factory.run_engine(sources, home, shard_count)
+    factory.run_engine(sources, factory.site_at(home, shard_count))
     position = _SHARD_COUNTS.index(shard_count)
     found = factory.query(home.warehouse, "SELECT customer_id, shard_id, sources FROM merged_profiles")
     assert {row[0]: row[1] for row in found} == {
@@ -91,3 +92,11 @@ def test_shard_names_are_unique_and_sort_as_their_numbers_do(shard_count: int) -
     keys = shard_keys(shard_count)
     assert len(set(keys)) == shard_count
     assert sorted(keys) == keys
+
+
+@pytest.mark.parametrize("shard_count", [1, 100, 101, MAX_SHARDS])
+def test_a_shards_number_is_read_from_its_name_and_from_the_bare_number(shard_count: int) -> None:
+    """Fails: `CHAOS_FAIL_SHARD=3` means no shard where names have three digits."""
+    assert [shard_number(key) for key in shard_keys(shard_count)] == list(range(shard_count))
+    assert [shard_number(key.removeprefix("shard_")) for key in shard_keys(shard_count)] == list(range(shard_count))
+    assert [shard_number(str(number)) for number in range(shard_count)] == list(range(shard_count))

@@ -1,4 +1,4 @@
-"""A project on an ephemeral instance, with six customers in four exports."""
+"""The tests' project on an ephemeral instance, with six customers in four exports."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,14 @@ from etl_assets_tests.factory import row, write_exports
 
 
 @pytest.fixture
-def project(sources: Path, home: Home) -> Iterator[CodeLocation]:
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance in memory."""
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture
+def location(sources: Path, home: Home, instance: dg.DagsterInstance) -> CodeLocation:
     """Exports with customers a to f, a rejected row each in crm and billing, nothing staged yet."""
     write_exports(
         sources,
@@ -21,5 +28,4 @@ def project(sources: Path, home: Home) -> Iterator[CodeLocation]:
         product=[row(name) for name in "def"],
         support=[row("a"), row("a", nps_score="3")],
     )
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield CodeLocation(settings_for(sources, home), instance)
+    return CodeLocation(settings_for(sources, home), instance)

@@ -18,6 +18,7 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.ShardSetError("stale"), False),
     (errors.DamagedSnapshotError("damaged"), False),
     (errors.AccountingError("lost a row"), False),
+    (errors.ProfileError("out of range"), False),
     (PermissionError(13, "denied"), False),
     (OSError(28, "No space left on device"), True),
     (ConnectionResetError(), True),
@@ -43,12 +44,12 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     ids=lambda value: type(value).__name__,
 )
 def test_an_error_is_repeated_when_that_can_help_and_only_then(error: BaseException, transient: bool) -> None:
-    """Fails: a hopeless error is told ten seconds late, or a passing one costs a shard."""
+    """Fails: a hopeless error is reported ten seconds late, or a passing one costs a shard."""
     assert retry.is_transient(error) is transient
 
 
 def test_every_row_of_the_table_decides_one_of_the_errors_above() -> None:
-    """A row that an earlier one shadows reads like a decision and is none."""
+    """Fails: a row that an earlier one shadows reads like a decision and is none."""
     decided = {next((kind for kind, _ in retry._TRANSIENT if isinstance(error, kind)), None) for error, _ in EXAMPLES}
     assert decided == {kind for kind, _ in retry._TRANSIENT} | {None}
 
@@ -56,6 +57,25 @@ def test_every_row_of_the_table_decides_one_of_the_errors_above() -> None:
 def test_every_error_of_the_engine_has_a_row() -> None:
     own = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EtlError)}
     assert own - {kind for kind, _ in retry._TRANSIENT} == {errors.EtlError}
+
+
+@pytest.mark.parametrize("error", [OSError(5, "disk"), errors.ConfigError("bad setting")])
+def test_an_attempt_is_followed_by_another_as_often_as_the_policy_says(error: Exception) -> None:
+    """Fails: the display says that a step is retried, and it was the last attempt."""
+    made = []
+
+    @dg.op(retry_policy=retry.shard_retry_policy(0))
+    def step(context: dg.OpExecutionContext) -> None:
+        made.append(retry.is_retried(error, context.retry_number + 1))
+        with retry.explained_failures():
+            raise error
+
+    @dg.job
+    def work() -> None:
+        step()
+
+    assert not work.execute_in_process(raise_on_error=False).success
+    assert made == ([True] * retry.MAX_RETRIES + [False] if retry.is_transient(error) else [False])
 
 
 def test_the_waits_are_exponential_with_jitter() -> None:
@@ -78,16 +98,17 @@ def test_the_wait_can_be_left_out_for_tests() -> None:
 
 
 def test_a_permanent_error_becomes_a_failure_that_says_what_to_do() -> None:
+    error = errors.InputError("crm.csv is empty.", errors.Advice(errors.Action.EXPORT_AGAIN), subject="crm")
     with pytest.raises(dg.Failure) as raised, retry.explained_failures():
-        raise errors.InputError("crm.csv is empty. Export it again.")
-    assert raised.value.description == "crm.csv is empty. Export it again."
+        raise error
+    assert raised.value.description == "crm.csv is empty. Export it again, then materialize the source."
     assert raised.value.allow_retries is False
     assert raised.value.metadata["error_class"].value == "InputError"
-    assert isinstance(raised.value.__cause__, errors.InputError)
+    assert raised.value.__cause__ is error
 
 
-def test_a_permanent_error_without_words_is_told_by_its_class() -> None:
-    """An empty red box in the UI."""
+def test_a_permanent_error_without_words_is_named_by_its_class() -> None:
+    """Fails: an empty red box in the UI."""
     assert retry.permanent_failure(AssertionError()).description == "AssertionError"
 
 
@@ -98,7 +119,7 @@ def test_a_transient_error_passes_as_it_is() -> None:
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, dg.DagsterExecutionInterruptedError])
 def test_an_interrupt_ends_the_step_for_good(interrupt: type[BaseException]) -> None:
-    """Fails: Dagster repeats the step of a run that somebody terminated."""
+    """Fails: Dagster repeats the step of a run that a person terminated."""
     with pytest.raises(dg.Failure) as raised, retry.cancelled_for_good():
         raise interrupt
     assert raised.value.allow_retries is False

@@ -1,8 +1,7 @@
 """The whole pipeline in one process, as Dagster runs."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +9,59 @@ import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published import warehouse
-from etl_assets.engine.steps import build as shard
+from etl_assets.engine.published.snapshots import current_snapshots
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import read_publication
+from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps import stage as staging
-from etl_assets.errors import AccountingError
-from etl_assets.orchestration import code_location as build
-from etl_assets.orchestration import run as launch
+from etl_assets.engine.steps.merge import Merged
+from etl_assets.errors import AccountingError, RejectRatioError, ShardSetError
+from etl_assets.orchestration import code_location
+from etl_assets.orchestration.instance.tags import HOST_TAG, INVOCATION_TAG, LAUNCHED_BY_TAG
+from etl_assets.orchestration.run import run_pipeline
+from etl_assets.pipeline.configuration import site_of
 from etl_assets.pipeline.events import StepEvent
-from etl_assets.project.contract import SOURCES, source_named
+from etl_assets.pipeline.report import Report
 from etl_assets.project.settings import Settings
 from etl_assets_tests.dagster_runs import IMMEDIATELY, settings_for
-from etl_assets_tests.factory import alter, row, write_csv, write_exports
+from etl_assets_tests.factory import PROJECT, alter, row, write_csv, write_exports
+from etl_assets_tests.orchestration.breaking import ALWAYS, DISK_ERROR, break_shards
 
-SOURCE_NAMES = {source.name for source in SOURCES}
+NAMES = PROJECT.contract.source_names
+BILLING = PROJECT.contract.source("billing")
+WRONG_ACCOUNTS = AccountingError("A customer too many.")
 
 
 @pytest.fixture
 def settings(sources: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> Settings:
     # The exports of a test are younger than a second when they are staged.
     monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
+    monkeypatch.setattr(code_location, "shard_retry_policy", lambda: IMMEDIATELY)
     write_exports(sources, crm=[row(f"c{number}") for number in range(40)], billing=[row("c1"), row("z")])
     return settings_for(sources, home, 5)
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
+def site(settings: Settings) -> Site:
+    return site_of(PROJECT, settings)
 
 
-def run(settings: Settings, instance: dg.DagsterInstance, **options: Any) -> tuple[launch.Report, list[StepEvent]]:
+def run(settings: Settings, instance: dg.DagsterInstance, **options: Any) -> tuple[Report, list[StepEvent]]:
+    """Run the pipeline; returns its report, and the events in their order."""
     events: list[StepEvent] = []
-    return launch.run_pipeline(settings, instance=instance, on_event=events.append, **options), events
+    site = site_of(PROJECT, settings)
+    return run_pipeline(site, settings, instance=instance, on_event=events.append, **options), events
 
 
-def break_shard(monkeypatch: pytest.MonkeyPatch, shard_id: str) -> None:
-    build = shard.build_shard
+def runs_of(instance: dg.DagsterInstance, name: str) -> int:
+    """How many runs materialized an asset."""
+    return sum(dg.AssetKey(name) in (found.asset_selection or ()) for found in instance.get_runs())
 
-    def breaking(home: Home, given: shard.ShardInput, *args: Any, **options: Any) -> shard.Manifest:
-        if given.shard_id == shard_id:
-            raise AccountingError("a customer too many")
-        return build(home, given, *args, **options)
 
-    monkeypatch.setattr(shard, "build_shard", breaking)
+def statuses(events: Sequence[StepEvent], name: str) -> list[tuple[str, int | None]]:
+    """What was observed of a source or a shard: status and attempt."""
+    return [(event.status.value, event.attempt) for event in events if name in (event.step, event.shard_id)]
 
 
 def test_a_run_publishes_and_reports_every_source_and_shard(settings: Settings, instance: dg.DagsterInstance) -> None:
@@ -65,32 +73,48 @@ def test_a_run_publishes_and_reports_every_source_and_shard(settings: Settings, 
         ("product", 0),
         ("support", 0),
     ]
-    assert [found.status for found in report.shards] == ["published"] * 5
+    assert [found.status for found in report.shards] == [Status.SUCCEEDED] * 5
     assert sum(found.record_count or 0 for found in report.shards) == 41
     assert report.publication is not None
-    assert report.publication["record_count"] == 41
-    finished = [event.shard_id for event in events if event.step == "shard_profiles" and event.kind == "finished"]
-    assert sorted(finished, key=str) == [found.shard_id for found in report.shards]
+    assert report.publication.record_count == 41
+    assert (report.is_unchanged, report.is_warehouse_replaced) == (False, True)
+    ended = [event.shard_id for event in events if event.step == "shard_profiles" and event.status.is_done]
+    assert sorted(ended, key=str) == [found.shard_id for found in report.shards]
     # Real runs: the UI shows them later.
-    assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
+    assert {found.status for found in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
     assert len(instance.get_materialized_partitions(dg.AssetKey("shard_profiles"))) == 5
 
 
+def test_the_runs_of_one_invocation_share_its_tags(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Fails: no one can tell which runs in the UI were one `etl-assets run`."""
+    run(settings, instance)
+    first = [found.tags for found in instance.get_runs()]
+    assert len(first) == 3
+    for name in (INVOCATION_TAG, HOST_TAG, LAUNCHED_BY_TAG):
+        assert len({tags[name] for tags in first}) == 1
+    run(settings, instance, force=True)
+    assert len({found.tags[INVOCATION_TAG] for found in instance.get_runs()}) == 2
+
+
 def test_a_failed_shard_stops_neither_the_others_nor_the_last_warehouse(
-    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, sources: Path
+    settings: Settings, instance: dg.DagsterInstance, site: Site, monkeypatch: pytest.MonkeyPatch, sources: Path
 ) -> None:
     """Fails: one bad shard costs the day's work, or a result without its customers is published."""
     run(settings, instance)
-    before = warehouse.read_publication(settings.home)
+    before = read_publication(site.home)
     write_exports(sources, crm=[row(f"c{number}", email="new@x.example") for number in range(40)])
-    break_shard(monkeypatch, "shard_03")
-    report, _ = run(settings, instance)
+    break_shards(monkeypatch, WRONG_ACCOUNTS, {"shard_03": ALWAYS})
+    report, events = run(settings, instance)
     assert not report.ok
     assert report.failed_shards == ["shard_03"]
-    assert "a customer too many" in (report.shards[3].error or "")
-    assert [found.status for found in report.shards].count("published") == 4
-    assert report.merge_error == "Not merged: shard_03 failed."
-    assert warehouse.read_publication(settings.home) == before
+    assert report.shards[3].error == "AccountingError: A customer too many."
+    assert [found.status for found in report.shards].count(Status.SUCCEEDED) == 4
+    assert str(report.merge_error) == "Not merged: shard_03 failed."
+    assert report.publication is None
+    assert not report.is_warehouse_replaced
+    assert read_publication(site.home) == before
+    (failed,) = [event for event in events if event.error]
+    assert (failed.shard_id, failed.status, failed.error) == ("shard_03", Status.FAILED, WRONG_ACCOUNTS)
 
 
 def test_some_shards_can_be_asked_for_and_need_not_be_neighbours(
@@ -98,8 +122,11 @@ def test_some_shards_can_be_asked_for_and_need_not_be_neighbours(
 ) -> None:
     report, _ = run(settings, instance, shards=["shard_04", "shard_00", "shard_01"])
     assert [found.shard_id for found in report.shards] == ["shard_00", "shard_01", "shard_04"]
-    assert "shard_02: missing" in (report.merge_error or "")
     assert not report.ok
+    # The error itself, with what helps.
+    assert isinstance(report.merge_error, ShardSetError)
+    assert "shard_02: missing" in report.merge_error.finding
+    assert report.merge_error.advice[0].shards == ("shard_02", "shard_03")
     done, _ = run(settings, instance, shards=["shard_02", "shard_03"])
     assert done.ok
 
@@ -108,24 +135,21 @@ def test_a_second_run_reuses_everything_and_force_nothing(settings: Settings, in
     first, _ = run(settings, instance)
     second, _ = run(settings, instance)
     forced, _ = run(settings, instance, force=True)
-    assert {found.status for found in second.shards} == {"reused"}
-    assert {found.status for found in forced.shards} == {"published"}
-    digests = {(report.publication or {})["digest"] for report in (first, second, forced)}
+    assert {found.status for found in second.shards} == {Status.REUSED}
+    assert {found.status for found in forced.shards} == {Status.SUCCEEDED}
+    digests = {report.publication.digest for report in (first, second, forced) if report.publication}
     assert len(digests) == 1
+    assert [report.is_warehouse_replaced for report in (first, second, forced)] == [True, False, True]
+    assert runs_of(instance, "merged_profiles") == 2
 
 
 def test_a_forced_run_of_some_shards_reads_no_export_again(settings: Settings, instance: dg.DagsterInstance) -> None:
     """Fails: one shard of a hundred costs nearly as much as all of them."""
     run(settings, instance)
     report, _ = run(settings, instance, shards=["shard_03"], force=True)
-    assert [(shard.shard_id, shard.status) for shard in report.shards] == [("shard_03", "published")]
+    assert [(found.shard_id, found.status) for found in report.shards] == [("shard_03", Status.SUCCEEDED)]
     assert all(source.reused for source in report.sources)
-    assert source_runs(instance) == 1
-
-
-def source_runs(instance: dg.DagsterInstance) -> int:
-    """How many runs materialized sources."""
-    return sum(dg.AssetKey("crm") in (found.asset_selection or ()) for found in instance.get_runs())
+    assert runs_of(instance, "crm") == 1
 
 
 def test_sources_that_are_current_are_run_again_where_the_instance_does_not_know_them(
@@ -136,132 +160,144 @@ def test_sources_that_are_current_are_run_again_where_the_instance_does_not_know
     with dg.DagsterInstance.ephemeral() as other:
         report, events = run(settings, other, shards=["shard_03"], force=True)
         assert report.ok
-        assert source_runs(other) == 1
+        assert runs_of(other, "crm") == 1
         assert all(source.reused for source in report.sources)
         _, events = run(settings, other, shards=["shard_03"], force=True)
-        assert source_runs(other) == 1
-    reused = [event.step for event in events if event.reused and event.shard_id is None]
-    assert reused == [source.name for source in SOURCES]
+        assert runs_of(other, "crm") == 1
+    reused = [event.step for event in events if event.status is Status.REUSED and event.shard_id is None]
+    assert reused == list(NAMES)
 
 
-def test_a_damaged_snapshot_is_mended_within_the_run(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_a_damaged_snapshot_is_repaired_within_the_run(
+    settings: Settings, instance: dg.DagsterInstance, site: Site
+) -> None:
     """Fails: sources are taken for current by their stats, and every shard fails."""
     run(settings, instance)
-    snapshot = staging.current_snapshots(settings.home, settings.shard_count)["billing"]
-    (settings.home.snapshot("billing", snapshot.snapshot) / "shard_03.parquet").write_bytes(b"torn")
+    snapshot = current_snapshots(site)["billing"]
+    (site.home.snapshot("billing", snapshot.folder) / "shard_03.parquet").write_bytes(b"torn")
     report, _ = run(settings, instance, shards=["shard_03"], force=True)
     assert report.ok
-    assert source_runs(instance) == 2
+    assert runs_of(instance, "crm") == 2
 
 
 def test_a_lower_reject_ratio_applies_to_what_is_staged(
     settings: Settings, instance: dg.DagsterInstance, sources: Path
 ) -> None:
     """Fails: what was accepted under a higher ratio stays accepted as long as nothing else changes."""
-    write_csv(sources / "billing.csv", source_named("billing"), [row("a", mrr="n/a"), row("b")])
-    report, _ = run(replace(settings, max_reject_ratio=1.0), instance)
+    write_csv(sources / "billing.csv", BILLING, [row("a", mrr="n/a"), row("b")])
+    report, _ = run(settings, instance)
     assert report.ok
-    report, _ = run(replace(settings, max_reject_ratio=0.1), instance, shards=["shard_03"])
-    assert "50.0% of 2 rows broke the contract" in (report.sources[1].error or "")
+    report, _ = run(settings.model_copy(update={"max_reject_ratio": 0.1}), instance, shards=["shard_03"])
+    assert isinstance(report.sources[1].error, RejectRatioError)
 
 
 def test_a_failed_source_ends_the_run_before_the_shards(
     settings: Settings, instance: dg.DagsterInstance, sources: Path
 ) -> None:
-    write_csv(sources / "billing.csv", source_named("billing"), [row("a", mrr="n/a"), row("b")])
-    report, _ = run(replace(settings, max_reject_ratio=0.1), instance)
+    write_csv(sources / "billing.csv", BILLING, [row("a", mrr="n/a"), row("b")])
+    report, events = run(settings.model_copy(update={"max_reject_ratio": 0.1}), instance)
     assert not report.ok
-    assert [source.source for source in report.sources if source.error] == ["billing"]
-    assert "50.0% of 2 rows broke the contract" in (report.sources[1].error or "")
+    assert report.failed_sources == ["billing"]
+    # The error that was raised, not a text of it.
+    error = report.sources[1].error
+    assert isinstance(error, RejectRatioError)
+    assert "50.0% of 2 rows broke the contract" in error.finding
+    assert [event.error for event in events if event.error] == [error]
     assert report.shards == []
 
 
 def test_a_partial_merge_is_published_when_it_is_asked_for(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_shard(monkeypatch, "shard_03")
+    break_shards(monkeypatch, WRONG_ACCOUNTS, {"shard_03": ALWAYS})
     report, _ = run(settings, instance, allow_partial=True)
     assert report.publication is not None
-    assert report.publication["missing_shards"] == ["shard_03"]
+    assert report.publication.missing_shards == ("shard_03",)
     assert not report.ok
 
 
-def fail_first(monkeypatch: pytest.MonkeyPatch, shard_id: str, times: int) -> None:
-    """Make the first builds of a shard fail as a disk does; retries do not wait."""
-    build_shard, left = shard.build_shard, [times]
-
-    def flaky(home: Home, given: shard.ShardInput, *args: Any, **options: Any) -> shard.Manifest:
-        if given.shard_id == shard_id and left[0]:
-            left[0] -= 1
-            raise OSError(5, "the disk said no")
-        return build_shard(home, given, *args, **options)
-
-    monkeypatch.setattr(shard, "build_shard", flaky)
-    monkeypatch.setattr(build, "shard_retry_policy", lambda: IMMEDIATELY)
-
-
-def test_a_shard_that_heals_is_reported_with_its_attempts_and_each_is_told_in_order(
+def test_a_shard_that_heals_is_reported_with_its_attempts_and_each_is_observed_in_order(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The board would show a failed shard that is published, or hide that it needed three attempts."""
-    fail_first(monkeypatch, "shard_03", 2)
+    """Fails: the board shows a failed shard that is published, or hides that it needed three attempts."""
+    break_shards(monkeypatch, DISK_ERROR, {"shard_03": 2})
     report, events = run(settings, instance)
     assert report.ok
     healed = report.shards[3]
-    assert (healed.status, healed.attempts, healed.error) == ("published", 3, None)
+    assert (healed.status, healed.attempts, healed.error) == (Status.SUCCEEDED, 3, None)
     assert [found.attempts for found in report.shards] == [1, 1, 1, 3, 1]
-    told = [(event.kind, event.attempt) for event in events if event.shard_id == "shard_03"]
-    assert told == [
-        ("started", 1),
+    assert statuses(events, "shard_03") == [
+        ("running", 1),
         ("retrying", 1),
-        ("started", 2),
+        ("running", 2),
         ("retrying", 2),
-        ("started", 3),
-        ("finished", 3),
+        ("running", 3),
+        ("succeeded", 3),
     ]
-    # Nobody else was built twice.
-    others = Counter(event.shard_id for event in events if event.kind == "started" and event.shard_id)
-    assert {name: count for name, count in others.items() if count > 1} == {"shard_03": 3}
+    assert [event.error for event in events if event.error] == [DISK_ERROR] * 2
+    # No other shard was built twice.
+    starts = Counter(event.shard_id for event in events if event.status is Status.RUNNING and event.shard_id)
+    assert {name: count for name, count in starts.items() if count > 1} == {"shard_03": 3}
 
 
 def test_a_shard_that_stays_broken_is_given_up_after_four_attempts(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_first(monkeypatch, "shard_03", 99)
+    break_shards(monkeypatch, DISK_ERROR, {"shard_03": ALWAYS})
     report, events = run(settings, instance)
     assert report.failed_shards == ["shard_03"]
     assert report.shards[3].attempts == 4
     assert "the disk said no" in (report.shards[3].error or "")
-    ends = [event.kind for event in events if event.shard_id == "shard_03" and event.kind != "started"]
+    ends = [status for status, _ in statuses(events, "shard_03") if status != "running"]
     assert ends == ["retrying", "retrying", "retrying", "failed"]
 
 
-def test_news_come_in_the_order_of_the_pipeline(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_events_come_in_the_order_of_the_pipeline(settings: Settings, instance: dg.DagsterInstance) -> None:
     _, events = run(settings, instance)
     steps = [event.step for event in events]
-    sources_told, merge_told = [step for step in steps if step in SOURCE_NAMES], steps[-2:]
-    assert steps[:4] == sources_told
-    assert set(sources_told) == SOURCE_NAMES
-    assert merge_told == ["merged_profiles", "merged_profiles"]
-    assert [event.kind for event in events[-2:]] == ["started", "finished"]
+    of_sources, of_merge = 2 * len(NAMES), 2
+    assert Counter(steps[:of_sources]) == dict.fromkeys(NAMES, 2)
+    assert set(steps[of_sources:-of_merge]) == {"shard_profiles"}
+    assert steps[-of_merge:] == ["merged_profiles"] * 2
     assert events[-1].record_count == 41
-    assert set(steps[4:-2]) == {"shard_profiles"}
-    for shard_id in {event.shard_id for event in events if event.shard_id}:
-        assert [event.kind for event in events if event.shard_id == shard_id] == ["started", "finished"]
+    for name in [*NAMES, *(f"shard_{number:02d}" for number in range(5))]:
+        assert statuses(events, name) == [("running", 1), ("succeeded", 1)]
+    assert statuses(events, "merged_profiles") == [("running", None), ("succeeded", None)]
+
+
+def test_a_failed_merge_is_reported_with_its_error(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(28, "No space left on device")
+
+    def no_space(*_: object, **__: object) -> Merged:
+        raise error
+
+    monkeypatch.setattr(merge, "merge_shards", no_space)
+    report, events = run(settings, instance)
+    assert report.merge_error is error
+    assert (report.publication, report.is_warehouse_replaced) == (None, False)
+    assert (events[-1].step, events[-1].status) == ("merged_profiles", Status.FAILED)
+
+
+def break_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a merge publish a score that is out of its range."""
+    merge_shards = merge.merge_shards
+
+    def broken(site: Site, *args: Any, **options: Any) -> Merged:
+        merged = merge_shards(site, *args, **options)
+        alter(site.home.warehouse, "UPDATE merged_profiles SET health_score = 101 WHERE customer_id = 'c1'")
+        return merged
+
+    monkeypatch.setattr(merge, "merge_shards", broken)
 
 
 def test_a_warehouse_that_fails_a_check_is_no_success(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exit code says 0 while the UI shows a red check."""
-    merge_shards = merge.merge_shards
-
-    def broken(home: Home, *args: Any, **options: Any) -> merge.Publication:
-        published = merge_shards(home, *args, **options)
-        alter(home.warehouse, "UPDATE merged_profiles SET health_score = 101 WHERE customer_id = 'c1'")
-        return published
-
-    monkeypatch.setattr(merge, "merge_shards", broken)
+    """Fails: the exit code says 0 while the UI shows a red check."""
+    break_warehouse(monkeypatch)
     report, _ = run(settings, instance)
     assert not report.ok
-    assert report.merge_error == "Checks failed on the published warehouse: scores_in_range."
+    assert report.failed_checks == ("profiles_as_declared",)
+    assert report.publication is not None

@@ -2,14 +2,14 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from etl_assets.engine.published.attempts import Attempt, Status
-from etl_assets.orchestration.shard_log import attempt_number, log_attempt
+from etl_assets.engine.published.attempts import Attempt
+from etl_assets.engine.published.status import Status
+from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
 
 FIELDS = ["event", "shard_id", "attempt", "run_id", "status", "record_count", "elapsed_ms"]
 
@@ -19,7 +19,7 @@ def attempt(status: Status, *, number: int = 1, error: str | None = None) -> Att
     return Attempt(
         shard_id="shard_03",
         run_id="run-1",
-        attempt=number,
+        number=number,
         status=status,
         started_at="2026-11-01T05:00:00.000000+00:00",
         ended_at="2026-11-01T05:00:01.250000+00:00" if ended else None,
@@ -29,22 +29,19 @@ def attempt(status: Status, *, number: int = 1, error: str | None = None) -> Att
         host="host",
         pid=1,
         process_start="0",
+        sequence=number,
     )
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-def logged(instance: dg.DagsterInstance, *attempts: Attempt) -> list[dg.EventLogEntry]:
-    """What is in the instance's log of a run that logs these attempts."""
+def logged(instance: dg.DagsterInstance, *attempts: Attempt, shard_count: int = 1) -> list[dg.EventLogEntry]:
+    """What is in the instance's log of a run of so many shards that logs these attempts."""
 
     @dg.asset
     def shards(context: dg.AssetExecutionContext) -> None:
+        log = AttemptLog(context, shard_count)
         for found in attempts:
-            log_attempt(context, found)
+            log.add(found)
+        log.flush()
 
     result = dg.materialize([shards], instance=instance)
     return [entry for entry in instance.all_logs(result.run_id) if entry.user_message.startswith("{")]
@@ -64,7 +61,7 @@ def logged(instance: dg.DagsterInstance, *attempts: Attempt) -> list[dg.EventLog
 def test_a_line_says_what_became_of_the_attempt(
     instance: dg.DagsterInstance, status: Status, error: str | None, event: str, level: str
 ) -> None:
-    """Log searches and alerts go by these names; a failure that is not an error line raises no alarm."""
+    """Fails: searches and alerts that go by these names find nothing; a failure that is no error raises no alarm."""
     (entry,) = logged(instance, attempt(status, error=error))
     line = json.loads(entry.user_message)
     assert (line["event"], line["status"]) == (event, status.value)
@@ -77,7 +74,7 @@ def test_a_line_holds_the_promised_fields_and_no_others(instance: dg.DagsterInst
         instance,
         attempt(Status.RUNNING),
         attempt(Status.SUCCEEDED),
-        attempt(Status.FAILED, number=2, error='said "no"\nand went'),
+        attempt(Status.FAILED, number=2, error='the disk said "no"\nand went'),
     )
     assert json.loads(started.user_message) == {
         "event": "shard_start",
@@ -91,7 +88,7 @@ def test_a_line_holds_the_promised_fields_and_no_others(instance: dg.DagsterInst
     assert list(json.loads(ended.user_message)) == FIELDS
     assert (json.loads(ended.user_message)["record_count"], json.loads(ended.user_message)["elapsed_ms"]) == (7, 1250)
     assert list(json.loads(failed.user_message)) == [*FIELDS, "error"]
-    # One line an event: what collects them reads line by line.
+    # One line for each event: log collectors read line by line.
     assert "\n" not in failed.user_message
 
 
@@ -122,5 +119,22 @@ def numbers(instance: dg.DagsterInstance, fails: int, tags: dict[str, str]) -> l
 def test_retries_of_the_step_and_of_a_killed_run_are_counted_together(
     instance: dg.DagsterInstance, fails: int, tags: dict[str, str], expected: list[int]
 ) -> None:
-    """The healing attempt after a kill would look like a first one, and overwrite what is known of that."""
+    """Fails: the attempt that heals after a kill looks like a first one, and overwrites what is known of that."""
     assert numbers(instance, fails, tags) == expected
+
+
+def test_a_run_of_many_shards_shares_entries_and_writes_a_failure_at_once(instance: dg.DagsterInstance) -> None:
+    """Fails: a thousand shards cost two thousand entries, or a failure appears after the run."""
+    good = [attempt(Status.SUCCEEDED, number=number) for number in range(1, 121)]
+    bad = attempt(Status.FAILED, number=121, error="OSError: no")
+    entries = logged(instance, *good, bad, attempt(Status.RUNNING, number=122), shard_count=101)
+    lines = [[json.loads(line) for line in entry.user_message.splitlines()] for entry in entries]
+    assert [len(part) for part in lines] == [50, 50, 20, 1, 1]
+    assert [line["attempt"] for part in lines for line in part] == list(range(1, 123))
+    assert entries[3].level == logging.ERROR
+    assert lines[3][0]["error"] == "OSError: no"
+
+
+def test_a_run_of_a_hundred_shards_has_an_entry_for_each_line(instance: dg.DagsterInstance) -> None:
+    entries = logged(instance, *(attempt(Status.SUCCEEDED, number=number) for number in range(1, 4)), shard_count=100)
+    assert [json.loads(entry.user_message)["attempt"] for entry in entries] == [1, 2, 3]

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.project.contract import SOURCES
-from etl_assets.samples.writing import generate
 from etl_assets_tests import oracle
+from etl_assets_tests.factory import SOURCES, generate_sample
 
 _NAMES = [source.name for source in SOURCES]
 # Every source shows these reasons, and some of `invalid:<column>`.
@@ -24,7 +23,7 @@ _INVALID = {
 
 def test_two_percent_dirt_in_2000_rows_shows_every_kind_of_it(tmp_path: Path) -> None:
     """People try the quarantine with the sample: a kind of dirt that is missing looks like one that is handled."""
-    generate(tmp_path, rows=2_000, seed=42, dirty=0.02)
+    generate_sample(tmp_path, rows=2_000, seed=42, dirty=0.02)
     expected = oracle.expect(tmp_path, 3)
     reasons = {name: {row.reason for row in expected.quarantine if row.source == name} for name in _NAMES}
     assert reasons == {name: _REASONS | _INVALID[name] for name in _NAMES}
@@ -46,6 +45,6 @@ def test_two_percent_dirt_in_2000_rows_shows_every_kind_of_it(tmp_path: Path) ->
 
 @pytest.mark.parametrize("dirty", [0.02, 0.1, 0.5])
 def test_about_the_asked_share_of_rows_is_dirty(tmp_path: Path, dirty: float) -> None:
-    generate(tmp_path, rows=2_000, seed=4, dirty=dirty)
+    generate_sample(tmp_path, rows=2_000, seed=4, dirty=dirty)
     for account in oracle.expect(tmp_path, 3).accounts.values():
         assert 0.4 * dirty < account.rows_quarantined / account.rows_in < 0.8 * dirty

@@ -10,10 +10,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_assets.project.contract import SOURCES
 from etl_assets.samples import writing
-from etl_assets.samples.writing import FORMATS, MAX_ROWS, FileFormat, generate
+from etl_assets.samples.writing import FORMATS, MAX_ROWS, FileFormat
 from etl_assets_tests import oracle
+from etl_assets_tests.factory import SOURCES, generate_sample
 
 _NAMES = [source.name for source in SOURCES]
 # SHA-256 of the CSV files of 300 rows, seed 42: another machine, day or DuckDB must write the same bytes.
@@ -40,7 +40,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("dirty", _GOLDEN)
 def test_the_bytes_of_the_sample_are_pinned(tmp_path: Path, dirty: float) -> None:
     """Figures in the documentation and in bug reports refer to these rows."""
-    files = generate(tmp_path, rows=300, seed=42, dirty=dirty)
+    files = generate_sample(tmp_path, rows=300, seed=42, dirty=dirty)
     assert [path.name for path in files] == [f"{name}.csv" for name in _NAMES]
     assert {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in files} == _GOLDEN[dirty]
 
@@ -48,13 +48,13 @@ def test_the_bytes_of_the_sample_are_pinned(tmp_path: Path, dirty: float) -> Non
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path, file_format: FileFormat) -> None:
     for name in ("one", "two"):
-        generate(tmp_path / name, rows=500, seed=3, dirty=0.1, file_format=file_format)
+        generate_sample(tmp_path / name, rows=500, seed=3, dirty=0.1, file_format=file_format)
     assert _contents(tmp_path / "one") == _contents(tmp_path / "two")
 
 
 def test_gzip_files_carry_no_time_and_no_name(tmp_path: Path) -> None:
     """Equal data must be an equal file whenever and wherever it was packed."""
-    for path in generate(tmp_path, rows=10, file_format="csv.gz"):
+    for path in generate_sample(tmp_path, rows=10, file_format="csv.gz"):
         flags_and_time = path.read_bytes()[3:8]
         assert flags_and_time == bytes(5)
 
@@ -62,9 +62,9 @@ def test_gzip_files_carry_no_time_and_no_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dirty", [0.0, 0.2])
 def test_the_size_of_a_chunk_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirty: float) -> None:
     """A row at the edge of a chunk must neither be lost nor come twice."""
-    generate(tmp_path / "one", rows=300, dirty=dirty)
+    generate_sample(tmp_path / "one", rows=300, dirty=dirty)
     monkeypatch.setattr(writing, "_CHUNK_ROWS", 7)
-    generate(tmp_path / "many", rows=300, dirty=dirty)
+    generate_sample(tmp_path / "many", rows=300, dirty=dirty)
     assert _contents(tmp_path / "one") == _contents(tmp_path / "many")
 
 
@@ -72,14 +72,14 @@ def test_the_size_of_a_chunk_changes_no_byte(tmp_path: Path, monkeypatch: pytest
 def test_more_rows_begin_with_the_rows_of_fewer(tmp_path: Path, dirty: float) -> None:
     """A user who tries few rows first and then more sees the same customers again."""
     for rows in (400, 900):
-        generate(tmp_path / str(rows), rows=rows, seed=8, dirty=dirty)
+        generate_sample(tmp_path / str(rows), rows=rows, seed=8, dirty=dirty)
     few, many = _contents(tmp_path / "400"), _contents(tmp_path / "900")
     assert all(many[name].startswith(few[name]) and len(many[name]) > len(few[name]) for name in few)
 
 
 def test_csv_gzip_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
     for file_format in FORMATS:
-        generate(tmp_path / file_format, rows=700, seed=6, file_format=file_format)
+        generate_sample(tmp_path / file_format, rows=700, seed=6, file_format=file_format)
     for source in SOURCES:
         data = (tmp_path / "csv" / f"{source.name}.csv").read_bytes()
         assert gzip.decompress((tmp_path / "csv.gz" / f"{source.name}.csv.gz").read_bytes()) == data
@@ -92,34 +92,34 @@ def test_csv_gzip_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_parquet_columns_have_the_types_of_the_contract(tmp_path: Path) -> None:
-    generate(tmp_path, rows=50, file_format="parquet")
+    generate_sample(tmp_path, rows=50, file_format="parquet")
     with contextlib.closing(duckdb.connect()) as connection:
         for source in SOURCES:
             path = str(tmp_path / f"{source.name}.parquet")
             described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [path]).fetchall()
             assert [(row[0], row[1]) for row in described] == [
                 ("customer_id", "VARCHAR"),
-                *((column.name, column.type.value) for column in source.columns),
+                *((column.name, column.type.duckdb) for column in source.columns),
             ]
 
 
 @pytest.mark.parametrize("rows", [0, -1, MAX_ROWS + 1])
 def test_a_number_of_rows_out_of_range_is_refused(tmp_path: Path, rows: int) -> None:
     with pytest.raises(ValueError, match=f"rows must be from 1 to 100000000, found {rows}"):
-        generate(tmp_path / "out", rows=rows)
+        generate_sample(tmp_path / "out", rows=rows)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("dirty", [-0.01, 0.51, 1.0, float("nan")])
 def test_a_share_of_dirt_out_of_range_is_refused(tmp_path: Path, dirty: float) -> None:
     with pytest.raises(ValueError, match=r"dirty must be a share from 0 to 0\.5, found"):
-        generate(tmp_path / "out", rows=1, dirty=dirty)
+        generate_sample(tmp_path / "out", rows=1, dirty=dirty)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_format_is_refused_and_the_known_ones_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"one of csv, csv\.gz, parquet, found 'xlsx'"):
-        generate(tmp_path / "out", rows=1, file_format="xlsx")  # type: ignore[arg-type]
+        generate_sample(tmp_path / "out", rows=1, file_format="xlsx")  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
@@ -128,23 +128,23 @@ def test_a_source_is_not_written_beside_the_same_source_in_another_format(
     tmp_path: Path, existing: FileFormat, wanted: FileFormat
 ) -> None:
     """A source with two files stops the pipeline, and one of the two may be a real export."""
-    generate(tmp_path, rows=10, file_format=existing)
+    generate_sample(tmp_path, rows=10, file_format=existing)
     before = _contents(tmp_path)
     with pytest.raises(ValueError, match=rf"already holds crm\.{existing.replace('.', '[.]')}, "):
-        generate(tmp_path, rows=10, file_format=wanted)
+        generate_sample(tmp_path, rows=10, file_format=wanted)
     assert _contents(tmp_path) == before
 
 
 def test_a_source_is_not_written_beside_a_folder_of_its_files(tmp_path: Path) -> None:
     (tmp_path / "support").mkdir()
     with pytest.raises(ValueError, match="already holds support, "):
-        generate(tmp_path, rows=10)
+        generate_sample(tmp_path, rows=10)
 
 
 def test_files_of_the_same_format_are_replaced_and_other_files_stay(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    generate(tmp_path, rows=20, seed=1)
-    generate(tmp_path, rows=30, seed=2)
+    generate_sample(tmp_path, rows=20, seed=1)
+    generate_sample(tmp_path, rows=30, seed=2)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert len(oracle.expect(tmp_path, 1).profiles) == 30
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", *(f"{name}.csv" for name in _NAMES)}
@@ -153,21 +153,21 @@ def test_files_of_the_same_format_are_replaced_and_other_files_stay(tmp_path: Pa
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_an_interrupted_generation_leaves_the_folder_as_it_was(tmp_path: Path, file_format: FileFormat) -> None:
     """Half a sample, or files of two samples, would look like lost customers."""
-    generate(tmp_path, rows=20, seed=1, file_format=file_format)
+    generate_sample(tmp_path, rows=20, seed=1, file_format=file_format)
     before = _contents(tmp_path)
 
     def interrupt(done: int, rows: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path, rows=30, seed=2, file_format=file_format, on_progress=interrupt)
+        generate_sample(tmp_path, rows=30, seed=2, file_format=file_format, on_progress=interrupt)
     assert _contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_progress_rises_to_the_number_of_rows(tmp_path: Path, file_format: FileFormat) -> None:
     seen: list[tuple[int, int]] = []
-    generate(tmp_path, rows=60_000, file_format=file_format, on_progress=lambda *done: seen.append(done))
+    generate_sample(tmp_path, rows=60_000, file_format=file_format, on_progress=lambda *done: seen.append(done))
     assert len(seen) > 1
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen[-1] == (60_000, 60_000)

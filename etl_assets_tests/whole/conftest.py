@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets_tests.whole.sites import Site
+from etl_assets_tests.whole.sandbox import Sandbox
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     """A published first generation."""
-    made = Site(tmp_path)
+    made = Sandbox(tmp_path)
     try:
         made.publish("first")
         yield made

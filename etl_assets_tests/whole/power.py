@@ -75,7 +75,9 @@ def record(folder: Path) -> None:
 
         return noted_swap
 
-    os.fsync, os.replace, os.rename = noted_fsync, noted(replace), noted(rename)
+    # Only ever called with descriptors here.
+    os.fsync = noted_fsync  # type: ignore[assignment]
+    os.replace, os.rename = noted(replace), noted(rename)
 
 
 def survey(home: Path) -> Disk:

@@ -7,41 +7,68 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import duckdb
 
-from etl_assets.engine.steps import build as shard
+from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
+from etl_assets.engine.published.shards import Manifest
 
-# Everything that a reader can count or name, in one query, so that a mixture of two states would show.
+
+class State(NamedTuple):
+    """What a reader can count or name of one publication, read at one moment, so that a mixture of two would show."""
+
+    content: object
+    promised_count: int
+    record_count: int
+    first_email: str | None
+    last_email: str | None
+    shard_count: int
+
+
+# One query each: a reader that asks twice may well get two answers.
 _WAREHOUSE = """
     SELECT digest, record_count, (SELECT count(*) FROM merged_profiles), (SELECT min(email) FROM merged_profiles),
-        (SELECT max(email) FROM merged_profiles), (SELECT sum(record_count) FROM shard_manifest)::BIGINT
+        (SELECT max(email) FROM merged_profiles), (SELECT count(*) FROM shard_manifest)
     FROM publication"""
 _SHARD = """
-    SELECT content_hash, record_count, (SELECT count(*) FROM profiles), (SELECT min(email) FROM profiles),
-        (SELECT max(email) FROM profiles), run_id
-    FROM manifest"""
-
-
-# As a busy dashboard polls; without a pause, forty of them leave the publisher a twentieth of a small machine.
+    SELECT bit_xor(hash(profile)), count(*), count(*), min(email), max(email), count(DISTINCT shard_id)
+    FROM profiles profile"""
+# As a busy dashboard polls. Forty readers without a pause would leave the publisher a twentieth of a small machine, so
+# each also waits in proportion to what its last look cost: together they take one core.
 _PAUSE_S = 0.25
+_PAUSE_RATIO = 40
 
 
 @dataclass
 class Seen:
-    """What one reader met: the states of each file in the order it saw them, and what it could not open or read."""
+    """One reader's record: the states of each file in the order it saw them, and what it could not open or read."""
 
-    states: dict[str, list[Any]] = field(default_factory=dict)
+    states: dict[str, list[State]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     polls: int = 0
 
 
-def look(path: Path, *, is_plain: bool = False) -> Any:
-    """One state of a published file, through a fresh connection; `is_plain` opens it as the README shows."""
-    opened = duckdb.connect(str(path), read_only=True) if is_plain else shard.open_read_only(path)
-    with contextlib.closing(opened) as connection:
-        return connection.execute(_SHARD if path.parent.name == "shards" else _WAREHOUSE).fetchone()
+def look(path: Path, *, is_plain: bool = False) -> State:
+    """One state of a published file, through a connection of its own; `is_plain` opens it as the README shows.
+
+    A manifest is read as `status` reads it.
+    """
+    if path.suffix == ".json":
+        return _look_at_manifest(path)
+    connected = contextlib.closing(duckdb.connect(str(path), read_only=True)) if is_plain else duck.opened(path)
+    with connected as connection:
+        row = connection.execute(_SHARD if path.parent.name == "shards" else _WAREHOUSE).fetchone()
+    assert row is not None, "one publication"
+    return State(*row)
+
+
+def _look_at_manifest(path: Path) -> State:
+    manifest = Manifest.from_json(publishing.read_json(path))
+    if manifest is None:
+        raise OSError(f"{path.name} holds no manifest")
+    return State(manifest.content_hash, manifest.record_count, manifest.record_count, None, None, 1)
 
 
 @contextlib.contextmanager
@@ -76,9 +103,13 @@ def _watch(paths: Sequence[Path], stop: Path, is_plain: bool, sending: Connectio
     seen = Seen()
     _poll(paths, seen, is_plain=is_plain)
     sending.send("ready")
+    next_look_s = 0.0
     while not stop.exists():
         time.sleep(_PAUSE_S)
-        _poll(paths, seen, is_plain=is_plain)
+        if time.monotonic() >= next_look_s:
+            began_s = time.process_time()
+            _poll(paths, seen, is_plain=is_plain)
+            next_look_s = time.monotonic() + _PAUSE_RATIO * (time.process_time() - began_s)
     _poll(paths, seen, is_plain=is_plain)
     sending.send(seen)
 
@@ -96,7 +127,7 @@ def _poll(paths: Sequence[Path], seen: Seen, *, is_plain: bool) -> None:
     seen.polls += 1
 
 
-def out_of_order(seen: Seen, known: Mapping[str, list[Any]]) -> list[str]:
+def out_of_order(seen: Seen, known: Mapping[str, list[State]]) -> list[str]:
     """The files of which a reader saw a state that was never published, or an older one after a newer one."""
     return [
         f"{name}: {states}"

@@ -20,9 +20,9 @@ from typing import Any
 from etl_assets_tests.command_line import command, environment
 
 CHECKOUT = Path(__file__).parents[2]
-# Until a page shows what is there already.
+# Until a page shows what exists already.
 PAGE_S = 60
-# Until something that was asked for is done: the slowest measured with both cores busy, three times over.
+# Until something that was requested is done: the slowest measured with both cores busy, three times over.
 WORK_S = 240
 
 
@@ -84,7 +84,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve(folder: Path, sources: Path, *, read_only: bool = False, **changes: str) -> Iterator[Server]:
-    """Start the UI as a user does, in the checkout; whatever is left of it at the end is killed."""
+    """Start the UI as a user does, in the checkout; its remaining processes are killed at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -109,7 +109,7 @@ def serve(folder: Path, sources: Path, *, read_only: bool = False, **changes: st
 
 
 def wait_until(condition: Callable[[], bool], within_s: float, what: Callable[[], str]) -> None:
-    """Ask twice a second until the condition holds; AssertionError says what was waited for."""
+    """Ask twice a second until the condition holds; AssertionError names the condition."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"Waited {within_s} s for {what()}"

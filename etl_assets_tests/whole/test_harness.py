@@ -16,24 +16,28 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.engine.faults import POINTS, Action
 from etl_assets.engine.files.layout import Home
-from etl_assets.pipeline.drill import leftovers
-from etl_assets_tests.whole import harness
-from etl_assets_tests.whole.harness import Harness, Outcome, Schedule
+from etl_assets.engine.files.publishing import leftovers
+from etl_assets_tests.whole import harness, schedules
+from etl_assets_tests.whole.harness import Harness
+from etl_assets_tests.whole.judge import Outcome
+from etl_assets_tests.whole.poller import Poller, look
+from etl_assets_tests.whole.schedules import Schedule
 
 pytestmark = pytest.mark.slow
 
 AT_A_TIME = int(os.environ.get("HARNESS_AT_A_TIME") or 2)
-SHARE = len(harness.faults.POINTS)
+SHARE = len(POINTS)
 RANDOM_SHARE = 5
 
 IS_ALL = os.environ.get("HARNESS_ALL") == "1"
-# Fixed in the bounded share, so that a red build is not a matter of luck; drawn anew otherwise, and printed.
+# Fixed in the bounded share, so that a red build is not a matter of luck; random otherwise, and printed.
 SEED = int(os.environ.get("HARNESS_SEED") or (random.SystemRandom().randrange(10**6) if IS_ALL else 1))
 RANDOM_COUNT = int(os.environ.get("HARNESS_RANDOM") or RANDOM_SHARE)
 
-ENUMERATED = harness.enumerated() if IS_ALL else harness.share(harness.enumerated(), SHARE)
-RANDOM = harness.randomised(RANDOM_COUNT, SEED)
+ENUMERATED = schedules.enumerated() if IS_ALL else schedules.share(schedules.enumerated(), SHARE)
+RANDOM = schedules.randomised(RANDOM_COUNT, SEED)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,8 @@ def outcomes(made: Harness, request: pytest.FixtureRequest) -> Iterator[dict[Sch
     """The schedules of the selected tests, some at a time, while the tests wait for them one by one."""
     print(f"HARNESS_SEED={SEED}: {len(ENUMERATED)} enumerated, {len(RANDOM)} random schedules")
     items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    wanted = [item.callspec.params["schedule"] for item in items if "schedule" in item.callspec.params]
+    parameters = [item.callspec.params.get("schedule") for item in items]
+    wanted = [schedule for schedule in parameters if isinstance(schedule, Schedule)]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         yield {schedule: pool.submit(made.play, schedule) for schedule in wanted}
         pool.shutdown(cancel_futures=True)
@@ -71,22 +76,22 @@ def test_several_accidents_in_a_row_cost_nothing(schedule: Schedule, outcomes: d
 
 
 def test_the_share_that_always_runs_has_every_point_and_every_action() -> None:
-    """Fails: a point or a kind of accident is tried by nobody until the night."""
-    chosen = harness.share(harness.enumerated(), SHARE)
-    assert {schedule.point for schedule in chosen} == set(harness.faults.POINTS)
-    assert {schedule.action for schedule in chosen} == set(harness.Action)
+    """Fails: a point or a kind of accident is not tried before the night."""
+    chosen = schedules.share(schedules.enumerated(), SHARE)
+    assert {schedule.point for schedule in chosen} == set(POINTS)
+    assert {schedule.action for schedule in chosen} == set(Action)
     assert {schedule.is_every_attempt for schedule in chosen} == {False, True}
 
 
 def test_the_same_seed_makes_the_same_schedules() -> None:
     """Fails: what a night found cannot be looked at in the morning."""
-    assert harness.randomised(20, 5) == harness.randomised(20, 5)
-    assert harness.randomised(20, 5) != harness.randomised(20, 6)
+    assert schedules.randomised(20, 5) == schedules.randomised(20, 5)
+    assert schedules.randomised(20, 5) != schedules.randomised(20, 6)
 
 
 def test_a_reader_is_caught_when_it_cannot_open_the_warehouse(tmp_path: Path) -> None:
     """Fails: the harness would not notice the very thing it is for."""
-    reader = harness.Reader(tmp_path / "warehouse.duckdb")
+    reader = Poller(tmp_path / "warehouse.duckdb")
     reader.start()
     while not reader.polls:
         pass
@@ -122,10 +127,10 @@ def test_a_full_disk_leaves_what_was_published_and_is_healed_by_room(
     assert full.exit_code == 1, full.output
     assert "Traceback" not in full.output
     assert re.search("No space left|Could not write|[Dd]isk", full.output), full.output
-    assert harness.look(home / "warehouse.duckdb") == made.old
+    assert look(home / "warehouse.duckdb") == made.old
     assert leftovers(Home(home)) == []
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     recovered = made.process(variables, ())
     assert recovered.exit_code == 0, recovered.output
-    assert harness.look(home / "warehouse.duckdb") == made.new
+    assert look(home / "warehouse.duckdb") == made.new
     assert leftovers(Home(home)) == []

@@ -11,16 +11,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.steps import stage as staging
-from etl_assets.engine.steps.stage import Snapshot
-from etl_assets.errors import InputError
-from etl_assets.project.contract import SOURCES
+from etl_assets.engine.published.snapshots import Snapshot
+from etl_assets.engine.site import Site
+from etl_assets.engine.sql_text import identifier, literal
+from etl_assets.engine.steps.stage import stage
+from etl_assets.errors import Action, InputError
+from etl_assets.project.settings import Settings
 from etl_assets_tests import factory
+from etl_assets_tests.factory import PROJECT
 from etl_assets_tests.whole import children
 
-CRM = SOURCES[0]
+CRM = PROJECT.contract.source("crm")
 HEADER = ",".join(CRM.required)
 # A child with 256 MB for DuckDB, Python and its libraries included.
 PEAK_MB = 700
@@ -28,8 +30,8 @@ PEAK_MB = 700
 SCAN_PEAK_MB = 300
 
 
-def _stage(sources: Path, home: Home) -> Snapshot:
-    return staging.stage(CRM, factory.staging_request(sources, home))[0]
+def _stage(sources: Path, site: Site) -> Snapshot:
+    return stage(CRM, factory.staging_request(sources, site))[0]
 
 
 def _write(path: Path, *customer_ids: str) -> None:
@@ -41,12 +43,12 @@ def _write(path: Path, *customer_ids: str) -> None:
 def _write_parquet(path: Path, an_id: str, **expressions: str) -> None:
     """One sound row; `expressions` are SQL of further or other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cells = {name: duck.literal(value) for name, value in factory.row(an_id).items() if name in CRM.required}
-    columns = ", ".join(f"{value} AS {duck.identifier(name)}" for name, value in (cells | expressions).items())
+    cells = {name: literal(value) for name, value in factory.row(an_id).items() if name in CRM.required}
+    columns = ", ".join(f"{value} AS {identifier(name)}" for name, value in (cells | expressions).items())
     # Not to its own name at once: COPY takes no name that looks like a pattern.
     plain = path.with_name("written.tmp")
     with contextlib.closing(duckdb.connect()) as connection:
-        connection.execute(f"COPY (SELECT {columns}) TO {duck.literal(str(plain))} (FORMAT parquet)")
+        connection.execute(f"COPY (SELECT {columns}) TO {literal(str(plain))} (FORMAT parquet)")
     plain.rename(path)
 
 
@@ -57,13 +59,13 @@ def _accepted(home: Home, snapshot: Snapshot) -> list[str]:
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 @pytest.mark.parametrize("name", ["*", "[ab]", "?", "**", "[!x]", "a[", "[]]", "'); DROP TABLE x; --", "a\nb", "{a,b}"])
 def test_a_file_whose_name_is_a_pattern_or_sql_is_read_itself_and_nothing_else(
-    sources: Path, home: Home, name: str, form: str
+    sources: Path, home: Home, site: Site, name: str, form: str
 ) -> None:
     """A file named [ab].csv was read as a.csv and b.csv: its own customers were lost, theirs counted twice."""
     write = _write if form == "csv" else _write_parquet
     for neighbour, customer_id in (("a", "of a"), ("b", "of b"), (name, "its own")):
         write(sources / "crm" / f"{neighbour}.{form}", customer_id)
-    snapshot = _stage(sources, home)
+    snapshot = _stage(sources, site)
     assert _accepted(home, snapshot) == ["its own", "of a", "of b"]
     assert snapshot.rows_quarantined == 0
 
@@ -76,17 +78,17 @@ def test_folders_whose_names_are_patterns_do_not_reach_their_neighbours(tmp_path
         factory.write_exports(folder)
         (folder / "crm.csv").unlink()
         (_write if form == "csv" else _write_parquet)(folder / f"crm.{form}", customer_id)
-        publication = factory.run_engine(folder, home, 2)
-        assert publication.record_count == 1
+        merged = factory.run_engine(folder, factory.site_at(home, 2))
+        assert merged.publication.record_count == 1
         assert factory.query(home.warehouse, "SELECT customer_id FROM merged_profiles") == [(customer_id,)]
 
 
-def test_a_file_name_that_is_not_text_is_refused_and_named(sources: Path, home: Home) -> None:
-    """It ended in a UnicodeEncodeError, which is told as a defect of the program and retried in vain."""
+def test_a_file_name_that_is_not_text_is_refused_and_named(sources: Path, site: Site) -> None:
+    """It ended in a UnicodeEncodeError, which is shown as a defect of the program and retried in vain."""
     _write(sources / "crm" / "a.csv", "x")
     os.rename(os.fsencode(sources / "crm" / "a.csv"), os.fsencode(sources / "crm") + b"/\xff\xfe.csv")
     with pytest.raises(InputError, match=r"\\xff\\xfe\.csv' is not UTF-8 text"):
-        _stage(sources, home)
+        _stage(sources, site)
 
 
 def _link_to_secret(sources: Path) -> None:
@@ -116,7 +118,7 @@ def _endless_device(sources: Path) -> None:
     (sources / "crm.csv").symlink_to("/dev/zero")
 
 
-def _pipe_nobody_writes_to(sources: Path) -> None:
+def _pipe_without_a_writer(sources: Path) -> None:
     os.mkfifo(sources / "crm.csv")
 
 
@@ -132,24 +134,24 @@ def _link_to_itself(sources: Path) -> None:
         _link_with_dots,
         _linked_folder,
         _endless_device,
-        _pipe_nobody_writes_to,
+        _pipe_without_a_writer,
         _link_to_itself,
     ],
 )
-def test_what_is_no_file_of_the_folder_is_not_read(sources: Path, home: Home, lay: Callable[[Path], None]) -> None:
-    """Whoever may drop a file could read any other file of the server, or stop the pipeline for ever."""
+def test_links_devices_and_pipes_are_not_read(sources: Path, home: Home, lay: Callable[[Path], None]) -> None:
+    """A person who may drop a file could read any other file of the server, or stop the pipeline for ever."""
     lay(sources)
     outcome = children.measured("stage", children.environment(sources, home.root), timeout_s=60)
     assert outcome.error is not None
-    assert outcome.error.startswith("InputError: ")
-    assert "secret," not in outcome.error
+    assert outcome.error["kind"] == "input"
+    assert "secret," not in outcome.error["finding"]
     assert list(children.files_under(home.root)) == []
 
 
 @pytest.mark.parametrize("customer_id", ["../../../etc/passwd", "/etc/passwd", "..", "%2e%2e%2f", "a/b\\c"])
-def test_an_id_that_is_a_path_makes_no_file(sources: Path, home: Home, customer_id: str) -> None:
+def test_an_id_that_is_a_path_makes_no_file(sources: Path, home: Home, site: Site, customer_id: str) -> None:
     _write(sources / "crm.csv", customer_id)
-    snapshot = _stage(sources, home)
+    snapshot = _stage(sources, site)
     assert _accepted(home, snapshot) == [customer_id]
     expected = {"shard_00.parquet", "shard_01.parquet", "shard_02.parquet", "quarantine.parquet", "snapshot.json"}
     assert {path.name for path in children.files_under(home.root)} == expected | {"current.json"}
@@ -172,11 +174,13 @@ _CELLS = [
 ]
 
 
-def test_cells_and_ids_that_are_sql_formulas_or_markup_are_data_byte_for_byte(sources: Path, home: Home) -> None:
-    """A cell that becomes part of a statement rewrites the warehouse; one that is mended is not what was exported."""
+def test_cells_and_ids_that_are_sql_formulas_or_markup_are_data_byte_for_byte(
+    sources: Path, home: Home, site: Site
+) -> None:
+    """A cell that becomes part of a statement rewrites the warehouse; a corrected one is not what was exported."""
     rows = [factory.row(cell, company_name=cell, email=cell, sales_owner=cell) for cell in _CELLS]
     factory.write_exports(sources, crm=rows, billing=rows, product=rows, support=[*rows, *rows])
-    factory.run_engine(sources, home)
+    factory.run_engine(sources, site)
     found = factory.query(
         home.warehouse, "SELECT customer_id, company_name, email, sales_owner FROM merged_profiles ORDER BY customer_id"
     )
@@ -185,25 +189,27 @@ def test_cells_and_ids_that_are_sql_formulas_or_markup_are_data_byte_for_byte(so
     assert tables >= {"merged_profiles", "shard_manifest", "shard_attempts", "quarantine", "source_snapshots"}
 
 
-def test_parquet_columns_with_hostile_names_and_types_are_rejected_row_by_row(sources: Path, home: Home) -> None:
+def test_parquet_columns_with_hostile_names_and_types_are_rejected_row_by_row(
+    sources: Path, home: Home, site: Site
+) -> None:
     _write_parquet(
         sources / "crm.parquet",
         "",
         row="{'file_row_number': 9}",
         **{'a"; DROP TABLE rejected; --': "1", "c0": "[1, NULL]", "filename": "'x'::BLOB", "reason": "map {'a': 1}"},
     )
-    snapshot = _stage(sources, home)
+    snapshot = _stage(sources, site)
     assert (snapshot.rows_in, snapshot.reasons) == (1, {"missing_customer_id": 1})
     (rejected,) = factory.read_quarantine(home, snapshot)
     assert rejected["line_number"] == 1
     assert 'a\\"; DROP TABLE rejected; --' in rejected["raw_text"]
 
 
-def test_a_nul_in_an_id_of_a_parquet_file_does_not_cut_the_id(sources: Path, home: Home) -> None:
+def test_a_nul_in_an_id_of_a_parquet_file_does_not_cut_the_id(sources: Path, home: Home, site: Site) -> None:
     """Two ids that differ after a NUL would become one customer."""
     _write_parquet(sources / "crm" / "a.parquet", "", customer_id="'a' || chr(0) || 'b'")
     _write_parquet(sources / "crm" / "b.parquet", "", customer_id="'a' || chr(0) || 'c'")
-    assert _accepted(home, _stage(sources, home)) == ["a\0b", "a\0c"]
+    assert _accepted(home, _stage(sources, site)) == ["a\0b", "a\0c"]
 
 
 @pytest.mark.parametrize(
@@ -225,11 +231,11 @@ def test_a_nul_in_an_id_of_a_parquet_file_does_not_cut_the_id(sources: Path, hom
 )
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
 def test_a_file_that_is_something_else_is_refused_with_a_short_message(
-    sources: Path, home: Home, content: bytes, suffix: str
+    sources: Path, home: Home, site: Site, content: bytes, suffix: str
 ) -> None:
     (sources / f"crm.{suffix}").write_bytes(content)
     with pytest.raises(InputError) as refused:
-        _stage(sources, home)
+        _stage(sources, site)
     assert f"crm.{suffix}" in str(refused.value)
     assert len(str(refused.value)) < 2_000
     assert list(children.files_under(home.root)) == []
@@ -251,17 +257,17 @@ def test_a_file_that_is_something_else_is_refused_with_a_short_message(
     ],
 )
 def test_one_hostile_line_costs_itself_and_not_its_neighbours(
-    sources: Path, home: Home, line: bytes, reason: str
+    sources: Path, home: Home, site: Site, line: bytes, reason: str
 ) -> None:
     before, after = factory.csv_line(CRM, "before").encode(), factory.csv_line(CRM, "after").encode()
     (sources / "crm.csv").write_bytes(b"\n".join([HEADER.encode(), before, line, after]) + b"\n")
-    snapshot = _stage(sources, home)
+    snapshot = _stage(sources, site)
     assert _accepted(home, snapshot) == ["after", "before"]
     assert (snapshot.rows_in, snapshot.reasons) == (3, {reason: 1})
 
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz"])
-def test_a_column_of_another_type_half_way_costs_exactly_those_rows(sources: Path, home: Home, form: str) -> None:
+def test_a_column_of_another_type_half_way_costs_exactly_those_rows(sources: Path, site: Site, form: str) -> None:
     """A type guessed from the first rows makes the later ones null, wrong, or the whole file unreadable."""
     row_count = 60_000
     lines = [HEADER]
@@ -270,22 +276,24 @@ def test_a_column_of_another_type_half_way_costs_exactly_those_rows(sources: Pat
         lines.append(factory.csv_line(CRM, f"cust_{number}", employee_count=value))
     content = ("\n".join(lines) + "\n").encode()
     (sources / f"crm.{form}").write_bytes(content if form == "csv" else gzip.compress(content, 1))
-    snapshot = _stage(sources, home)
+    snapshot = _stage(sources, site)
     assert snapshot.rows_accepted == row_count // 2
     assert snapshot.reasons == {"invalid:employee_count": row_count // 2}
 
 
-def test_a_parquet_column_of_another_type_in_the_next_file_costs_that_file_its_rows(sources: Path, home: Home) -> None:
+def test_a_parquet_column_of_another_type_in_the_next_file_costs_that_file_its_rows(
+    sources: Path, home: Home, site: Site
+) -> None:
     _write_parquet(sources / "crm" / "a.parquet", "a", employee_count="7::INTEGER")
     _write_parquet(sources / "crm" / "b.parquet", "b", employee_count="{'n': 7}")
     _write_parquet(sources / "crm" / "c.parquet", "c", employee_count="7.0::DOUBLE")
-    snapshot = _stage(sources, home)
+    snapshot = _stage(sources, site)
     assert _accepted(home, snapshot) == ["a", "c"]
     assert snapshot.reasons == {"invalid:employee_count": 1}
 
 
 def test_messages_about_hostile_names_do_not_command_the_terminal(sources: Path, home: Home) -> None:
-    """A header could clear the screen, rename the window or type into the shell of whoever reads the error."""
+    """A header could clear the screen, rename the window or type into the shell of the person who reads the error."""
     factory.write_exports(sources)
     (sources / "crm.csv").write_text("\x1b]0;owned\x07,\x1b[2J,\u202e\n", encoding="utf-8")
     env = children.environment(sources, home.root, DAGSTER_HOME=str(home.root / "dagster"))
@@ -299,7 +307,7 @@ def test_messages_about_hostile_names_do_not_command_the_terminal(sources: Path,
 
 
 def _fill(path: Path, parts: Sequence[tuple[bytes, int]]) -> int:
-    """Write each part as often as told, packed where the name says so; returns the unpacked size in bytes."""
+    """Write each part so many times, packed where the name says so; returns the unpacked size in bytes."""
     with path.open("wb") as stream:
         for part, times in parts:
             # Packed files may be glued together: a large bomb is made as fast as its packed bytes are written.
@@ -345,7 +353,8 @@ def test_a_hostile_header_costs_its_file_and_bounded_memory(sources: Path, home:
     outcome = children.measured("stage", children.environment(sources, home.root), timeout_s=120)
     if kind == "header without end":
         assert outcome.error is not None
-        assert outcome.error.startswith("InputError: The header of crm.csv is not a sound CSV line")
+        assert outcome.error["kind"] == "input"
+        assert outcome.error["finding"].startswith("The header of crm.csv is not a sound CSV line")
     else:
         # DuckDB takes no row of so many cells.
         assert outcome.snapshot is not None, outcome.error
@@ -365,9 +374,10 @@ def test_a_zip_bomb_of_one_row_is_refused_before_it_reaches_the_disk(sources: Pa
     limits = {} if children.IS_FULL_SIZE else {"ETL_MAX_UNPACKED": "100MB"}
     outcome = children.measured("stage", children.environment(sources, home.root, **limits), timeout_s=600)
     assert outcome.error is not None
-    limit_mb = staging.DEFAULT_MAX_UNPACKED_MB if children.IS_FULL_SIZE else 100
-    assert f"unpacks to more than the {limit_mb} MB that are allowed" in outcome.error
-    assert "raise ETL_MAX_UNPACKED" in outcome.error
+    limit_mb = Settings.model_fields["max_unpacked"].default if children.IS_FULL_SIZE else 100
+    assert f"unpacks to more than the {limit_mb} MB that are allowed" in outcome.error["finding"]
+    (advice,) = [one for one in outcome.error["advice"] if one["action"] == Action.SET]
+    assert (advice["setting"], advice["value"]) == ("ETL_MAX_UNPACKED", f"{2 * limit_mb}MB")
     assert outcome.peak_mb < SCAN_PEAK_MB
     assert list(children.files_under(home.root)) == []
 

@@ -20,7 +20,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     folder = tmp_path_factory.mktemp("published")
     customers = [factory.row(f"cust_{number}") for number in range(5)]
     factory.write_exports(folder / "sources", crm=customers, billing=customers, product=customers, support=customers)
-    factory.run_engine(folder / "sources", Home(folder / "home"), 2)
+    factory.run_engine(folder / "sources", factory.site_at(Home(folder / "home"), 2))
     for name in ("here", "tmp"):
         (folder / name).mkdir()
     (folder / "secret.csv").write_text("password\nhunter2\n", encoding="utf-8")

@@ -21,10 +21,11 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published import attempts, warehouse
-from etl_assets.engine.published.attempts import Status
+from etl_assets.engine.files.publishing import leftovers
+from etl_assets.engine.published import attempts
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.routing import shard_keys
-from etl_assets.pipeline.drill import leftovers
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import command, environment
@@ -51,7 +52,7 @@ LAUNCH = """
 
 @dataclass
 class Story:
-    """The folder in which everything happens, and what is known of it."""
+    """The folder in which everything happens, and the facts of it that tests ask for."""
 
     folder: Path
     stack: contextlib.ExitStack
@@ -71,8 +72,8 @@ class Story:
 
     def start(self, fault: str = HELD) -> None:
         """Start `etl-assets ui`, as a person does when it is gone."""
-        changes = {"ETL_NUM_SHARDS": str(len(SHARDS)), "ETL_FAULT": fault}
-        self.servers.append(self.stack.enter_context(serve(self.folder, self.folder / "sources", **changes)))
+        served = serve(self.folder, self.folder / "sources", ETL_NUM_SHARDS=str(len(SHARDS)), ETL_FAULT=fault)
+        self.servers.append(self.stack.enter_context(served))
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for it and note how long it took."""
@@ -144,20 +145,19 @@ class Story:
         marks = ", ".join(f"'{run.run_id}'" for run in self.runs(shard_id))
         return factory.query(
             self.home.warehouse,
-            "SELECT attempt, status FROM shard_attempts "
-            f"WHERE shard_id = ? AND run_id IN ({marks}) ORDER BY started_at",
+            f"SELECT attempt, status FROM shard_attempts WHERE shard_id = ? AND run_id IN ({marks}) ORDER BY attempt",
             [shard_id],
         )
 
-    def digest(self) -> object:
-        """Of the published warehouse."""
-        publication = warehouse.read_publication(self.home)
-        return publication and publication["digest"]
+    def digest(self) -> str | None:
+        """Of the published warehouse, if there is one."""
+        publication = read_publication(self.home)
+        return publication.digest if publication else None
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """A small sample; whatever was started is gone at the end."""
+    """A small sample; every process that was started is gone at the end."""
     folder = tmp_path_factory.mktemp("recovery")
     generate(folder / "sources", rows=200, dirty=0.02)
     with contextlib.ExitStack() as stack:
@@ -167,12 +167,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 @pytest.fixture(scope="module")
 def undisturbed(story: Story) -> str:
     """The digest of these exports when nothing happens."""
-    return factory.run_engine(story.folder / "sources", Home(story.folder / "undisturbed"), len(SHARDS)).digest
+    site = factory.site_at(Home(story.folder / "undisturbed"), len(SHARDS))
+    return factory.run_engine(story.folder / "sources", site).publication.digest
 
 
 @pytest.fixture(scope="module")
 def killed_cli(story: Story) -> dg.DagsterRun:
-    """Stage 1: an `etl-assets run` is killed among its shards. Returns its run, which nobody ended."""
+    """Stage 1: an `etl-assets run` is killed among its shards. Returns its run, which was not ended."""
     assert story.run_cli("shard.joined kill shard=shard_03").returncode == -signal.SIGKILL
     shutil.rmtree(story.home.shards)
     with story.instance() as instance:
@@ -244,12 +245,12 @@ def daemon_killed(code_server_killed: Story) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Ruins:
-    """What is there after everything was killed: leftovers, and what `etl-assets run` made of a copy."""
+    """The home after everything was killed: its leftovers, and what `etl-assets run` made of a copy."""
 
     leftovers: list[str]
     exit_code: int
     output: str
-    digest: object
+    digest: str | None
     leftovers_after: list[str]
 
 
@@ -274,7 +275,7 @@ def recovered(story: Story, ruins: Ruins) -> Story:
 
 
 def test_a_killed_daemon_ends_the_ui_and_a_requested_backfill_waits_for_the_next(requested: int, begun: Story) -> None:
-    """Fails: the UI stays up with nobody behind it, or a person has to ask for the backfill once more."""
+    """Fails: the UI stays up without a daemon, or a person has to request the backfill once more."""
     assert requested == 1
     assert "Start it again with: etl-assets ui" in begun.server.log.read_text(errors="replace")
     assert all(len(runs) == 1 for runs in begun.runs_by_shard().values())
@@ -296,7 +297,7 @@ def test_the_run_of_a_killed_process_is_repeated(worker_killed: Story) -> None:
 
 
 def test_a_killed_code_server_comes_back_and_its_dead_runs_are_repeated(code_server_killed: Story) -> None:
-    """Fails: whatever is to start waits for a person to reload the code; a run that nobody watches never ends."""
+    """Fails: new runs wait for a person to reload the code; a run that no process watches never ends."""
     runs = code_server_killed.runs(OF_CODE_SERVER)
     assert [run.status.value for run in runs] == ["SUCCESS", "FAILURE"]
     assert "is gone: it was killed, or the machine was restarted" in code_server_killed.why(runs[1])
@@ -324,13 +325,13 @@ def test_after_everything_was_killed_the_ui_finishes_the_backfill(recovered: Sto
         assert "The daemon repeats the run" in recovered.why(failed)
 
 
-def test_every_shard_says_that_its_first_attempt_was_killed_and_its_second_succeeded(recovered: Story) -> None:
+def test_the_warehouse_says_that_each_first_attempt_was_killed_and_each_second_succeeded(recovered: Story) -> None:
     for shard_id in SHARDS:
         assert recovered.history(shard_id) == [(1, "killed"), (2, "succeeded")], shard_id
 
 
 def test_nothing_is_left_of_it_all(recovered: Story) -> None:
-    """Fails: runs in progress for ever, slots that nobody holds, files that nobody reads."""
+    """Fails: runs in progress for ever, slots that no process holds, files that no process reads."""
     with recovered.instance() as instance:
         recovered.wait(lambda: not instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)), "every run to end")
         recovered.wait(lambda: not instance.event_log_storage.get_concurrency_run_ids(), "the slots to be free")

@@ -27,8 +27,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(
-        not os.environ.get("ETL_BROWSER"),
-        reason="ETL_BROWSER names no Chromium: ETL_BROWSER=/usr/bin/chromium make test",
+        not os.environ.get("TEST_BROWSER"),
+        reason="TEST_BROWSER names no Chromium: TEST_BROWSER=/usr/bin/chromium make test",
     ),
 ]
 

@@ -120,9 +120,9 @@ class Visitor:
 
 @contextlib.contextmanager
 def visit(server: Server, pictures: Path) -> Iterator[Visitor]:
-    """Open the browser that ETL_BROWSER names."""
+    """Open the browser that TEST_BROWSER names."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ["ETL_BROWSER"], args=list(_CHROMIUM_OPTIONS))
+        browser = playwright.chromium.launch(executable_path=os.environ["TEST_BROWSER"], args=list(_CHROMIUM_OPTIONS))
         visitor = Visitor(browser.new_page(viewport={"width": 1440, "height": 900}), server.url, pictures)
         visitor.listen()
         yield visitor

@@ -27,6 +27,8 @@ from etl_assets.errors import Action, Advice, ConfigError
 TEMPORARY_PREFIX = ".tmp-"
 # What `stamp` gives for a file that does not exist.
 MISSING = "-"
+# Below a path that is a file nothing exists, either.
+_ABSENT = (FileNotFoundError, NotADirectoryError)
 # A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 
@@ -132,6 +134,13 @@ def scratch_directory(home: Home) -> Iterator[Path]:
         remove(path)
 
 
+def subfolder(scratch: Path, name: str) -> Path:
+    """Make a folder in a scratch folder, with which it is removed."""
+    path = scratch / name
+    path.mkdir()
+    return path
+
+
 def publish_json(target: Path, value: Any, *, what: str | None = None, is_durable: bool = True) -> None:
     """Publish a small JSON document."""
     with publish_file(target, what=what, is_durable=is_durable) as temporary:
@@ -142,7 +151,7 @@ def read_json(path: Path) -> Any | None:
     """The document; None when there is none, or when it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (*_ABSENT, ValueError):
         return None
 
 
@@ -150,7 +159,7 @@ def stamp(path: Path) -> str:
     """Changes when the file is published again; MISSING when it does not exist."""
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except _ABSENT:
         return MISSING
     return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
 
@@ -164,7 +173,7 @@ def size_bytes(path: Path) -> int | None:
     """The size of a published file; None when it does not exist."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except _ABSENT:
         return None
 
 
@@ -173,7 +182,7 @@ def list_files(folder: Path, suffix: str) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(suffix))
-    except (FileNotFoundError, NotADirectoryError):
+    except _ABSENT:
         return []
     return [folder / name for name in names if not name.startswith(".")]
 
@@ -224,7 +233,7 @@ def sweep(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             left = sorted(entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX))
-    except (FileNotFoundError, NotADirectoryError):
+    except _ABSENT:
         return []
     for name in left:
         path = folder / name
@@ -245,6 +254,12 @@ def remove(path: Path) -> None:
 def remove_empty(folder: Path) -> None:
     """Remove an unpublished folder that holds nothing any more."""
     folder.rmdir()
+
+
+def leftovers(home: Home) -> list[str]:
+    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
+    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
+    return [path.relative_to(home.root).as_posix() for path in found]
 
 
 def sync(path: Path) -> None:

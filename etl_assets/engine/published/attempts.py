@@ -6,7 +6,7 @@ clock: an attempt that was dated in the future would otherwise be the latest unt
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,11 +86,11 @@ def finish(
 
 
 def latest_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
-    """The last known attempt at each of these shards that has one; reads one small file a shard."""
+    """The last known attempt at each of these shards that has one; reads one small file a shard, as a rule."""
     found = []
     for shard_id in shard_ids:
-        paths = publishing.list_files(home.attempts_at(shard_id), ".json")
-        attempt = _read(paths[-1]) if paths else None
+        newest_first = reversed(publishing.list_files(home.attempts_at(shard_id), ".json"))
+        attempt = next(filter(None, map(_read, newest_first)), None)
         if attempt is not None:
             found.append(_judged(attempt, ()))
     return found
@@ -114,6 +114,22 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
 def _record(home: Home, attempt: Attempt) -> None:
     """Write an attempt's file. Not synced, which would take longer than a small shard: no result depends on it."""
     publishing.publish_json(_path(home, attempt), asdict(attempt), what=_FAULT_POINTS, is_durable=False)
+
+
+def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tuple[str, str, int]]) -> list[Attempt]:
+    """The attempts at these shards that are not among the `listed`: shard, first 8 characters of the run, number.
+
+    Their file names say so, and only their files are read.
+    """
+    found = []
+    for shard_id in shard_ids:
+        for path in publishing.list_files(home.attempts_at(shard_id), ".json"):
+            run, _, number = path.stem.partition("-")[2].rpartition("-")
+            is_listed = number.isdigit() and (shard_id, run, int(number)) in listed
+            attempt = None if is_listed else _read(path)
+            if attempt is not None:
+                found.append(_judged(attempt, ()))
+    return found
 
 
 def _read(path: Path) -> Attempt | None:

@@ -50,8 +50,13 @@ def glancing(contract: Contract, *folders: Path) -> Iterator[Glance]:
 
 
 def shown_columns(contract: Contract, columns: Sequence[str]) -> list[str]:
-    """A dozen columns at most: the key, declared profile columns, names and the sources first; hashes not at all."""
-    first = [contract.key.name, *_names(columns), *(column.name for column in contract.profile), SOURCES_COLUMN]
+    """A dozen columns at most: the key, names, declared profile columns and the sources first; hashes not at all.
+
+    Masked columns are not among the first: the UI shows four to six columns without scrolling.
+    """
+    personal = contract.personal_columns
+    declared = [column.name for column in contract.profile if column.name not in personal]
+    first = [contract.key.name, *_names(columns), *declared, SOURCES_COLUMN]
     wanted = dict.fromkeys([*(name for name in first if name in columns), *columns])
     return [name for name in wanted if name not in (IDEMPOTENCY_COLUMN, SHARD_COLUMN)][:MAX_COLUMNS]
 
@@ -76,10 +81,13 @@ def _first_rows(
 
 
 def shard_timings(home: Home, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Column names and a row a shard of the published warehouse, the slowest `limit` of them, slowest first."""
+    """Column names and a row a shard of the published warehouse, the slowest `limit` of them, slowest first.
+
+    As narrow as the place that an asset's page has for it on a screen of 1400 pixels; `shard_manifest` has the rest.
+    """
     with duck.opened(home.warehouse) as connection:
         cursor = connection.execute(
-            "SELECT shard_id, record_count, elapsed_ms, open_ms, build_ms, attempt, left(run_id, 8) AS run "
+            "SELECT shard_id AS shard, record_count AS records, elapsed_ms, attempt, left(run_id, 8) AS run "
             f"FROM shard_manifest ORDER BY elapsed_ms DESC, shard_id LIMIT {limit}"
         )
         return [column[0] for column in cursor.description or []], cursor.fetchall()

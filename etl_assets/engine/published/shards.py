@@ -187,14 +187,22 @@ def why_unfit(site: Site, state: ShardState, given: ShardInput) -> Obstacle | No
     return None
 
 
+def reusable(site: Site, given: ShardInput, connection: duckdb.DuckDBPyConnection) -> Manifest | None:
+    """The manifest of the published shard if building it now would give the same and its file is undamaged."""
+    state = read_shard(site.home, given.shard_id)
+    if state.manifest is None or why_unfit(site, state, given):
+        return None
+    return None if verify_shard(site.home, state.manifest, connection) else state.manifest
+
+
 def verify_shard(home: Home, manifest: Manifest, connection: duckdb.DuckDBPyConnection) -> Obstacle | None:
     """Read the whole file over this connection and compare it with its manifest; returns what is wrong, or None."""
     try:
         with duck.attached(connection, home.shard_file(manifest.shard_id)):
             table = f"opened.{PROFILES}"
+            sums = set_hash_sql(hashed_columns(connection, table))
             row = connection.execute(
-                f"SELECT count(*) FILTER ({SHARD_COLUMN} <> ?), {set_hash_sql(hashed_columns(connection, table))} "
-                f"FROM {table}",
+                f"SELECT count(*) FILTER ({SHARD_COLUMN} IS DISTINCT FROM ?), {sums} FROM {table}",
                 [manifest.shard_id],
             ).fetchone()
     except duckdb.InterruptException:

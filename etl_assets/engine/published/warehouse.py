@@ -50,6 +50,13 @@ def read_publication(home: Home) -> Publication | None:
     return Publication(**values | {"missing_shards": tuple(values["missing_shards"])})
 
 
+def listed_attempts(home: Home) -> set[tuple[str, str, int]]:
+    """The attempts that the warehouse lists: shard, first 8 characters of the run, number; duckdb.Error or OSError."""
+    with duck.opened(home.warehouse) as connection:
+        rows = connection.execute("SELECT shard_id, left(run_id, 8), attempt FROM shard_attempts").fetchall()
+    return {(shard_id, run, number) for shard_id, run, number in rows}
+
+
 @contextlib.contextmanager
 def opened_whole(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection for reading all of the published warehouse; duckdb.Error when it cannot be opened.

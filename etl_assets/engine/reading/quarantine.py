@@ -7,14 +7,17 @@ Only when something was rejected is a file scanned again, to look up just those 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
 
 from etl_assets.engine.reading.exports import Export, data_blocks
-from etl_assets.engine.reading.records import Block, Offsets
 from etl_assets.engine.sql_text import identifier, literal, pattern, pattern_literal
 from etl_assets.project.contract import Source
+
+# numpy takes 0.1 s to import; commands that stage nothing do without.
+if TYPE_CHECKING:
+    from etl_assets.engine.reading.records import Block, Offsets
 
 # Rows handed to DuckDB at a time.
 _BATCH_ROWS = 20_000
@@ -76,6 +79,8 @@ def _text_list(values: Sequence[str]) -> str:
 
 def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
     """Look up the lines of one CSV file's rejected records."""
+    import numpy as np
+
     refused = _refused_records(connection, reading)
     rows = _numbers(connection, f"SELECT source_row FROM rejected WHERE file_index = {reading.number} ORDER BY 1")
     if not len(refused) and not len(rows) and reading.readable == reading.export.path:
@@ -100,18 +105,20 @@ def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None
         _insert(connection, reading.number, batch)
 
 
-def _refused_records(connection: duckdb.DuckDBPyConnection, reading: Reading) -> Offsets:
+def _refused_records(connection: duckdb.DuckDBPyConnection, reading: Reading) -> "Offsets":
     """0-based numbers of the sound records that DuckDB refused; its line 1 is the header, and it counts records."""
     return _numbers(connection, f"SELECT DISTINCT line - 2 FROM {reading.rejects_table} ORDER BY 1")
 
 
-def _numbers(connection: duckdb.DuckDBPyConnection, query: str) -> Offsets:
+def _numbers(connection: duckdb.DuckDBPyConnection, query: str) -> "Offsets":
+    import numpy as np
+
     # As an array from the start: ten million numbers as Python objects are a gigabyte.
     (values,) = connection.execute(query).fetchnumpy().values()
     return np.asarray(values, np.int64)
 
 
-def _line(block: Block, index: int) -> tuple[int, str]:
+def _line(block: "Block", index: int) -> tuple[int, str]:
     r"""Physical line and text of a record; bytes that are not UTF-8 are written as \xNN."""
     return int(block.lines[index]), block.raw(index).decode("utf-8", errors="backslashreplace")
 

@@ -25,7 +25,13 @@ from etl_assets.engine.published.snapshots import current_folder, current_snapsh
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, literal
-from etl_assets.engine.steps.joining import add_project_macros, profiles_sql
+from etl_assets.engine.steps.joining import (
+    PROFILES_FILE,
+    add_project_macros,
+    check_profiles_sql,
+    profiles_sql,
+    refused_values,
+)
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AccountingError, Action, Advice, ProfileError, SourceChangedError
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
@@ -44,6 +50,7 @@ def workbenches(site: Site, limits: duck.Limits, scratch: Path) -> Iterator[duck
         connection.execute(STABLE_HASH_MACRO)
         connection.execute(route_macro(site.shard_count))
         add_project_macros(connection, site.project)
+        check_profiles_sql(connection, site)
 
     # Once for all shards: their folder has two files for each.
     publishing.sweep(site.home.shards)
@@ -131,7 +138,11 @@ def join_small(site: Site, inputs: Sequence[ShardInput], benches: duck.Workbench
 
 def _create_profiles(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput, joined: Path | None) -> None:
     if joined is None:
-        connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, [given])}")
+        try:
+            connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, [given])}")
+        except (duckdb.DataError, duckdb.InvalidInputException) as error:
+            # Without its cause, which quotes the value.
+            raise refused_values(error, given.shard_id) from None
         return
     with duck.attached(connection, joined):
         connection.execute(
@@ -157,32 +168,32 @@ def _check_current(site: Site, given: ShardInput) -> None:
 def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput) -> SetHash:
     """Check the shard before anyone can see it; returns the hash of its rows."""
     contract, columns = site.contract, hashed_columns(connection, _TABLE)
-    missing = [name for name in (contract.key.name, SOURCES_COLUMN, IDEMPOTENCY_COLUMN) if name not in columns]
-    if missing:
-        raise ProfileError(
-            f"The profiles lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. Expected "
-            f"base.{', base.'.join([contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN])} in the "
-            "select list.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
-            subject=given.shard_id,
-        )
     key, idempotency_key = identifier(contract.key.name), identifier(IDEMPOTENCY_COLUMN)
     present = {name: f"list_contains({SOURCES_COLUMN}, '{name}')" for name in contract.source_names}
     broken = promise_rules(contract)
-    counts = "".join(f", count(*) FILTER ({rule})" for rule in [*present.values(), *broken.values()])
+    is_other = f"{SHARD_COLUMN} IS DISTINCT FROM ? OR NOT starts_with({idempotency_key}, {key} || ':')"
+    counts = ", ".join(f"count(*) FILTER ({rule})" for rule in [is_other, *present.values(), *broken.values()])
     row = connection.execute(
         f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), "
-        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), {set_hash_sql(columns)}{counts} FROM {_TABLE}"
+        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), {set_hash_sql(columns)}, {counts} FROM {_TABLE}",
+        [given.shard_id],
     ).fetchone()
     assert row is not None, "an aggregate always returns a row"
-    content, figures = SetHash.of_row(row[2:5]), list(row[5:])
+    content, other_count, figures = SetHash.of_row(row[2:5]), row[5], list(row[6:])
     joined, kept = figures[: len(present)], dict(zip(broken, figures[len(present) :], strict=True))
+    if other_count:
+        raise ProfileError(
+            f"{given.shard_id}: {other_count} profiles whose {contract.key.name}, {SHARD_COLUMN} or "
+            f"{IDEMPOTENCY_COLUMN} is not that of base. Expected these columns as they are. Nothing was published.",
+            Advice(Action.EDIT, value=PROFILES_FILE),
+            subject=given.shard_id,
+        )
     expected = [given.slice_counts[name] for name in contract.source_names]
     if (content.count, content.count, joined) != (row[0], row[1], expected):
         raise AccountingError(
             f"{given.shard_id}: {content.count} profiles for {row[0]} values of {contract.key.name} and {row[1]} "
             f"idempotency keys; rows joined by source {joined}, staged {expected}. Nothing was published.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
+            Advice(Action.EDIT, value=PROFILES_FILE),
             Advice(Action.REPORT),
             subject=given.shard_id,
         )
@@ -197,7 +208,7 @@ def _refuse_broken(shard_id: str, broken: Mapping[str, int]) -> None:
         raise ProfileError(
             f"{shard_id}: profiles whose value is not what the contract promises (column and number of profiles: "
             f"{listed}). Nothing was published.",
-            Advice(Action.EDIT, value="sql/profiles.sql"),
+            Advice(Action.EDIT, value=PROFILES_FILE),
             subject=shard_id,
         )
 

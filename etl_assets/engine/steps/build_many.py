@@ -17,8 +17,8 @@ from etl_assets.engine.published.shards import (
     Manifest,
     ShardInput,
     read_shard,
+    reusable,
     shard_input,
-    verify_shard,
     verify_shards,
     why_unfit,
 )
@@ -26,8 +26,9 @@ from etl_assets.engine.published.snapshots import Snapshot, current_snapshots, r
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build import build_shard, is_small, join_small, workbenches
+from etl_assets.engine.steps.joining import is_row_wise
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError
+from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError, ProfileError
 
 # What a joined row of a source takes in memory; measured with the rows of the sample data.
 _BYTES_A_SOURCE_ROW = 200
@@ -91,7 +92,7 @@ def _joined(
 ) -> dict[str, Path]:
     """The database that holds a shard's profiles already, for small shards of which there are many to build."""
     site = request.site
-    if isinstance(staged, ConfigError) or len(shard_ids) < _JOINED_TOGETHER:
+    if isinstance(staged, ConfigError) or len(shard_ids) < _JOINED_TOGETHER or not is_row_wise(site):
         return {}
     inputs = [shard_input(site, staged, shard_id) for shard_id in shard_ids]
     small = [given for given in inputs if is_small(given) and (request.force or _is_unfit(site, given))]
@@ -167,15 +168,6 @@ def _attempted(
     return ShardResult(attempts.finish(home, begun, status, record_count=manifest.record_count), manifest, None)
 
 
-def _reusable(site: Site, given: ShardInput, benches: Workbenches, stop: Stop) -> Manifest | None:
-    """The manifest of the published shard if building it now would give the same and its file is undamaged."""
-    state = read_shard(site.home, given.shard_id)
-    if state.manifest is None or why_unfit(site, state, given):
-        return None
-    with benches.one(stop) as connection:
-        return None if verify_shard(site.home, state.manifest, connection) else state.manifest
-
-
 def _built_or_reused(
     request: ShardsRequest,
     snapshots: Mapping[str, Snapshot],
@@ -192,9 +184,11 @@ def _built_or_reused(
         faults.scope(shard_id=begun.shard_id, attempt=request.attempt, stop=stop),
     ):
         given = shard_input(request.site, snapshots, begun.shard_id)
-        published = None if request.force else _reusable(request.site, given, benches, stop)
-        if published is not None:
-            return published, Status.REUSED
+        if not request.force:
+            with benches.one(stop) as connection:
+                published = reusable(request.site, given, connection)
+            if published is not None:
+                return published, Status.REUSED
         try:
             built = build_shard(
                 request.site,
@@ -205,7 +199,7 @@ def _built_or_reused(
                 attempt=request.attempt,
                 joined=joined,
             )
-        except (duckdb.Error, AccountingError):
+        except (duckdb.Error, AccountingError, ProfileError):
             # What DuckDB raises for a damaged file has no one type. Not asked when the work was merely interrupted.
             stop.check()
             require_undamaged(request.site, request.limits, snapshots)

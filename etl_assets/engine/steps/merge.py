@@ -39,6 +39,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, hash_by_shard
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, identifiers, pattern_list
+from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, shards_to_keep
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, Contract
@@ -100,7 +101,7 @@ class _Merge:
                     _open(connection, target)
                     rows, duplicates_dropped = self._check_profiles(connection)
                     quarantined = self._check_accounts(connection, rows.count + duplicates_dropped)
-                    value_counts, means = _figures(connection, contract)
+                    value_counts, means = figures_of(connection, contract)
             publication = self._publication(rows, duplicates_dropped)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
@@ -312,23 +313,3 @@ def _drop_duplicates(connection: duckdb.DuckDBPyConnection, contract: Contract) 
             )"""
         )
     return dropped
-
-
-def _figures(
-    connection: duckdb.DuckDBPyConnection, contract: Contract
-) -> tuple[dict[str, dict[str, int]], dict[str, float]]:
-    """How often each declared value occurs, and the mean of each declared column of numbers."""
-    value_counts = {}
-    for column in contract.profile:
-        if column.values:
-            name = identifier(column.name)
-            rows = dict(connection.execute(f"SELECT {name}, count(*) FROM {PROFILES_TABLE} GROUP BY 1").fetchall())
-            value_counts[column.name] = {value: rows.get(value, 0) for value in column.values}
-    numbers = [column.name for column in contract.profile if column.is_number and not column.values]
-    means: dict[str, float] = {}
-    if numbers:
-        averages = ", ".join(f"coalesce(round(avg({identifier(name)}), 2), 0)::DOUBLE" for name in numbers)
-        row = connection.execute(f"SELECT {averages} FROM {PROFILES_TABLE}").fetchone()
-        assert row is not None, "an aggregate always returns a row"
-        means = dict(zip(numbers, row, strict=True))
-    return value_counts, means

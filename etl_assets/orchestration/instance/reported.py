@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.hashing import stable_hash
+from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.shards import published_stamp
 from etl_assets.engine.site import Site
 from etl_assets.orchestration.instance.event_log import holds_materializations, latest_materializations
@@ -17,7 +19,7 @@ def is_reported(site: Site, dagster_home: Path) -> bool:
     They may never have been written, when a process was killed, or be lost since: wiped, deleted with the folder.
     """
     entry = _read(dagster_home).get(str(site.home.root))
-    if not isinstance(entry, dict) or entry.get("stamp") != published_stamp(site):
+    if not isinstance(entry, dict) or entry.get("stamp") != _stamp(site):
         return False
     materializations = entry.get("materializations")
     return isinstance(materializations, dict) and holds_materializations(dagster_home, materializations)
@@ -30,8 +32,14 @@ def remember(site: Site, dagster_home: Path, key_prefix: str = "") -> None:
     materializations = latest_materializations(dagster_home, expected)
     if materializations is None:
         return
-    entry = {"stamp": published_stamp(site), "materializations": materializations}
+    entry = {"stamp": _stamp(site), "materializations": materializations}
     publishing.publish_json(dagster_home / _MARKER, _read(dagster_home) | {str(site.home.root): entry})
+
+
+def _stamp(site: Site) -> str:
+    """Changes with everything that is published, and with the checks of it."""
+    checks = [f"{check.name} {check.statement}" for check in warehouse_checks(site.project)]
+    return stable_hash("\n".join([published_stamp(site), *checks]))
 
 
 def _read(dagster_home: Path) -> dict[str, Any]:

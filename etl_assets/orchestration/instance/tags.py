@@ -21,6 +21,7 @@ def command_tags() -> dict[str, str]:
     return {
         LAUNCHED_BY_TAG: "etl-assets run",
         HOST_TAG: socket.gethostname(),
-        INVOCATION_TAG: str(uuid.uuid4()),
+        # Short, so that the list of runs shows it whole.
+        INVOCATION_TAG: uuid.uuid4().hex[:12],
         MAX_RETRIES_TAG: "0",
     }

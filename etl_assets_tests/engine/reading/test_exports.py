@@ -2,17 +2,17 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from etl_assets.engine.reading import exports
-from etl_assets.errors import InputError
-from etl_assets.project.contract import source_named
-from etl_assets_tests.factory import row, write_csv
+from etl_assets.errors import Action, Advice, InputError
+from etl_assets_tests.factory import PROJECT, row, write_csv
 
-CRM = source_named("crm")
+CRM = PROJECT.contract.source("crm")
 HEADER = ",".join(CRM.required)
 
 
@@ -73,10 +73,10 @@ def test_a_source_is_a_folder_of_files_in_name_order(sources: Path) -> None:
 
 
 def test_a_missing_folder_of_sources_is_named_with_the_way_out(tmp_path: Path) -> None:
-    text = refusal(tmp_path / "nowhere")
-    assert str(tmp_path / "nowhere") in text
-    assert "ETL_SOURCES" in text
-    assert "etl-assets generate" in text
+    missing = tmp_path / "nowhere"
+    with pytest.raises(InputError, match=re.escape(f"The folder of the exports, {missing}, does not exist")) as caught:
+        exports.open_exports(CRM, missing)
+    assert caught.value.advice == (Advice(Action.SET, "ETL_SOURCES"), Advice(Action.GENERATE, value=str(missing)))
 
 
 def test_a_missing_file_is_named_with_what_is_there(sources: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_column_that_is_there_twice_is_refused(sources: Path) -> None:
     assert "has the column email more than once" in refusal(sources)
 
 
-def test_an_extra_column_that_is_there_twice_is_nobodys_business(sources: Path) -> None:
+def test_an_extra_column_that_is_there_twice_is_ignored(sources: Path) -> None:
     write_bytes(sources / "crm.csv", f"{HEADER},note,note\n")
     assert exports.open_exports(CRM, sources)[0].extra_columns == ("note", "note")
 
@@ -193,15 +193,15 @@ def test_a_parquet_column_that_hides_the_row_number_is_refused(sources: Path) ->
 
 
 def test_two_forms_of_one_source_are_refused(sources: Path) -> None:
-    """Fails: the older export is read, or both, and nobody is told."""
+    """Fails: the older export is read, or both, and no one notices."""
     write_csv(sources / "crm.csv", CRM, [])
     write_csv(sources / "crm" / "part.csv", CRM, [])
-    assert "is there twice" in refusal(sources)
+    assert "has more than one export" in refusal(sources)
     assert "crm.csv and crm." in refusal(sources)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(sources: Path, tmp_path: Path) -> None:
-    """Fails: whoever may write exports may have any file of the host read into the warehouse."""
+    """Fails: a user who may write exports gets any file of the host into the warehouse."""
     write_csv(tmp_path / "elsewhere" / "crm.csv", CRM, [])
     (sources / "crm.csv").symlink_to(tmp_path / "elsewhere" / "crm.csv")
     assert "is a link that leads out of" in refusal(sources)
@@ -261,9 +261,9 @@ def test_a_survey_counts_records_and_finds_what_duckdb_cannot_have(
     assert exports.survey(exports.Export(path, "crm.csv", CRM.required, {})) == survey
 
 
-def test_mending_keeps_sound_records_as_they_are_and_nothing_else(sources: Path, tmp_path: Path) -> None:
+def test_a_copy_holds_the_sound_records_unchanged_and_nothing_else(sources: Path, tmp_path: Path) -> None:
     """Fails: a damaged row takes its sound neighbours with it, or a value changes on the way."""
     text = b'\xef\xbb\xbfh,i\r\n\r\n1,"a\r\nb"\n2,"open\n3,\0\n4,d\r\n\n5,""""'
     path = write_bytes(sources / "crm.csv", text)
-    exports.mend(exports.Export(path, "crm.csv", ("h", "i"), {}), tmp_path / "mended.csv")
-    assert (tmp_path / "mended.csv").read_bytes() == b'h,i\n1,"a\r\nb"\n4,d\n5,""""\n'
+    exports.write_sound_records(exports.Export(path, "crm.csv", ("h", "i"), {}), tmp_path / "sound.csv")
+    assert (tmp_path / "sound.csv").read_bytes() == b'h,i\n1,"a\r\nb"\n4,d\n5,""""\n'

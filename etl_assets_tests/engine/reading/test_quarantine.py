@@ -12,12 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.reading import records
-from etl_assets.engine.steps import stage as staging
-from etl_assets.project.contract import Source, source_named
-from etl_assets_tests.factory import LIMITS, csv_line, read_quarantine, row, staging_request, write_csv
+from etl_assets.engine.steps.stage import stage
+from etl_assets.project.contract import Source
+from etl_assets_tests.factory import (
+    LIMITS,
+    PROJECT,
+    csv_line,
+    read_quarantine,
+    row,
+    site_at,
+    staging_request,
+    write_csv,
+)
 
-PRODUCT = source_named("product")
+PRODUCT = PROJECT.contract.source("product")
 HEADER = ",".join(PRODUCT.required)
 
 
@@ -33,7 +43,7 @@ class Rejected(NamedTuple):
 
 def rejected(sources: Path, home: Home, source: Source = PRODUCT) -> list[Rejected]:
     """Stage the files that lie there and read the quarantine."""
-    snapshot, _ = staging.stage(source, staging_request(sources, home))
+    snapshot, _ = stage(source, staging_request(sources, site_at(home)))
     rows = read_quarantine(home, snapshot)
     assert {found["source"] for found in rows} <= {source.name}
     assert snapshot.rows_in == snapshot.rows_accepted + len(rows)
@@ -101,7 +111,7 @@ def test_a_row_that_breaks_the_contract_is_kept_as_it_stands_with_its_reason(
 def test_support_rows_out_of_range_are_rejected(
     sources: Path, home: Home, changes: dict[str, str], reason: str
 ) -> None:
-    support = source_named("support")
+    support = PROJECT.contract.source("support")
     write_csv(sources / "support.csv", support, [row("a"), row("b", **changes), row("c", last_ticket_date="")])
     (found,) = rejected(sources, home, support)
     assert (found.line_number, found.customer_id, found.reason) == (3, "b", reason)
@@ -115,7 +125,7 @@ def test_bytes_that_are_not_utf8_are_kept_readable(sources: Path, home: Home) ->
 
 def test_the_reason_reaches_the_accounting(sources: Path, home: Home) -> None:
     write_lines(sources / "product.csv", line(""), line("a", usage_pct="x"), line("b"), line("b"), line(""), "short")
-    snapshot, _ = staging.stage(PRODUCT, staging_request(sources, home))
+    snapshot, _ = stage(PRODUCT, staging_request(sources, site_at(home)))
     assert snapshot.reasons == {
         "invalid:usage_pct": 1,
         "malformed_row": 1,
@@ -159,7 +169,7 @@ def test_mixed_line_ends_leave_the_line_numbers_alone(sources: Path, home: Home)
 def test_an_unterminated_quote_takes_no_neighbour_with_it(sources: Path, home: Home) -> None:
     """Fails: one forgotten quote loses every customer after it."""
     write_lines(sources / "product.csv", line("a"), line("b", email='"open'), line("c"), line("d", email='"x"'))
-    snapshot, _ = staging.stage(PRODUCT, staging_request(sources, home))
+    snapshot, _ = stage(PRODUCT, staging_request(sources, site_at(home)))
     assert snapshot.reasons == {"malformed_row": 1}
     assert snapshot.rows_accepted == 3
 
@@ -239,8 +249,8 @@ def test_lines_are_right_far_into_a_large_file_read_by_many_threads(sources: Pat
         lines[number + 1] = "short"
         lines[number + 2] = line("c0000007")
     write_lines(sources / "product.csv", *lines)
-    request = replace(staging_request(sources, home), limits=replace(LIMITS, threads=4))
-    snapshot, _ = staging.stage(PRODUCT, request)
+    request = replace(staging_request(sources, site_at(home)), limits=replace(LIMITS, threads=4))
+    snapshot, _ = stage(PRODUCT, request)
     found = [(bad["line_number"], bad["reason"]) for bad in read_quarantine(home, snapshot)]
     expected = [(9, "superseded")]
     for number in bad:
@@ -337,6 +347,6 @@ def test_every_row_is_accepted_or_quarantined_as_the_contract_says(
         path.write_bytes(gzip.compress(text.encode()) if suffix == ".csv.gz" else text.encode())
     found_rows = rejected(folder / "sources", Home(folder / "home"))
     assert sorted(map(str, found_rows)) == sorted(map(str, expected))
-    snapshot = staging.current_snapshot(PRODUCT, Home(folder / "home"))
+    snapshot = current_snapshot(Home(folder / "home"), PRODUCT.name)
     assert snapshot is not None
     assert (snapshot.rows_in, snapshot.rows_accepted) == (sum(map(len, contents)), len(last))

@@ -10,7 +10,7 @@ import pytest
 
 from etl_assets.orchestration.instance import origin
 from etl_assets.orchestration.instance.home import dagster_home
-from etl_assets_tests.cli.conftest import command, environment
+from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 
 DG = Path(sys.executable).with_name("dg")

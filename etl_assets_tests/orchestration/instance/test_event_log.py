@@ -15,7 +15,8 @@ from etl_assets.orchestration.instance.history import synced_once
 from etl_assets.orchestration.instance.opening import open_instance
 
 SHARDS = ["shard_00", "shard_01", "shard_02"]
-EXPECTED = {"crm": [], "shard_profiles": SHARDS, "prefix/merged": []}
+_NO_PARTITION: list[str | None] = [None]
+EXPECTED: dict[str, list[str]] = {"crm": [], "shard_profiles": SHARDS, "prefix/merged": []}
 
 
 CRM, SHARD_PROFILES, MERGED = (dg.AssetKey(name.split("/")) for name in EXPECTED)
@@ -24,7 +25,7 @@ CRM, SHARD_PROFILES, MERGED = (dg.AssetKey(name.split("/")) for name in EXPECTED
 def materialize(instance: dg.DagsterInstance) -> None:
     """Report a materialization of everything."""
     for name, partitions in EXPECTED.items():
-        for partition in partitions or [None]:
+        for partition in partitions or _NO_PARTITION:
             instance.report_runless_asset_event(dg.AssetMaterialization(name.split("/"), partition=partition))
 
 
@@ -59,10 +60,10 @@ def test_the_latest_materializations_are_those_that_dagster_names(
     home: Path, instance: dg.DagsterInstance, noted: event_log.Materializations
 ) -> None:
     """Fails: Dagster keeps its log in another way, and event_log.py must follow."""
-    by_dagster = {}
+    by_dagster: event_log.Materializations = {}
     for name, partitions in EXPECTED.items():
         key = dg.AssetKey(name.split("/"))
-        for partition in partitions or [None]:
+        for partition in partitions or _NO_PARTITION:
             wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
             (record,) = instance.fetch_materializations(wanted, limit=1).records
             by_dagster.setdefault(name, {})[partition or ""] = record.storage_id

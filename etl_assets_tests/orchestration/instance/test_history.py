@@ -1,5 +1,6 @@
 """Dagster's history goes to the disk once a run, and is as sound as ever."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -34,9 +35,8 @@ def test_a_commit_is_not_synced_and_the_log_is_kept_until_the_end(database: Path
             assert log.stat().st_size > 0
         assert _pragma(database, "synchronous") == 1
     assert not log.exists()
-    with sqlite3.connect(database) as connection:
-        assert connection.execute("SELECT n FROM t").fetchall() == [(1,), (2,)]
-    connection.close()
+    with contextlib.closing(sqlite3.connect(database)) as reader:
+        assert reader.execute("SELECT n FROM t").fetchall() == [(1,), (2,)]
 
 
 def test_it_is_as_before_afterwards(database: Path) -> None:

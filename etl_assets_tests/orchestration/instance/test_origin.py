@@ -18,7 +18,7 @@ from etl_assets.orchestration.instance.tags import (
     MAX_RETRIES_TAG,
     command_tags,
 )
-from etl_assets_tests.cli.conftest import command, environment
+from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.factory import row, write_exports
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
@@ -137,6 +137,12 @@ _TIMELINE = """
             }
         }
     }"""
+_SENSOR = """
+    query Sensor($selector: SensorSelector!) {
+        sensorOrError(sensorSelector: $selector) {
+            ... on Sensor { description assetSelection { assetSelectionString assetKeys { path } } }
+        }
+    }"""
 _REEXECUTE = """
     mutation Reexecute($parameters: ReexecutionParams) {
         launchPipelineReexecution(reexecutionParams: $parameters) {
@@ -184,6 +190,20 @@ class TestInTheUi:
             assert run["repositoryOrigin"]["repositoryLocationName"] == repository["location"]["name"]
             assert run["startTime"]
         assert len({run["tags"][INVOCATION_TAG] for run in failed.runs}) == 1
+
+    def test_the_page_of_the_merge_sensor_names_its_target(self, failed: Failed) -> None:
+        """Fails: its target reads `AndAssetSelection(operands=[…`, as it does for assets together with their checks."""
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": origin.LOCATION_NAME,
+            "sensorName": "publish_when_complete",
+        }
+        sensor = failed.server.ask(_SENSOR, selector=selector)["sensorOrError"]
+        selection = sensor["assetSelection"]
+        assert selection["assetSelectionString"] == 'key:"merged_profiles" and code_location:"etl_assets"'
+        assert selection["assetKeys"] == [{"path": ["merged_profiles"]}]
+        # What a person reads beside it; Dagster takes none from a docstring.
+        assert sensor["description"].startswith("Merges when every shard is published from the current sources")
 
     @pytest.mark.parametrize("strategy", ["FROM_FAILURE", "ALL_STEPS"])
     def test_a_failed_run_can_be_re_executed(self, failed: Failed, strategy: str) -> None:

@@ -1,29 +1,28 @@
-"""An ETL_SOURCES and an ETL_HOME on which real processes meet, held at chosen moments and let go by a test."""
+"""An ETL_SOURCES and an ETL_HOME on which real processes meet; a test holds them at chosen moments and lets them go."""
 
-import os
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from etl_assets.cli import main as command
 from etl_assets.engine import faults
-from etl_assets.engine.files import publishing as storage
+from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.routing import shard_keys
-from etl_assets.engine.steps import build as shard
-from etl_assets.engine.steps import merge
-from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import EtlError
-from etl_assets.project.contract import SOURCES
-from etl_assets.project.settings import Settings, load_settings
 from etl_assets_tests import factory
 from etl_assets_tests.whole import children
 
 CUSTOMERS = 40
+SHARD_COUNT = 2
 DEADLINE_S = 90.0
-# A busy machine runs these; whoever waits looks this often.
+# The exit code of a child whose action the engine refused.
+REFUSED = 3
+# These run on a busy machine; a waiting process looks this often.
 _LOOK_S = 0.01
 
 
@@ -36,7 +35,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 class Gate:
-    """A moment at which a child stops: it says that it is there, and goes on when told to."""
+    """A moment at which a child stops: it reports that it has arrived, and goes on when the gate opens."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -44,7 +43,7 @@ class Gate:
         self.process: subprocess.Popen[str] | None = None
 
     def wait_until_reached(self) -> None:
-        """Until the child stands there; fails at once when it has ended without."""
+        """Wait until the child has arrived; fails at once when it has ended before."""
         wait_for(lambda: self.reached.exists() or self._has_ended(), f"a process to reach {self.reached.parent.name}")
         assert self.reached.exists(), self.process and self.process.communicate()
 
@@ -52,13 +51,12 @@ class Gate:
         return self.process is not None and self.process.poll() is not None
 
     def open(self) -> None:
-        """Let it go on."""
+        """Let the child go on."""
         self.opened.touch()
 
 
 def main(action: str, point: str, folder: str, label: str) -> None:
-    """What a child does: an action of the engine, all of them, or the command; stops at a point if one is named."""
-    settings = load_settings()
+    """A child's work: one action of the engine, all of them, or the command; stops at a point if one is named."""
     if point != "-":
         gate, passed = Gate(Path(folder)), faults.point
 
@@ -68,37 +66,66 @@ def main(action: str, point: str, folder: str, label: str) -> None:
                 gate.reached.touch()
                 wait_for(gate.opened.exists, "the gate to open")
 
-        # Where publishing passes them; the point itself may only break, not wait.
-        storage.faults.point = stop_there
+        # An armed fault can only break the work at a point; this one waits there.
+        faults.point = stop_there
     if action == "run":
-        # Its errors are to be read with the rest of what it says.
-        os.dup2(1, 2)
-        sys.exit(command.main(["run", *label.split()]))
+        sys.exit(command.main(["run", "--events", "jsonl", *label.split()]))
+    site, settings = children.configured()
     try:
-        for step in ("stage", *shard_keys(settings.shard_count), "merge") if action == "all" else (action,):
-            _do(settings, step, label)
+        for step in ("stage", *site.shard_ids, "merge") if action == "all" else (action,):
+            if step == "stage":
+                for name in site.contract.source_names:
+                    children.stage_source(site, settings, name, force=label == "force")
+            elif step == "merge":
+                children.merge(site, settings, label)
+            else:
+                children.build_shard(site, settings, step, label)
     except EtlError as refused:
-        print(f"{type(refused).__name__}: {refused}")
-        sys.exit(3)
+        print(json.dumps(children.error_facts(refused)))
+        sys.exit(REFUSED)
 
 
-def _do(settings: Settings, action: str, label: str) -> None:
-    if action == "stage":
-        for source in SOURCES:
-            staging.stage(source, settings.staging_request(), force=label == "force")
-    elif action == "merge":
-        merge.merge_shards(settings.home, settings.shard_count, settings.merge_limits(), run_id=label)
-    else:
-        given = shard.shard_input(settings.home, action, settings.shard_count)
-        factory.build_shard(settings.home, given, run_id=label, attempt=1, limits=settings.worker_limits())
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended; `lines` are the JSON documents on its stdout."""
+
+    code: int
+    lines: tuple[dict[str, Any], ...]
+    stderr: str
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The facts of the error with which the engine refused the action."""
+        assert self.code == REFUSED, self
+        return self.lines[-1]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The last line of a whole run."""
+        assert self.lines[-1]["event"] == "report", self
+        return self.lines[-1]
+
+    @property
+    def merge_error_kinds(self) -> list[str]:
+        """The kinds of error with which the merge of a whole run failed."""
+        failed = [line for line in self.lines if line.get("step") == "merged_profiles" and line["status"] == "failed"]
+        return [line["error_kind"] for line in failed]
 
 
-class Site:
+def ended(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a process that ends on its own."""
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode in {0, 1, REFUSED}, err
+    return Ended(process.returncode, tuple(json.loads(line) for line in out.splitlines()), err)
+
+
+class Sandbox:
     """An ETL_SOURCES and an ETL_HOME, and the processes that work on them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sources, self.home = folder / "sources", Home(folder / "home")
+        self.site = factory.site_at(self.home, SHARD_COUNT)
         self.env = children.environment(self.sources, self.home.root, DAGSTER_HOME=str(folder / "dagster"))
         self._started: list[subprocess.Popen[str]] = []
 
@@ -114,29 +141,29 @@ class Site:
     def begin(self, action: str, label: str, point: str = "-", gate: Gate | None = None) -> subprocess.Popen[str]:
         """Start an action in a process."""
         folder = str(gate.reached.parent) if gate else "-"
-        program = [sys.executable, "-m", "etl_assets_tests.whole.sites", action, point, folder, label]
+        program = [sys.executable, "-m", "etl_assets_tests.whole.sandbox", action, point, folder, label]
         process = self.spawn(program, self.env)
         if gate is not None:
             gate.process = process
         return process
 
-    def spawn(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+    def spawn(self, program: list[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
         """Start a process that ends with the test."""
         process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=Path.cwd()
+            program, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=Path.cwd()
         )
         self._started.append(process)
         return process
 
     def do(self, action: str, label: str) -> None:
         """Do an action in a process; it must succeed."""
-        assert ended(self.begin(action, label)) == (0, "")
+        assert ended(self.begin(action, label)) == Ended(0, (), "")
 
-    def run(self, *arguments: str) -> str:
-        """A whole `etl-assets run`, which must succeed; returns what it says."""
-        code, out = ended(self.begin("run", " ".join(arguments)))
-        assert code == 0, out
-        return out
+    def run(self, *arguments: str) -> Ended:
+        """A whole `etl-assets run`, which must succeed."""
+        done = ended(self.begin("run", " ".join(arguments)))
+        assert done.code == 0, done
+        return done
 
     def publish(self, generation: str, customers: int = CUSTOMERS) -> None:
         """Export, stage, build and merge."""
@@ -148,8 +175,8 @@ class Site:
         return factory.query(self.home.warehouse, "SELECT email, count(*) FROM merged_profiles GROUP BY 1 ORDER BY 1")
 
     def leftovers(self) -> list[Path]:
-        """Temporary files and folders that nobody removed."""
-        return list(self.home.root.rglob(f"{storage.TEMPORARY_PREFIX}*"))
+        """Temporary files and folders that were not removed."""
+        return list(self.home.root.rglob(f"{publishing.TEMPORARY_PREFIX}*"))
 
     def close(self) -> None:
         """End what is still running."""
@@ -158,13 +185,6 @@ class Site:
                 process.kill()
             if process.stdout is not None and not process.stdout.closed:
                 process.communicate()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and stdout of a process that ends by itself."""
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode in {0, 1, 3}, err
-    return process.returncode, out
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
-from etl_assets.errors import ConfigError, InputError
+from etl_assets.errors import Advice, ConfigError, InputError
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
@@ -42,6 +42,8 @@ class SourceFacts:
     rows_accepted: int | None
     rows_quarantined: int | None
     quarantine_reasons: dict[str, int]
+    # What helps when it is unavailable.
+    advice: Sequence[Advice] = ()
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,14 @@ def collect(site: Site, settings: Settings) -> Facts:
 
 def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
     snapshot = current_snapshot(site.home, source.name)
-    state, reason = _source_state(site, settings, source, snapshot)
+    state: SourceState
+    try:
+        state, reason = _source_state(site, settings, source, snapshot)
+        advice: Sequence[Advice] = ()
+    except InputError as error:
+        state, reason, advice = "unavailable", error.finding, error.advice
     if snapshot is None:
-        return SourceFacts(source.name, state, reason, None, (), None, None, None, {})
+        return SourceFacts(source.name, state, reason, None, (), None, None, None, {}, advice)
     return SourceFacts(
         source.name,
         state,
@@ -135,29 +142,28 @@ def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts
         snapshot.rows_accepted,
         snapshot.rows_quarantined,
         snapshot.reasons,
+        advice,
     )
 
 
 def _source_state(
     site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
 ) -> tuple[SourceState, str | None]:
-    try:
-        paths = exports.find_files(source, settings.sources)
-        if snapshot is None:
-            return "not_staged", None
-        if snapshot.shard_count != site.shard_count:
-            return "stale", f"staged for {snapshot.shard_count} shards, not {site.shard_count}"
-        if not is_of_site(site, snapshot):
-            return "stale", "staged by another version of the contract or the engine"
-        if is_current(source, staging_request(site, settings)):
-            return "current", None
-        # Time stamps alone do not prove a change: a copy of the same bytes is none, and neither is a file so young
-        # when it was staged that its stamps prove nothing. Sizes that differ spare the reading.
-        is_same_size = sum(path.stat().st_size for path in paths) == snapshot.size_bytes
-        if is_same_size and exports.hash_files(paths) == snapshot.data_hash:
-            return "current", None
-    except InputError as error:
-        return "unavailable", str(error)
+    """Compare the files with the snapshot; InputError when they are not there."""
+    paths = exports.find_files(source, settings.sources)
+    if snapshot is None:
+        return "not_staged", None
+    if snapshot.shard_count != site.shard_count:
+        return "stale", f"staged for {snapshot.shard_count} shards, not {site.shard_count}"
+    if not is_of_site(site, snapshot):
+        return "stale", "staged by another version of the contract or the engine"
+    if is_current(source, staging_request(site, settings)):
+        return "current", None
+    # Time stamps alone do not prove a change: a copy of the same bytes is none, and neither is a file so young when it
+    # was staged that its stamps prove nothing. Sizes that differ spare the reading.
+    is_same_size = sum(path.stat().st_size for path in paths) == snapshot.size_bytes
+    if is_same_size and exports.hash_files(paths) == snapshot.data_hash:
+        return "current", None
     return "stale", "its files have changed since they were staged"
 
 
