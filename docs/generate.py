@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
 from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, StringConstraints
@@ -217,7 +216,8 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         (item, _) = get_args(annotation)
         return "list of texts" if item is str else "see below"
-    if isinstance(annotation, UnionType):
+    if type(None) in get_args(annotation):
+        # The only words that may be null are the bounds.
         return "number"
     if isinstance(annotation, type) and issubclass(annotation, ColumnType):
         return ", ".join(f"`{kind}`" for kind in ColumnType)

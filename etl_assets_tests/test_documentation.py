@@ -156,16 +156,6 @@ def test_every_table_of_the_warehouse_is_documented() -> None:
     assert [name for name in table_names() if f"\n## {name}\n" not in page] == []
 
 
-def test_the_help_of_the_command_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    """A setting that no help names is not found; a misspelt one in the help would be refused."""
-    from etl_assets.cli.main import main
-
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    shown = capsys.readouterr().out
-    assert set(_VARIABLE.findall(shown)) == {name for name, _, _ in settings_table()}
-
-
 def test_every_parser_has_a_help_for_every_argument() -> None:
     for command in COMMANDS:
         module = importlib.import_module(f"etl_assets.cli.{command}_command")

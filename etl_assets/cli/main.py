@@ -41,19 +41,6 @@ examples:
   etl-assets run
   etl-assets query "SELECT sources, count(*) FROM merged_profiles GROUP BY ALL"
 """
-<<<<<<< HEAD
-_ENVIRONMENT = """\
-environment:
-  ETL_PROJECT         folder of your own project (the shipped customer 360)
-  ETL_SOURCES         folder of the exports (data/sources)
-  ETL_HOME            folder of the results (data)
-  ETL_NUM_SHARDS      number of shards (10)
-  and, in docs/reference/settings.md: ETL_MAX_REJECT_RATIO, ETL_WORKERS, ETL_MEMORY_LIMIT, ETL_SHARD_TIMEOUT_S,
-  ETL_MAX_UNPACKED, DAGSTER_HOME, ETL_FAULT, CHAOS_FAIL_SHARD, ETL_ENV
-"""
-
-=======
->>>>>>> main
 _GO_ON = "Then run the same command again; finished work is kept."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})

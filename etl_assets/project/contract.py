@@ -67,19 +67,11 @@ class _Model(BaseModel):
 class _Bounded(_Model):
     """A column with a type and inclusive bounds; None means unbounded."""
 
-<<<<<<< HEAD
     name: Name = Field(description="The column's name; in a source, also in the header of its exports.")
     type: ColumnType = Field(default=ColumnType.TEXT, description="The type of the values.")
-    min: int | float | None = Field(default=None, description="The smallest value allowed, for int and float.")
-    max: int | float | None = Field(default=None, description="The largest value allowed, for int and float.")
+    min: Bound | None = Field(default=None, description="The smallest value allowed, for int and float.")
+    max: Bound | None = Field(default=None, description="The largest value allowed, for int and float.")
     pii: bool = Field(default=False, description="Personal data: masked in the previews of the Dagster UI.")
-=======
-    name: Name
-    type: ColumnType = ColumnType.TEXT
-    min: Bound | None = None
-    max: Bound | None = None
-    pii: bool = Field(default=False, description="Personal data: masked in previews, samples, logs and errors.")
->>>>>>> main
     meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
 
     @property
@@ -123,20 +115,12 @@ class Key(_Model):
 class Source(_Model):
     """One system that exports records; `columns` is in contract order, without the key."""
 
-<<<<<<< HEAD
     name: Name = Field(description="Names the export, the asset and the relation in SQL.")
     title: str = Field(default="", description="The source as people call it; by default its name.")
     columns: tuple[Column, ...] = Field(
         min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
     )
-    # The contract's key, handed down so that a source knows all of its columns.
-    key: Key = Field(default=Key(), exclude=True, repr=False)
-=======
-    name: Name
-    title: str = ""
-    columns: tuple[Column, ...] = Field(min_length=1)
     _key: Key = PrivateAttr(default=Key())
->>>>>>> main
 
     @model_validator(mode="before")
     @classmethod
