@@ -40,7 +40,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ui drill drill-all bench check lint types fmt lock clean sample again
+.PHONY: help run test ui drill drill-all bench check lint types fmt docs lock clean sample again
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,9 @@ types: $(DEV) ## check types
 fmt: $(DEV) ## format the code and fix what lint can fix
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+docs: $(RUNTIME) ## write docs/reference/ again from the code
+	@$(PY) docs/generate.py
 
 # Without --no-strip-extras pip refuses the result; index addresses are left out, so that it installs from any mirror.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \

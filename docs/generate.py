@@ -1,0 +1,359 @@
+"""Writes docs/reference/ from the code: `make docs`. A test fails when a file there is out of date.
+
+What is declared in the code is said once, there: settings, tables, options, words of the contract. What needs an
+argument or an example is in the other parts of docs/, written by hand.
+"""
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast, get_args, get_origin
+
+from pydantic import BaseModel, StringConstraints
+
+from etl_assets.cli.arguments import EXIT_CODES, Parser
+from etl_assets.cli.main import COMMANDS
+from etl_assets.cli.program import program
+from etl_assets.engine.faults import MOMENTS, PUBLICATIONS, STEPS, Action
+from etl_assets.engine.published.checks import warehouse_checks
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.tables import Table, warehouse_tables
+from etl_assets.project.contract import Column, ColumnType, Contract, Key, ProfileColumn, Source
+from etl_assets.project.loading import load_project, shipped_folder
+from etl_assets.project.settings import table as settings_table
+
+FOLDER = Path(__file__).parent / "reference"
+_NOTE = "<!-- Written by `make docs` from the code. Change the code, not this file. -->"
+_ACTIONS = {
+    Action.RAISE: "raises a transient error, as a disk that refuses a write does",
+    Action.RAISE_PERMANENT: "raises a permanent error, which is not retried",
+    Action.KILL: "ends the process with SIGKILL",
+    Action.HANG: "waits until the work is stopped",
+    Action.TORN_WRITE: "cuts the file in half and ends the process with SIGKILL",
+    Action.DISK_FULL: "limits how large a file this process may write, so that the system refuses the next write",
+    Action.CORRUPT: "overwrites the middle half of the file and goes on",
+    Action.SLOW: "waits 0.3 s and goes on",
+}
+_MOMENTS = {
+    "begin": "before the temporary file or folder is written",
+    "before_sync": "when it is written",
+    "before_swap": "when it is synced",
+    "after_swap": "when it has its published name",
+    "end": "when the folder around it is synced",
+}
+_STEPS = {
+    "staging.read": "all rows of a source are parsed and routed",
+    "staging.slices": "the slices of a source are complete",
+    "staging.quarantine": "the quarantine of a source is written",
+    "shard.joined": "the profiles of a shard are computed and written to its temporary file",
+    "shard.validated": "the shard passed its checks",
+    "merge.copied": "the shards' profiles are in the temporary warehouse",
+    "merge.tables": "the other tables are in it too",
+    "event.attempt": "an attempt at a shard has started or ended, and is about to be logged in Dagster",
+    "event.sources": "the sources are staged, and are about to be reported to Dagster",
+    "event.shards": "a shard is published, and is about to be reported to Dagster",
+    "event.merge": "the warehouse is published, and is about to be reported to Dagster",
+    "sweep": "leftovers of killed processes are about to be removed from a folder",
+}
+_STATUSES = {
+    Status.WAITING: "the step has not started",
+    Status.RUNNING: "it is in progress",
+    Status.RETRYING: "an attempt failed and another one follows",
+    Status.SUCCEEDED: "the attempt built and published the shard",
+    Status.REUSED: "the published shard was current; nothing was built",
+    Status.FAILED: "it ended with an error",
+    Status.KILLED: "its process ended without recording an end",
+    Status.CANCELLED: "its run was cancelled",
+    Status.PUBLISHED: "the shard is published and current",
+    Status.STALE: "the shard is published, but from other data, by another version or for another number of shards",
+    Status.MISSING: "no shard is published",
+    Status.DAMAGED: "the shard's file is not what its manifest says",
+}
+
+
+def pages() -> dict[str, str]:
+    """Every generated page: file name and text."""
+    written = {
+        "settings.md": _settings(),
+        "contract.md": _contract(),
+        "tables.md": _tables(),
+        "command-line.md": _command_line(),
+        "faults.md": _faults(),
+    }
+    return {name: f"{_NOTE}\n\n{text.strip()}\n" for name, text in written.items()}
+
+
+def main() -> None:
+    """Write the pages that changed."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        path = FOLDER / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(FOLDER.parent.parent)}\n")
+
+
+def _settings() -> str:
+    rows = [(f"`{name}`", _code(shown), meaning) for name, shown, meaning in settings_table()]
+    return f"""
+# Settings
+
+Settings are environment variables. An empty one counts as not set. Relative paths start at the current folder, and `~`
+is the home folder. `etl-assets` refuses a wrong value, and a name that looks like a misspelt one of these, with exit
+code 2.
+
+{_table(("variable", "default", "meaning"), rows)}
+"""
+
+
+def _code(shown: str) -> str:
+    return shown if " " in shown else f"`{shown}`"
+
+
+def _contract() -> str:
+    parts: list[tuple[str, type[BaseModel], str]] = [
+        ("The file", Contract, ""),
+        ("`key`", Key, ""),
+        ("A source", Source, "`sources` maps names to sources, or is a list of sources with a `name` each."),
+        (
+            "A column of a source",
+            Column,
+            "`columns` maps names to columns. A list of names declares columns of text.",
+        ),
+        (
+            "A column of the profile",
+            ProfileColumn,
+            "`profile` is optional. It lists columns that `sql/profiles.sql` computes. A shard whose profiles break a "
+            "promise is not published.",
+        ),
+    ]
+    sections = "\n".join(
+        f"\n## {title}\n{note and chr(10)}{note}{note and chr(10)}\n{_fields(model)}" for title, model, note in parts
+    )
+    return f"""
+# The project folder
+
+| file | holds |
+|---|---|
+| `etl_assets.yaml` | the contract: sources, columns, key, promises about the profile |
+| `sql/profiles.sql` | the profile: one SELECT |
+| `sql/macros/*.sql` | macros for it, one `CREATE MACRO` a file; each can use the others |
+| `sql/checks/*.sql` | checks of the published warehouse: a SELECT each, one row, the last column is `passed` |
+
+The folder is named by `ETL_PROJECT`. Without it the shipped project, `etl_assets/project/customer360`, is used. Every
+mistake in the file is reported with its line, all of them at once.
+{sections}
+
+## Types
+
+| type | DuckDB | read from |
+|---|---|---|
+| `text` | {ColumnType.TEXT.duckdb} | any text; an empty cell, or one of white space only, is null |
+| `int` | {ColumnType.INT.duckdb} | `12`, `+12`, `12.0`; not `12.7`, `1_000` or `1e3` |
+| `float` | {ColumnType.FLOAT.duckdb} | `12`, `12.5`, `.5`, `1.2e3`; not `nan` or `inf`. Minus zero becomes zero |
+| `date` | {ColumnType.DATE.duckdb} | `2026-05-01`, also with a midnight time (`2026-05-01T00:00:00Z`) |
+
+White space around numbers and dates is ignored.
+
+## The relations that `sql/profiles.sql` reads
+
+| relation | one row for | columns |
+|---|---|---|
+| the entity, `customers` by default | each key in any source | `base`, and a struct for each source, with null fields where it has no record of the key |
+| each source, by its name | each accepted record of that source | the key and the source's columns |
+
+`base` holds the key, `sources` (the names of the sources that have a record), `shard_id` and `idempotency_key`. The
+query must return all four. The query can use the macros of the project and `strip(text)`.
+
+## Exports
+
+Each source is one file, `<source>.csv`, `<source>.csv.gz` or `<source>.parquet`, or a folder `<source>/` of such files,
+which are read in name order. CSV is comma-separated UTF-8 with a header, with or without a byte order mark. The order
+of the columns and upper and lower case in the header do not matter. Columns that the contract does not name are
+ignored and reported. A missing file or column stops the source.
+
+If a source has several rows of one key, the last one in file order counts.
+
+## Reasons for quarantine
+
+A rejected row goes to the table `quarantine` with its file, line, raw text and reason. Its neighbours are not affected.
+
+| reason | the row |
+|---|---|
+| `missing_<key>` | has no key |
+| `invalid:<column>` | has a value in that column that is not of its type or is out of its range; for the key, one that is too long |
+| `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not UTF-8, over 1 MB |
+| `superseded` | was sound, but a later row with the same key replaced it |
+"""
+
+
+def _fields(model: type[BaseModel]) -> str:
+    rows = []
+    for name, field in model.model_fields.items():
+        if field.exclude:
+            continue
+        default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+        is_name = any(isinstance(one, StringConstraints) for one in field.metadata)
+        kind = "a name: `a-z`, `0-9`, `_`" if is_name else _kind(field.annotation)
+        rows.append((f"`{name}`", kind, default, field.description or ""))
+    return _table(("word", "value", "default", "meaning"), rows)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, Key):
+        return f"`{{name: {value.name}, max_chars: {value.max_chars}}}`"
+    return "none" if value in (None, "", ()) else f"`{value}`"
+
+
+def _kind(annotation: Any) -> str:
+    """The type of a value in the words of YAML."""
+    words = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Key: "see `key`"}
+    if get_origin(annotation) is tuple:
+        (item, _) = get_args(annotation)
+        return "list of texts" if item is str else "see below"
+    if type(None) in get_args(annotation):
+        # The only words that may be null are the bounds.
+        return "number"
+    if isinstance(annotation, type) and issubclass(annotation, ColumnType):
+        return ", ".join(f"`{kind}`" for kind in ColumnType)
+    return words[annotation]
+
+
+def _tables() -> str:
+    project = load_project(shipped_folder())
+    tables = warehouse_tables(project.contract)
+    checks = [(f"`{check.name}`", check.description) for check in warehouse_checks(project)]
+    listed = _table(("table", "holds"), [(f"[`{table.name}`](#{table.name})", f"{table.meaning}.") for table in tables])
+    statuses = _table(("word", "meaning"), [(f"`{status}`", f"{_STATUSES[status]}") for status in Status])
+    return f"""
+# The warehouse
+
+`$ETL_HOME/warehouse.duckdb`, in storage version 1.5. The comments below are in the file too: `FROM duckdb_tables()` and
+`FROM duckdb_columns()`. The columns of `merged_profiles` are those of the shipped project; in a project of your own,
+`sql/profiles.sql` decides. Every merge writes all tables again: do not keep tables or views of your own in the file.
+
+{listed}
+
+{"".join(_columns(table, project.contract) for table in tables)}## Checks
+
+Each merge runs these checks on the published file. Their results are on the page of `merged_profiles` in the Dagster UI
+and in the exit code of `etl-assets run`. The files in `sql/checks/` of a project add to them.
+
+{_table(("check", "passes when"), checks)}
+
+## What a status means
+
+{statuses}
+"""
+
+
+def _columns(table: Table, contract: Contract) -> str:
+    has_types = any(column.type for column in table.columns)
+    heading = ("column", "type", "meaning") if has_types else ("column", "meaning")
+    # The profiles' columns have no order of their own: the key, the sources' in contract order, then the others.
+    first = [contract.key.name, *(column.name for source in contract.sources for column in source.columns)]
+    columns = table.columns if has_types else sorted(table.columns, key=lambda one: _place(first, one.name))
+    rows = [(f"`{column.name}`", *([column.type] if has_types else []), column.meaning) for column in columns]
+    return f"## {table.name}\n\n{table.meaning}.\n\n{_table(heading, rows)}\n\n"
+
+
+def _place(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _command_line() -> str:
+    sections = "\n\n".join(_command(name) for name in COMMANDS)
+    commands = _table(("command", "does"), [(f"[`{name}`](#{name})", does) for name, does in COMMANDS.items()])
+    return f"""
+# The command `etl-assets`
+
+The same texts are in `etl-assets --help` and `etl-assets COMMAND --help`. [Settings](settings.md) are environment
+variables.
+
+{commands}
+
+{sections}
+
+## Exit codes
+
+{_exit_codes()}
+
+A reader that closes the pipe (`etl-assets query … | head`) ends the command with 141, as a shell reports SIGPIPE.
+"""
+
+
+def _command(name: str) -> str:
+    module = importlib.import_module(f"etl_assets.cli.{name}_command")
+    parser = cast("Parser", module.add_parser(Parser().add_subparsers()))
+    examples = (
+        (parser.epilog or "").removeprefix("examples:\n").removesuffix(EXIT_CODES).replace(program(), "etl-assets")
+    )
+    lines = "\n".join(line.removeprefix("  ") for line in examples.strip("\n").splitlines()).strip()
+    rows = list(_arguments(parser))
+    options = f"\n\n{_table(('argument', 'meaning'), rows)}" if rows else ""
+    return f"## {name}\n\n{' '.join((parser.description or '').split())}{options}\n\n```sh\n{lines}\n```"
+
+
+def _arguments(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        value = "|".join(map(str, action.choices)) if action.choices else action.metavar or action.dest.upper()
+        takes_value = action.nargs != 0
+        words = [f"{option} {value}" if takes_value else option for option in action.option_strings]
+        shown = ", ".join(f"`{word}`" for word in words or [str(value)]).replace("|", "\\|")
+        yield shown, " ".join((action.help or "").split())
+
+
+def _exit_codes() -> str:
+    rows = [line.strip().split(maxsplit=1) for line in EXIT_CODES.splitlines()[1:]]
+    return _table(("exit code", "meaning"), [(code, meaning) for code, meaning in rows])
+
+
+def _faults() -> str:
+    return f"""
+# Fault points
+
+A fault point is a named moment at which a test or a drill can break the pipeline. `ETL_FAULT` arms faults:
+
+```sh
+ETL_FAULT="shard.before_swap kill shard=shard_03 attempts=1" etl-assets run
+```
+
+A fault is `POINT ACTION [shard=…] [attempts=…]`; several are separated by semicolons. Without `shard` it strikes any
+shard, without `attempts` every attempt. `CHAOS_FAIL_SHARD=3` is short for `shard.begin raise shard=3 attempts=1`. With
+`ETL_ENV=production` both are refused.
+
+## Actions
+
+{_table(("action", "what it does"), [(f"`{action}`", _ACTIONS[action]) for action in Action])}
+
+## Points of a publication
+
+`{"`, `".join(PUBLICATIONS)}` are published in the same way. Each has these points, such as `shard.begin`:
+
+{_table(("point", "reached"), [(f"`….{moment}`", _MOMENTS[moment]) for moment in MOMENTS])}
+
+## Points of the work
+
+{_table(("point", "reached when"), [(f"`{step}`", _STEPS[step]) for step in STEPS])}
+"""
+
+
+def _table(heading: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", text).replace("<", "&lt;") if "`" not in text else text
+
+
+if __name__ == "__main__":
+    main()

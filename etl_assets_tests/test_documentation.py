@@ -1,0 +1,163 @@
+"""The documentation against the code: what is generated is up to date, what is written names things that exist."""
+
+import argparse
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import pytest
+
+from etl_assets.cli.arguments import Parser
+from etl_assets.cli.main import COMMANDS
+from etl_assets.engine.published.tables import table_names
+from etl_assets.project.settings import table as settings_table
+
+ROOT = Path(__file__).parent.parent
+MAX_README_WORDS = 800
+GENERATED = ("settings.md", "contract.md", "tables.md", "command-line.md", "faults.md")
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md"))
+)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
+# A command line up to a pipe, a comment or the end of the line.
+_COMMAND = re.compile(r"\betl-assets ([a-z]+)([^\n|#`]*)")
+_VARIABLE = re.compile(r"\b(?:ETL_[A-Z_]*[A-Z]|DAGSTER_HOME|CHAOS_[A-Z_]*[A-Z])\b")
+# Variables of the checkout and its tests.
+_NO_SETTINGS = {"ETL_BROWSER"}
+
+
+@cache
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@cache
+def _options(command: str) -> frozenset[str]:
+    module = importlib.import_module(f"etl_assets.cli.{command}_command")
+    parser = cast("Parser", module.add_parser(Parser().add_subparsers()))
+    return frozenset(option for action in parser._actions for option in action.option_strings)
+
+
+def _anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = _HEADING.findall(_FENCE.sub("", _text(page)))
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "") for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
+
+
+def _name(path: Path) -> str:
+    return path.resolve().relative_to(ROOT).as_posix()
+
+
+def _code(page: str) -> Iterator[str]:
+    for block, inline in _CODE.findall(_text(page)):
+        yield block or inline
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_page_is_what_the_code_says(name: str) -> None:
+    """A reader would find a setting, a column or an option that is not there. `make docs` writes the pages again."""
+    assert _text(f"docs/reference/{name}") == _generator().pages()[name], "run: make docs"
+
+
+def test_every_page_of_the_reference_is_generated() -> None:
+    assert set(_generator().pages()) == set(GENERATED)
+    assert {path.name for path in (ROOT / "docs" / "reference").glob("*.md")} == set(GENERATED)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+    """A dead link is the first thing that a newcomer meets."""
+    dead = []
+    for link in _LINK.findall(_FENCE.sub("", _text(page))):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / place if place else ROOT / page
+        if not target.exists() or (anchor and anchor not in _anchors(_name(target))):
+            dead.append(link)
+    assert not dead
+
+
+def test_the_readme_leads_to_every_part_of_the_documentation() -> None:
+    """A page that nothing links to is not found."""
+    linked: set[str] = set()
+    todo = ["README.md"]
+    while todo:
+        page = todo.pop()
+        linked.add(page)
+        for link in _LINK.findall(_text(page)):
+            target = ((ROOT / page).parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.is_file() and target.is_relative_to(ROOT):
+                name = target.relative_to(ROOT).as_posix()
+                todo += [name] if name not in linked else []
+    assert sorted(page for page in PAGES if page not in linked) == []
+
+
+def test_the_readme_is_short() -> None:
+    """People decide in a minute whether they go on; details belong in docs/."""
+    words = len(_text("README.md").split())
+    assert words <= MAX_README_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_in_the_documentation_exists_with_its_options(page: str) -> None:
+    """A command that is pasted from the documentation would end in an error."""
+    wrong = []
+    for code in _code(page):
+        for command, rest in _COMMAND.findall(code):
+            unknown = (
+                set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) - _options(command) if command in COMMANDS else {"?"}
+            )
+            wrong += [f"etl-assets {command}{rest}"] if unknown else []
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_every_variable_in_the_documentation_is_a_setting(page: str) -> None:
+    known = {name for name, _, _ in settings_table()} | _NO_SETTINGS
+    assert set(_VARIABLE.findall(_text(page))) <= known
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = _text("docs/reference/command-line.md")
+    for command in COMMANDS:
+        section = page.partition(f"\n## {command}\n")[2].partition("\n## ")[0]
+        assert section, command
+        missing = {option for option in _options(command) - {"-h", "--help"} if f"`{option}" not in section}
+        assert not missing, command
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert [name for name, _, meaning in settings_table() if not meaning] == []
+
+
+def test_every_table_of_the_warehouse_is_documented() -> None:
+    page = _text("docs/reference/tables.md")
+    assert [name for name in table_names() if f"\n## {name}\n" not in page] == []
+
+
+def test_every_parser_has_a_help_for_every_argument() -> None:
+    for command in COMMANDS:
+        module = importlib.import_module(f"etl_assets.cli.{command}_command")
+        parser = cast("argparse.ArgumentParser", module.add_parser(Parser().add_subparsers()))
+        assert all(action.help for action in parser._actions), command
