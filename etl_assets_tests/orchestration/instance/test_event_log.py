@@ -132,6 +132,14 @@ def test_another_instance_holds_nothing_of_this_one(noted: event_log.Materializa
     assert list((tmp_path / "another").iterdir()) == []
 
 
+@pytest.mark.parametrize("event_id", [10**6, 1])
+def test_one_missing_event_of_many_is_missed(home: Path, noted: event_log.Materializations, event_id: int) -> None:
+    """The event of another asset is not this one's: ids begin at 1 again in a new log."""
+    noted["shard_profiles"]["shard_01"] = event_id
+    assert not holds_materializations(home, noted)
+
+
+@pytest.mark.usefixtures("noted")
 def test_nothing_is_held_when_nothing_is_noted(home: Path) -> None:
     """Fails: the note of an earlier version, which has no events, is believed."""
     assert not holds_materializations(home, {})

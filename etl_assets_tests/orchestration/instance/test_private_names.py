@@ -41,12 +41,10 @@ USED: dict[str, tuple[list[str], list[str]]] = {
     ),
     "dagster._core.launcher.LaunchRunContext": ([], ["dagster_run"]),
     "dagster._core.launcher.WorkerStatus": ([], ["NOT_FOUND", "RUNNING"]),
-    "dagster._core.remote_origin.RegisteredCodeLocationOrigin": (["location_name"], []),
+    # Dagster's records take the signature of their fields at the first call only; job_origin() is called below.
+    "dagster._core.remote_origin.RegisteredCodeLocationOrigin": ([], []),
     "dagster._core.remote_origin.RemoteJobOrigin": ([], []),
-    "dagster._core.remote_origin.RemoteRepositoryOrigin": (
-        ["code_location_origin", "repository_name"],
-        ["get_job_origin"],
-    ),
+    "dagster._core.remote_origin.RemoteRepositoryOrigin": ([], ["get_job_origin"]),
     "dagster._grpc.client.DagsterGrpcClient": (["socket"], ["ping"]),
     "dagster._grpc.server.GrpcServerProcess": ([], ["create_client", "server_process"]),
     "dagster_shared.yaml_utils.load_yaml_from_globs": (["globs"], []),
@@ -123,8 +121,10 @@ def test_a_run_can_be_created_with_an_origin() -> None:
     assert "remote_job_origin" in parameters, "orchestration/instance/origin.py passes it"
 
 
-def test_a_repository_without_a_name_has_the_one_in_the_origin() -> None:
-    assert origin.job_origin("job").repository_origin.repository_name == dg.Definitions().get_repository_def().name
+def test_an_origin_has_the_names_of_the_location_and_of_a_repository_without_a_name() -> None:
+    made = origin.job_origin("job")
+    assert (made.location_name, made.job_name) == (origin.LOCATION_NAME, "job")
+    assert made.repository_origin.repository_name == dg.Definitions().get_repository_def().name
 
 
 @pytest.mark.parametrize(
