@@ -259,3 +259,11 @@ def test_folders_and_errors_are_shown_as_they_are(cli: Cli, own: Mapping[str, st
     assert f"Sources  {tmp_path}/[/x]\\x1b[31m\n" in shown
     assert r"attempt 2 failed: OSError: [/x][red] \x1b[31m" in shown
     assert "\x1b" not in shown
+
+
+def test_a_home_below_a_file_is_seen_as_empty(cli: Cli, own: Mapping[str, str], tmp_path: Path) -> None:
+    """A mistyped ETL_HOME ended in an error about a file called current.json."""
+    (tmp_path / "file").write_text("mine")
+    facts = _facts(cli, {**own, "ETL_HOME": str(tmp_path / "file" / "home")})
+    assert _states(facts) == ["missing"] * 3
+    assert facts["warehouse"]["state"] == "missing"

@@ -119,11 +119,21 @@ class TestMerges:
             assert run(settings, other)[0].ok
             assert merges(other) == 1
 
+    def test_where_the_instance_knows_of_another_home_since(
+        self, settings: Settings, instance: dg.DagsterInstance, in_ui: CodeLocation, tmp_path: Path
+    ) -> None:
+        """Fails: two homes take turns on one instance, and the UI shows the result of the other one."""
+        write_exports(tmp_path / "others", crm=[row("another")])
+        CodeLocation(settings_for(tmp_path / "others", Home(tmp_path / "elsewhere")), instance).publish()
+        report, _ = run(settings, instance)
+        assert (report.ok, report.is_unchanged) == (True, False)
+        assert merges(instance) == 3
+
     def test_when_the_warehouse_is_damaged(
         self, settings: Settings, instance: dg.DagsterInstance, site: Site, in_ui: CodeLocation
     ) -> None:
-        """Fails: a row that was lost on the disk stays lost, and the run says "Unchanged"."""
-        alter(site.home.warehouse, "DELETE FROM merged_profiles WHERE customer_id = 'c1'")
+        """Fails: a value that no check looks at has changed on the disk, and the run says "Unchanged"."""
+        alter(site.home.warehouse, "UPDATE merged_profiles SET company_name = 'x' WHERE customer_id = 'c1'")
         report, _ = run(settings, instance)
         assert (report.ok, report.is_warehouse_replaced) == (True, True)
         assert merges(instance) == 2

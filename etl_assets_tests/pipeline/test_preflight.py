@@ -85,6 +85,14 @@ def _fail_an_attempt(site: Site) -> None:
     attempts.finish(site.home, attempts.start(site.home, "shard_01", "run", 1), Status.FAILED, error="no")
 
 
+def _flip_bytes(path: Path) -> None:
+    """Change the middle of a file; its size stays."""
+    content = bytearray(path.read_bytes())
+    for position in range(len(content) // 4, len(content) * 3 // 4):
+        content[position] ^= 0xFF
+    path.write_bytes(content)
+
+
 class TestNothingToDo:
     def test_is_reported_as_a_run_that_reused_everything(self, published: Site, settings: Settings) -> None:
         report = preflight.nothing_to_do(published, settings)
@@ -119,8 +127,9 @@ class TestNothingToDo:
             pytest.param(lambda s: s.home.warehouse.unlink(), id="the warehouse is gone"),
             pytest.param(
                 lambda s: factory.alter(s.home.shard_file("shard_02"), "UPDATE profiles SET email = 'x'"),
-                id="a shard is damaged",
+                id="a shard has another size",
             ),
+            pytest.param(lambda s: _flip_bytes(s.home.shard_file("shard_02")), id="a shard is damaged"),
             pytest.param(
                 lambda s: factory.alter(s.home.warehouse, "UPDATE merged_profiles SET email = 'x'"),
                 id="the warehouse is damaged",

@@ -1,6 +1,6 @@
-"""Somebody at a browser in front of a running Dagster UI.
+"""A person at a browser in front of a running Dagster UI.
 
-What is clicked and expected belongs to the tests; here is how one waits for a page: always for a condition, with a
+The tests say what is clicked and expected; this module knows how to wait for a page: always for a condition, with a
 deadline that a busy machine can keep.
 """
 
@@ -27,7 +27,7 @@ _CHROMIUM_OPTIONS = (
 
 @dataclass
 class Visitor:
-    """Somebody at the browser. Where they do not find what they look for, a screenshot is saved and the error names it.
+    """A person at the browser. Where something that is looked for is not found, the error names a screenshot.
 
     `complaints` are the errors that the pages reported by themselves: in the console, uncaught, or as HTTP answers.
     """
@@ -123,7 +123,7 @@ def visit(server: Server, pictures: Path) -> Iterator[Visitor]:
     """Open the browser that TEST_BROWSER names."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ["TEST_BROWSER"], args=list(_CHROMIUM_OPTIONS))
-        visitor = Visitor(browser.new_page(viewport={"width": 1440, "height": 900}), server.url, pictures)
+        visitor = Visitor(browser.new_page(viewport={"width": 1400, "height": 900}), server.url, pictures)
         visitor.listen()
         yield visitor
         browser.close()
