@@ -121,7 +121,7 @@ def _files_in(folder: Path, source: Source) -> list[Path]:
 
 
 def _is_export(path: Path) -> bool:
-    # Hidden files are other programs' business: unfinished copies, macOS's ._name.csv.
+    # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv.
     return path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
 
 
