@@ -1,7 +1,7 @@
 """Every error this package raises on purpose, as facts: what is wrong, with what, and what helps.
 
-An error's text states the finding and nothing else. Which command or which action in the Dagster UI helps is decided
-by whoever shows it, from `advice`; which error is retried is decided in `orchestration.retry`. Imports nothing, so that
+An error's text states the finding and nothing else. The wings that show it, cli and orchestration, turn `advice` into
+commands and actions in the Dagster UI. `orchestration.retry` decides which error is retried. Imports nothing, so that
 every wing can raise these.
 """
 

@@ -33,6 +33,8 @@ _COMMAND = re.compile(r"\betl-assets ([a-z]+)([^\n|#`]*)")
 _VARIABLE = re.compile(r"\b(?:ETL_[A-Z_]*[A-Z]|DAGSTER_HOME|CHAOS_[A-Z_]*[A-Z])\b")
 # Variables of the checkout and its tests.
 _NO_SETTINGS = {"ETL_BROWSER"}
+# A name with a placeholder: `<name>_command.py`.
+_NO_MODULES = {"_command.py"}
 
 
 @cache
@@ -62,6 +64,10 @@ def _anchors(page: str) -> set[str]:
     headings = _HEADING.findall(_FENCE.sub("", _text(page)))
     plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "") for heading in headings)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
+
+
+def _py(folder: str) -> Iterator[Path]:
+    return (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.py"))
 
 
 def _name(path: Path) -> str:
@@ -130,6 +136,14 @@ def test_every_command_in_the_documentation_exists_with_its_options(page: str) -
             )
             wrong += [f"etl-assets {command}{rest}"] if unknown else []
     assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_that_a_page_names_exists(page: str) -> None:
+    """A reader who looks for the code would look in vain. A page may name a module by the end of its path."""
+    files = [path.as_posix() for folder in ("etl_assets", "etl_assets_tests", "bench", "docs") for path in _py(folder)]
+    named = {name for code in _CODE.findall(_text(page)) for name in re.findall(r"[\w/]+\.py\b", code[1])}
+    assert {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)} <= _NO_MODULES
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])

@@ -22,24 +22,24 @@ from etl_assets.engine.stopping import Stop
 
 # Files that DuckDB 1.5 tools (DBeaver, older drivers) can still read; the 2.0 default cannot be read by them.
 STORAGE_VERSION = "v1.5.0"
-# Half of DuckDB's default. A shard of 100 000 rows is less than one row group of the default, and of many such shards
-# DuckDB puts row groups together on one thread: the merge took twice as long, a shard a tenth more.
+# Half of DuckDB's default, in which a shard of 100 000 rows is less than one row group. DuckDB combines the row groups
+# of many such shards on one thread: the merge took twice as long, a shard a tenth more.
 _ROW_GROUP_ROWS = 61_440
 _SMALL_BLOCK_BYTES = 16_384
-# Of connections that look at one file: enough for hashing rows, and for the first rows in key order of a large table.
+# For connections that read one file: enough to hash rows, and to find the first rows of a large table in key order.
 _READER_MB = 256
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection may use, and by whom it can be stopped."""
+    """What one connection may use, and the stop that interrupts it."""
 
     memory_mb: int
     threads: int = 1
     stop: Stop = field(default_factory=Stop, compare=False)
 
     def share(self, count: int) -> "Limits":
-        """What each of `count` may use that work at once; one stop for all of them."""
+        """The limits of each of `count` connections that work at once; they share one stop."""
         return replace(self, memory_mb=max(64, self.memory_mb // count), threads=max(1, self.threads // count))
 
 
@@ -52,11 +52,10 @@ def workbench(
     flush_rows: int | None = None,
     keep_order: bool = True,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory connection that may read and write only `folders` and `scratch`, and cannot be talked out of it.
+    """An in-memory connection that may read and write only `folders` and `scratch`, whatever SQL it runs.
 
     `flush_rows` is how many rows a partitioned COPY collects before it hands them to its files. `keep_order` is for
-    reading files whose rows are numbered: several threads need 130 MB each to keep it, and work one after another where
-    they do not get that much.
+    files whose rows are numbered. Each thread needs 130 MB for it; with less, the threads work one after another.
     """
     opened = _confined(limits, scratch, folders, flush_rows, keep_order=keep_order)
     with contextlib.closing(opened) as connection, limits.stop.watching(connection), _explained(limits):
@@ -86,7 +85,7 @@ class Workbenches:
 
     @contextlib.contextmanager
     def one(self, stop: Stop) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection for the block, interrupted by `stop`; one that saw an error is not used again."""
+        """A connection for the block, interrupted by `stop`; after an error it is closed and not used again."""
         try:
             connection = self._idle.get_nowait()
         except Empty:
@@ -114,7 +113,7 @@ class Workbenches:
 
 @contextlib.contextmanager
 def _explained(limits: Limits) -> Iterator[None]:
-    """Say which limit was too small and what to do: DuckDB names settings of its own, which users do not set."""
+    """Name the limit that was too small, and what to do: DuckDB names settings of its own, which users do not set."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
@@ -152,7 +151,7 @@ def _confined(
 
 @contextlib.contextmanager
 def reader(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A small connection for looking at files in `folders`: schemas, footers, previews, hashes; it cannot spill."""
+    """A small connection that reads files in `folders`: schemas, footers, previews, hashes. It cannot spill."""
     with contextlib.closing(duckdb.connect()) as connection:
         connection.execute(f"SET memory_limit = '{_READER_MB}MB'")
         connection.execute("SET threads = 1")
@@ -196,8 +195,9 @@ def attach_writable(connection: duckdb.DuckDBPyConnection, path: Path, name: str
     """Make the unpublished database file `path`, or open it again, known to the connection as `name`.
 
     Nothing in it is safe before a CHECKPOINT: there is no write-ahead log. A file is published whole or not at all, so
-    what a crash leaves of it is swept, and a log would write all rows of a small shard twice. A small file takes blocks
-    of a sixteenth of the usual size: 200 rows are 94 KB instead of 537, and 100,000 rows would take twice as long.
+    the leftover of a crash is swept, and a log would only write all rows of a small shard twice. A small file takes
+    blocks of a sixteenth of the usual size: 200 rows are 94 KB instead of 537, and 100,000 rows would take twice as
+    long.
     """
     blocks = f", BLOCK_SIZE {_SMALL_BLOCK_BYTES}" if is_small else ""
     connection.execute(
@@ -209,7 +209,7 @@ def attach_writable(connection: duckdb.DuckDBPyConnection, path: Path, name: str
 def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
     """Confine the connection to `folders`; blocks `../`, links that lead out, ATTACH outside, INSTALL and later SET."""
     resolved = [str(folder.resolve()) for folder in folders]
-    # A path is checked as it is written, and readers are given it as a pattern.
+    # DuckDB checks a path as it is written, and the readers write it as a pattern.
     spellings = dict.fromkeys(spelling for path in resolved for spelling in (path, pattern(path)))
     allowed = ", ".join(literal(f"{spelling}/") for spelling in spellings)
     connection.execute(f"SET allowed_directories = [{allowed}]")
@@ -228,8 +228,8 @@ def _add_native(
 ) -> None:
     """Let SQL call a function that is written in C, row by row.
 
-    Deliberately no Python function around it, which would cost as much again. DuckDB wants to see a signature, and a
-    partial, written in C too, can carry the one that such a function lacks.
+    Deliberately no Python function around it, which would cost as much again. DuckDB needs a signature, which the C
+    function lacks. A partial, written in C too, can carry one.
     """
     signed = partial(function)
     parameter = inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY)
@@ -245,7 +245,7 @@ def add_macros(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> N
 
 @contextlib.contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what is done inside as one; an error is raised as it is, and nothing is kept."""
+    """Run the block as one transaction; after an error, roll it back and raise the error."""
     connection.begin()
     try:
         yield

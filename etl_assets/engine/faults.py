@@ -78,7 +78,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose work passes the points, and how it can be stopped."""
+    """The shard and attempt whose work passes the points, and the stop of that work."""
 
     shard_id: str | None = None
     attempt: int = 1
@@ -114,7 +114,7 @@ def arm(fault: str, chaos_shard: str, *, is_production: bool, shard_count: int) 
 
 @contextlib.contextmanager
 def scope(*, shard_id: str | None = None, attempt: int = 1, stop: Stop | None = None) -> Iterator[None]:
-    """Say whose work is done inside, so that a fault can be aimed at a shard and an attempt."""
+    """Set the shard and attempt of the block, so that a fault can be aimed at them."""
     token = _scope.set(Scope(shard_id, attempt, stop))
     try:
         yield

@@ -1,8 +1,8 @@
 """Hashes: of one text, and of a set of rows whatever their order.
 
-The hash of a set adds up: that of a shard's rows and that of another's give that of both, so the digest of a warehouse
-is the same for any number of shards and needs no sort (docs/adr/0006). It compares data within one version of DuckDB,
-which is part of every version of the code, and is many times cheaper than hashing the text of every row.
+Hashes of sets add up: those of two shards give the hash of both. So the digest of a warehouse is the same for any
+number of shards, and needs no sort (docs/adr/0006). They compare data within one version of DuckDB, which is part of
+every version of the code, and are many times cheaper than hashing the text of every row.
 """
 
 from collections.abc import Iterable, Sequence

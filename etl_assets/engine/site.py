@@ -1,6 +1,6 @@
-"""Everything a step needs to know of where and for what it works: one value, handed to every step.
+"""What a step needs to work, as one value that is passed to every step: project, home and number of shards.
 
-Nothing here is looked up twice and nothing is a global of a module: two sites in one process do not touch each other.
+Nothing is looked up twice, and no module keeps it as a global: two sites in one process do not touch each other.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How work is stopped: cancelled runs, time limits and failed neighbours interrupt every query under way."""
+"""How work is stopped: cancelled runs, time limits and failed neighbours interrupt every running query."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ _INTERRUPT_EVERY_S = 0.05
 
 
 class Stop:
-    """Requested once, it interrupts every query under way and lets nothing that uses it be published any more."""
+    """A request to stop interrupts every running query; work that depends on it is not published after that."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -23,11 +23,11 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked for the stop."""
+        """Whether the stop was requested."""
         return self._error is not None
 
     def request(self, error: Exception | None = None) -> None:
-        """Ask for it, from any thread; the first one's `error` is what the stopped work raises."""
+        """Request it, from any thread; the stopped work raises the `error` of the first request."""
         with self._lock:
             is_first = self._error is None
             self._error = self._error or error or StoppedError("Stopped on request; nothing was published.")
@@ -47,7 +47,7 @@ class Stop:
             time.sleep(_INTERRUPT_EVERY_S)
 
     def child(self) -> "Stop":
-        """A stop for a part of the work: it can be requested alone, and is whenever this one is."""
+        """A stop for a part of the work: it can be requested alone, and is requested together with this one."""
         child = Stop()
         with self._lock:
             self._children.append(child)
@@ -86,7 +86,7 @@ class Stop:
             yield
             self.check()
         except Exception:
-            # Whatever the interrupted statement was taken for on its way here.
+            # The interrupted statement may have ended in another error.
             self.check()
             raise
         finally:

@@ -1,8 +1,8 @@
 """Several pieces of engine work at once, on threads of this process.
 
 DuckDB and hashing release Python's lock, so threads use the cores without a second start-up and a second copy of
-memory. News from the threads reaches the caller in its own thread: Dagster is only ever spoken to from there, because
-two of its runs in one process deadlock in its log handlers.
+memory. Their reports reach the caller in its own thread, the only one that calls Dagster: two Dagster runs in one
+process deadlock in its log handlers.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -25,9 +25,9 @@ class _Ended:
 def run(
     work: Callable[[T, Callable[[N], None]], None], items: Sequence[T], worker_count: int, stop: Stop
 ) -> Generator[N, None, None]:
-    """Do `work(item, tell)` for every item, `worker_count` at a time; yield what they `tell` as they tell it.
+    """Call `work(item, report)` for every item, `worker_count` at a time; yield what the calls report, as it comes.
 
-    An error that leaves `work`, and the caller's leaving the loop, stop the rest; what had begun is waited for.
+    If `work` raises, or the caller leaves the loop, the rest is stopped, and the running calls are awaited.
     """
     news: SimpleQueue[N | _Ended] = SimpleQueue()
 

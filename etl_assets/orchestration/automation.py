@@ -1,8 +1,8 @@
 """What starts runs on its own: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
 
-Each compares what is published with what should be and asks for the difference, so a missed or doubled tick changes
-nothing. Deliberately no AutomationCondition on the merge: `eager()` merges while a shard's latest attempt is failed and
-loses updates that land during a merge (dagster#33587).
+Each compares the published files with what they should be, and requests the difference. So a missed or doubled tick
+changes nothing. Deliberately no AutomationCondition on the merge: `eager()` merges while a shard's latest attempt is
+failed and loses updates that land during a merge (dagster#33587).
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,7 @@ def _why_not_now(site: Site, found: ShardSet) -> str | None:
     """Why this set is not to be merged now; None when it is complete and at rest."""
     if found.obstacles:
         shown = [f"{shard_id} {obstacle}" for shard_id, obstacle in list(found.obstacles.items())[:_SHARDS_LISTED]]
-        # This process keeps the code it was started with, while each run reads it again.
+        # This process keeps the code it was started with; each run reads it again.
         is_other_code = any(obstacle.kind is Unfit.OTHER_VERSION for obstacle in found.obstacles.values())
         hint = ". If you have changed the project: Reload definitions" if is_other_code else ""
         return f"{len(found.obstacles)} of {len(found.states)} shards are not ready: {'; '.join(shown)}{hint}"

@@ -1,4 +1,4 @@
-"""What an asset says of a result: schemas, previews and tables; nothing is decided here.
+"""The metadata of a result: schemas, previews and tables; nothing is decided here.
 
 Values that come from customers are plain table values, which the UI shows and never renders.
 """

@@ -1,9 +1,10 @@
 """Which error is transient and which permanent, and how often and how soon an attempt is repeated.
 
-Transient faults (the machine, the storage, a file that changed meanwhile) are raised as they are, and the RetryPolicy
-repeats the step. Permanent ones (contract, configuration, defects) become a Failure that stops at once and says what
-to do: repeating them would only delay that message. A killed worker raises nothing; run-level retries in dagster.yaml
-cover it. The merge has no policy: it reads what is published, and a sensor asks for it again when that changes.
+Transient errors (the machine, the storage, a file that changed during the run) are raised as they are, and the
+RetryPolicy repeats the step. Permanent ones (contract, configuration, defects) become a Failure that stops at once and
+says what to do: repeating them would only delay that message. A killed worker raises nothing; run-level retries in
+dagster.yaml cover it. The merge has no policy: it reads what is published, and a sensor asks for it again when that
+changes.
 """
 
 import contextlib
@@ -87,7 +88,7 @@ def shard_retry_policy(delay_s: float = FIRST_DELAY_S) -> dg.RetryPolicy:
 
 @contextlib.contextmanager
 def explained_failures() -> Iterator[None]:
-    """Let transient errors out as they are, to be retried; turn permanent ones into a Failure that says what to do."""
+    """Let transient errors pass, to be retried; turn permanent ones into a Failure that says what to do."""
     try:
         yield
     except Exception as error:

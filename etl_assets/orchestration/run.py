@@ -38,7 +38,7 @@ from etl_assets.project.settings import Settings
 
 _DATA_VERSION = "dagster/data_version"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# The run's log goes to the instance; on the terminal the observer shows what there is to see.
+# The run's log goes to the instance; the terminal shows the observer's display.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
 

@@ -124,7 +124,8 @@ def _build(
 ) -> _Outcome:
     """Build the shards that this run has not built yet.
 
-    The good ones are those of the run's earlier attempts too: one that failed after them may not have reported them.
+    The good ones include those of the run's earlier attempts: an attempt that failed after them may not have reported
+    them.
     """
     home = wiring.site.home
     todo = unfinished(home, request.run_id, shard_ids)

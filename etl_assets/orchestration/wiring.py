@@ -1,4 +1,4 @@
-"""What every part of the code location is given: the site, the settings, and how its assets appear in Dagster."""
+"""The parameters of every part of the code location: the site, the settings, and how its assets appear in Dagster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

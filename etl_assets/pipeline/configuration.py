@@ -1,4 +1,4 @@
-"""Settings to what the engine is given: the site, and the limits of each kind of work."""
+"""From settings to the engine's parameters: the site, and the limits of each kind of work."""
 
 from etl_assets.engine import faults
 from etl_assets.engine.duck import Limits
@@ -18,7 +18,7 @@ def site_of(project: Project, settings: Settings) -> Site:
 
 
 def run_limits(settings: Settings) -> Limits:
-    """What a run may use at any time, all that works at once together."""
+    """What a run may use at any time, shared by all workers."""
     return Limits(memory_mb=settings.memory_limit, threads=settings.workers)
 
 

@@ -1,8 +1,7 @@
 """The drill: break a shard on purpose, let the pipeline recover, and prove that the result is the same.
 
 Two whole pipelines in processes of their own, on the same exports but each with an ETL_HOME in a temporary folder: one
-undisturbed, one with a fault. What is read back from the second is held against the first; nothing of the user's is
-written to.
+undisturbed, one with a fault. The second result is compared with the first. No file of the user is written to.
 """
 
 import json
@@ -125,7 +124,8 @@ def drill(
         "ETL_SHARD_TIMEOUT_S": str(HANG_TIMEOUT_S if kind == "hang" else 0),
     }
     for number in range(MAX_RUNS):
-        # The fault is in the first run only, as an accident is: what follows is what a person would do, run it again.
+        # Only the first run has the fault, as in an accident. Then the drill does what a person would do: it runs
+        # again.
         armed = environment if number == 0 else _environment(sources, disturbed)
         exit_codes.append(_run(armed, reporter("disturbed" if number == 0 else "recovery")))
         if exit_codes[-1] == 0:

@@ -106,7 +106,7 @@ class Facts:
 
 
 def collect(site: Site, settings: Settings) -> Facts:
-    """Look at everything once; works at every stage, also when `ETL_HOME` does not exist yet."""
+    """Collect everything once; works at every stage, also when `ETL_HOME` does not exist yet."""
     found = _shard_set(site)
     sources = [_source_facts(site, settings, source) for source in site.contract.sources]
     shards = _all_shard_facts(site, found)
@@ -159,8 +159,8 @@ def _source_state(
         return "stale", "staged by another version of the contract or the engine"
     if is_current(source, staging_request(site, settings)):
         return "current", None
-    # Time stamps alone do not prove a change: a copy of the same bytes is none, and neither is a file so young when it
-    # was staged that its stamps prove nothing. Sizes that differ spare the reading.
+    # Time stamps alone do not prove a change: the file may be a copy of the same bytes, or it was so young when it was
+    # staged that its stamps prove nothing. Files of another size need not be read.
     is_same_size = sum(path.stat().st_size for path in paths) == snapshot.size_bytes
     if is_same_size and exports.hash_files(paths) == snapshot.data_hash:
         return "current", None

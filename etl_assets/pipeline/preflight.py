@@ -1,6 +1,6 @@
-"""What is decided before a run: impossible requests are refused, and where nothing has changed nothing is run.
+"""Before a run: refuse impossible requests, and recognise a run that would change nothing.
 
-No Dagster import: it takes a second, which no one who has a setting wrong, or nothing to do, should wait for.
+No Dagster import: it takes a second, which a wrong setting or a run with nothing to do should not cost.
 """
 
 import time

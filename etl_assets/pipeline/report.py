@@ -1,4 +1,4 @@
-"""What became of a run of the whole pipeline, as facts."""
+"""The result of a run of the whole pipeline, as facts."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from etl_assets.errors import Advice
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What became of one source; counts are None when it failed."""
+    """The result of one source; counts are None when it failed."""
 
     source: str
     rows_in: int | None = None
@@ -24,7 +24,7 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What became of one shard: `succeeded`, `reused` or `failed`."""
+    """The result of one shard: `succeeded`, `reused` or `failed`."""
 
     shard_id: str
     status: Status
@@ -39,7 +39,7 @@ class ShardReport:
 
 @dataclass
 class Report:
-    """What became of the whole."""
+    """The result of the whole run."""
 
     sources: list[SourceReport] = field(default_factory=list)
     shards: list[ShardReport] = field(default_factory=list)

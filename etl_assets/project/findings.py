@@ -54,7 +54,7 @@ def findings(error: ValidationError, tree: yaml.Node | None) -> list[_Finding]:
 
 
 def doubled(node: yaml.Node | None) -> Iterator[_Finding]:
-    """Words that one mapping has twice: YAML would keep the last without a sound."""
+    """Words that one mapping has twice: YAML would silently keep the last one."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -94,7 +94,7 @@ def _worded(one: Mapping[str, Any], tree: yaml.Node | None) -> Iterator[_Finding
         location = location[:-1]
     is_unknown = one["type"] in ("extra_forbidden", "invalid_key")
     if is_unknown:
-        # A number is a word too, where it stands before a colon.
+        # A number before a colon is a word too.
         location = (*location[:-1], str(location[-1]))
     words, line = _place(location, tree)
     text = _unknown(location) if is_unknown else _expected(one)

@@ -1,7 +1,7 @@
 """Find and load a project folder: `etl_assets.yaml`, `sql/profiles.sql`, `sql/macros/`, `sql/checks/`.
 
 Every bad file gives one form of error, which lists all that is wrong with it, with lines. Without a folder of the
-user's own the shipped project is loaded. Reads text only; whether the SQL is sound is the engine's question.
+user's own the shipped project is loaded. Reads text only; the engine finds out whether the SQL is sound.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from etl_assets.errors import Action, Advice, ConfigError
 
 PREFIX = "ETL_"
-# What the package's own processes tell each other; no setting.
+# Variables between the package's own processes; they are not settings.
 _INTERNAL = "ETL_ASSETS_"
 MAX_SHARDS = 1000
 MAX_WORKERS = 64

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 
 
 def source_version(source: Source) -> str:
-    """Changes when a row of this source would be read, judged or routed otherwise."""
+    """Changes when a row of this source would be read, judged or routed differently."""
     return version_of({"key": source.key.model_dump(mode="json"), "source": _declared(source.model_dump(mode="json"))})
 
 
@@ -40,7 +40,7 @@ def version_of(facts: object) -> str:
 
 
 def plain_sql(text: str) -> str:
-    """The statement without comments, its white space evened out; what stands in quotes is kept."""
+    """The statement without comments and with single blanks; text in quotes is kept."""
     return _TOKEN.sub(lambda match: match["kept"] or " ", text).strip()
 
 

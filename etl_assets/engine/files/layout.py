@@ -1,4 +1,4 @@
-"""Names: where everything lies under `ETL_HOME`.
+"""Names: the layout of `ETL_HOME`.
 
 staged/<source>/<snapshot>/shard_NN.parquet    accepted rows of a source by shard, and quarantine.parquet
 staged/<source>/<snapshot>/snapshot.json       its accounting
@@ -49,7 +49,7 @@ class Home:
         return self.shards / f"{shard_id}.duckdb"
 
     def manifest(self, shard_id: str) -> Path:
-        """What one shard's file holds and what it was made from."""
+        """The manifest of one shard, beside its file."""
         return self.shards / f"{shard_id}.json"
 
     def attempts_at(self, shard_id: str) -> Path:

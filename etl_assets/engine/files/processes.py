@@ -1,18 +1,18 @@
-"""Is that process still there: whose a temporary file or a running attempt is."""
+"""Whether the process that writes a temporary file, or works on an attempt, is still alive."""
 
 import os
 import socket
 
 import psutil
 
-# How far the clock of the day may have been put forward since a process began; a pid is not used again so soon.
+# How far the clock may have been set forward since a process began; a pid is not used again so soon.
 _CLOCK_SLACK_S = 5.0
 _ENDED = "ended"
 _UNKNOWN = "0"
 
 
 def this_process() -> tuple[str, int, str]:
-    """Host, pid and start of this process: what `process_is_alive` asks about later."""
+    """Host, pid and start of this process, as `process_is_alive` takes them."""
     pid = os.getpid()
     return socket.gethostname(), pid, process_start(pid)
 
@@ -27,8 +27,8 @@ def process_start(pid: int) -> str:
         started_s = process.create_time()
     except psutil.Error:
         return _UNKNOWN
-    # On Linux the kernel counts from its own start, and psutil adds the time of day: taken off again, a clock that is
-    # set changes nothing. Other systems keep the time of day itself.
+    # On Linux the kernel counts from its own start, and psutil adds the boot time. Without it, the result does not
+    # depend on the clock. Other systems keep the time of day itself.
     return f"{started_s - psutil.boot_time():.2f}" if psutil.LINUX else f"{started_s:.2f}"
 
 
@@ -42,8 +42,8 @@ def process_is_alive(host: str, pid: int, start: str) -> bool | None:
 def process_was_there(pid: int, moment_s: float) -> bool:
     """Whether the process that had this pid on this machine at `moment_s` (Unix time) still runs.
 
-    For a process of which nothing but its pid was noted: one that has the pid now and began later is another one, as
-    after a restart of the machine or the container.
+    For a process of which only the pid is known. A process that has the pid now and began later is another one, for
+    example after a restart of the machine or the container.
     """
     try:
         process = psutil.Process(pid)

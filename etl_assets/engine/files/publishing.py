@@ -29,24 +29,24 @@ TEMPORARY_PREFIX = ".tmp-"
 MISSING = "-"
 # Below a path that is a file nothing exists, either.
 _ABSENT = (FileNotFoundError, NotADirectoryError)
-# A leftover of another host cannot be probed by pid; nothing this pipeline builds takes a day.
+# A process of another host cannot be probed by pid; no build of this pipeline takes a day.
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 
 
 def ensure_directory(path: Path) -> Path:
-    """Make the folder and its parents, to stay; OSError names the path when it cannot be made."""
+    """Make the folder and its parents, durably; OSError names the path that cannot be made."""
     if path.is_dir():
         return path
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    # What is published in a folder whose own name is lost in a power cut is lost with it.
+    # A power cut that loses the folder's name would lose everything in it.
     for folder in made:
         sync(folder.parent)
     return path
 
 
 def require_writable(home: Home) -> None:
-    """Make sure that files can be made in `home`, making it if need be; ConfigError says why not."""
+    """Make sure that files can be created in `home`, creating it if needed; ConfigError says why not."""
     try:
         ensure_directory(home.root)
         with tempfile.TemporaryFile(dir=home.root):
@@ -66,9 +66,9 @@ def publish_file(
 ) -> Iterator[Path]:
     """Yield a temporary path beside `target`; when the block succeeds, sync it and swap it in, else remove it.
 
-    `what` names the fault points of this publication; None for one that has none. `check` raises when it may not be
-    published any more; it is asked last, because syncing a large file takes seconds. Without `is_durable` nothing is
-    synced: a power cut may then take it away again. Readers that hold the old file keep reading the old data; every
+    `what` names the fault points of this publication; None for one that has none. `check` raises if the file may not be
+    published any more. It is called last, because syncing a large file takes seconds. Without `is_durable` nothing is
+    synced, so a power cut may undo the publication. Readers that hold the old file keep reading the old data; every
     later open sees the new file.
     """
     ensure_directory(target.parent)
@@ -96,7 +96,7 @@ def publish_file(
 def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; when the block succeeds, sync and rename it.
 
-    For immutable folders: when the name is published already, that copy stays.
+    For immutable folders: if the name is published already, the published copy stays.
     """
     ensure_directory(target.parent)
     temporary = temporary_path(target)
@@ -124,7 +124,7 @@ def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_directory(home: Home) -> Iterator[Path]:
-    """A private folder for spilling and intermediate files, removed afterwards; leftovers of the killed are swept."""
+    """A private folder for spilling and intermediate files, removed afterwards; those of killed processes are swept."""
     ensure_directory(home.scratch)
     path = temporary_path(home.scratch / "work")
     path.mkdir()
@@ -148,7 +148,7 @@ def publish_json(target: Path, value: Any, *, what: str | None = None, is_durabl
 
 
 def read_json(path: Path) -> Any | None:
-    """The document; None when there is none, or when it is not one."""
+    """The document; None if the file does not exist or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (*_ABSENT, ValueError):
@@ -216,7 +216,7 @@ def temporary_path(target: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def _owner(_pid: int) -> str:
-    # Kept by pid: a forked child is another process.
+    # Cached by pid, because a forked child is another process.
     return "-".join(str(part) for part in this_process())
 
 
@@ -227,7 +227,7 @@ def sweep_home(home: Home) -> None:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what killed processes left in `folder` and return it; what a living process is writing stays."""
+    """Remove the leftovers of killed processes in `folder` and return them; files that a living process writes stay."""
     faults.point("sweep")
     swept = []
     try:

@@ -1,8 +1,8 @@
 """DuckDB's write-ahead log of a file that is being replaced.
 
-DuckDB would replay a log that lies beside a file, and every later open would fail if the log belongs to another file.
-One may lie there already, and a process that has the old file open for writing makes one with its next commit, minutes
-after the swap, under the name that it opened.
+DuckDB would replay a log that lies beside a file, and every later open would fail if the log belongs to another file. A
+log may be there already. And a process that has the old file open for writing makes one at its next commit, even
+minutes after the swap, under the name that it opened.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def swap(temporary: Path, target: Path) -> None:
 
 
 def _settle(log: Path, replaced: BinaryIO | None) -> None:
-    """Remove the log; block its name when a process may still make it, for as many swaps as that process lives."""
+    """Remove the log; block its name if a process may still make one, at every swap while that process lives."""
     if replaced is not None and _is_open_for_writing(replaced.fileno()):
         _block(log)
     elif not log.is_symlink():

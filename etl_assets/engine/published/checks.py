@@ -1,9 +1,9 @@
-"""What is checked again on finished work, by reading it: the books of a source, the promises of the warehouse.
+"""Checks that read finished work again: the accounting of a source, the promises about the warehouse.
 
-A check of the warehouse is a statement that returns one row whose last column is `passed` and whose others are the
-figures a person wants to see. Its leading comment is what the UI shows. The engine's own are `sql/check_*.sql`, with
-`{key}` for the contract's key and `{entity}` in their names; one more follows from what the contract promises of the
-profiles. A project's `sql/checks/*.sql` are checks of its own.
+A check of the warehouse is a statement that returns one row whose last column is `passed` and whose other columns are
+figures to show. Its leading comment is what the UI shows. The engine's own are `sql/check_*.sql`, with `{key}` for the
+contract's key and `{entity}` in their names; one more follows from what the contract promises of the profiles. A
+project's `sql/checks/*.sql` are checks of its own.
 """
 
 from collections.abc import Sequence

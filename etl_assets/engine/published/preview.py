@@ -35,7 +35,7 @@ Glance = Callable[[Path, str, int], TableGlance]
 def glancing(contract: Contract, *folders: Path) -> Iterator[Glance]:
     """A function that reads the first `limit` rows of a published profile table: `glance(path, table, limit)`.
 
-    For many files, one after another: opening a connection takes ten times as long as reading a few rows.
+    It can be called for many files: opening a connection takes ten times as long as reading a few rows.
     """
     with duck.reader(*folders) as connection:
 

@@ -2,7 +2,7 @@
 
 A shard is a DuckDB file with the table `profiles` and, beside it and published after it, a manifest that says what it
 was made from and what it holds. Same shard, same source_data_hash, same code version: same records. So status, sensors
-and the merge read small JSON files; only who needs the rows opens a shard. Making one is `steps.build`.
+and the merge read small JSON files; a shard is opened only for its rows. Making one is `steps.build`.
 """
 
 import json
@@ -105,7 +105,7 @@ class Unfit(StrEnum):
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why one shard may not be merged, with what was found where that says more."""
+    """Why one shard may not be merged, with a detail where that helps."""
 
     kind: Unfit
     detail: str = ""
@@ -134,7 +134,7 @@ _OTHER_CONTENT = Obstacle(Unfit.DAMAGED, "its content is not what its manifest s
 
 @dataclass(frozen=True)
 class ShardState:
-    """A shard as it lies on disk: its manifest, if it has one that can be read, and whether its file is that long."""
+    """A shard on disk: its manifest, if it can be read, and what is wrong with it."""
 
     shard_id: str
     manifest: Manifest | None
@@ -246,7 +246,7 @@ def _are_as_promised(connection: duckdb.DuckDBPyConnection, home: Home, manifest
 
 
 def hashed_columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    """The columns of a table of profiles that its hash is over: all, except in which shard a row happens to be."""
+    """The columns over which a table of profiles is hashed: all but the shard."""
     cursor = connection.execute(f"SELECT * FROM {table} LIMIT 0")
     columns = [str(column[0]) for column in cursor.description or []]
     return [column for column in columns if column != SHARD_COLUMN]
@@ -259,7 +259,7 @@ class ShardSet:
     snapshots: Mapping[str, Snapshot]
     states: tuple[ShardState, ...]
     obstacles: Mapping[str, Obstacle]
-    # Of every file, taken before any was read; empty where it does not matter whether they are still the same.
+    # Stamps of every file, taken before any was read; empty where later changes do not matter.
     stamps: Mapping[Path, str] = field(default_factory=dict)
 
     @cached_property
@@ -306,7 +306,7 @@ def refusal(obstacles: Mapping[str, Obstacle]) -> ShardSetError:
     """The error that lists the shards in the way, as many as a person reads."""
     listed = [f"{shard_id}: {obstacle}" for shard_id, obstacle in list(obstacles.items())[:_SHARDS_LISTED]]
     more = len(obstacles) - len(listed)
-    # With more than are listed, building all that are unfit is as good as a list that no one can read.
+    # Beyond the list, building all unfit shards is simpler than naming each.
     shards = () if more else tuple(obstacles)
     return ShardSetError(
         f"{len(obstacles)} shard{'s are' if len(obstacles) > 1 else ' is'} not fit to merge ({'; '.join(listed)}"

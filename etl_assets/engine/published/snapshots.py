@@ -41,7 +41,7 @@ class Slice:
 class Snapshot:
     """What staging made of one source's files, and its accounting (`rows_in` = accepted + quarantined).
 
-    `id` says what it was made from; `folder` is where it is, and differs for one that was made again.
+    `id` is a hash of its inputs. `folder` is its folder, which has another name when the snapshot was made again.
     """
 
     source: str
@@ -135,9 +135,9 @@ def current_snapshots(site: Site) -> dict[str, Snapshot]:
 
 
 def require_undamaged(site: Site, limits: Limits, snapshots: Mapping[str, Snapshot]) -> None:
-    """Withdraw snapshots whose files do not hold what was written; DamagedSnapshotError when there are such.
+    """Withdraw snapshots whose files do not hold what was written, and raise DamagedSnapshotError for them.
 
-    Called when reading one failed: it reads all of it. A withdrawn snapshot is never used again.
+    It reads all of them, so it is called only when reading one failed. A withdrawn snapshot is never used again.
     """
     damaged = [snapshot for snapshot in snapshots.values() if not _holds_what_was_written(site, limits, snapshot)]
     for snapshot in damaged:

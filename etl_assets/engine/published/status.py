@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What a shard, an attempt or a step is; which words are used where is said in groups."""
+    """The state of a shard, an attempt or a step; the groups say which words are used for which."""
 
     # A step of a run that has not ended; of these, an attempt at a shard is only ever `running`.
     WAITING = "waiting"

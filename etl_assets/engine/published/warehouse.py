@@ -1,4 +1,4 @@
-"""The published warehouse: what it says of itself, and whether its rows are those that were published."""
+"""The published warehouse: its `publication` row, and whether its rows are those that were published."""
 
 import contextlib
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Publication:
 
 
 def read_publication(home: Home) -> Publication | None:
-    """What the warehouse says of itself; None when nothing is published or it cannot be read."""
+    """The warehouse's `publication` row; None when nothing is published or it cannot be read."""
     if publishing.size_bytes(home.warehouse) is None:
         return None
     names = [field.name for field in fields(Publication)]
@@ -61,7 +61,7 @@ def listed_attempts(home: Home) -> set[tuple[str, str, int]]:
 def opened_whole(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection for reading all of the published warehouse; duckdb.Error when it cannot be opened.
 
-    Counting distinct keys takes as much memory as there are keys, unless it is limited and may spill.
+    Its memory is limited and it may spill: counting distinct keys takes memory for every key.
     """
     with (
         publishing.scratch_directory(home) as scratch,
@@ -92,8 +92,8 @@ def hash_by_shard(connection: duckdb.DuckDBPyConnection) -> dict[str, SetHash]:
     """The hash of the rows of each shard in the current database; their total is that of the whole.
 
     A row counts by all its columns but `shard_id`, so every published value does. Deliberately not over the rows' text,
-    which no version of DuckDB changes: that of all columns took five times as long, that of some would miss a change in
-    the others.
+    which is the same for every version of DuckDB: hashing the text of all columns took five times as long, and that of
+    some columns would miss a change in the others.
     """
     columns = hashed_columns(connection, PROFILES_TABLE)
     rows = connection.execute(

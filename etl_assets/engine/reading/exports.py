@@ -1,9 +1,9 @@
 """The export files of a source: finding them, reading their headers, hashing and surveying their bytes.
 
 A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in name order.
-DuckDB reads a file as it is when its structure is regular. Of a file with damaged records, mixed line ends or blank
-lines it reads a scratch copy of the sound records only, because it refuses some of these files whole and lets an
-unterminated quote swallow the rows after it.
+DuckDB reads a file directly if its structure is regular. If a file has damaged records, mixed line ends or blank lines,
+DuckDB reads a scratch copy of the sound records: it would refuse some of these files whole, and an unterminated quote
+would swallow the rows after it.
 """
 
 import csv
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from etl_assets.engine.reading.records import Block
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-# What DuckDB's reader calls the number of a row; a file with such a column of its own cannot be read with it.
+# DuckDB's name for the number of a row; a file that has such a column cannot be read with it.
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -61,7 +61,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a CSV file holds: data records (not blank), how many of them are damaged, and whether DuckDB can have it."""
+    """Counts of a CSV file: data records (not blank), damaged ones, and whether DuckDB can read the file directly."""
 
     record_count: int
     damaged_count: int
@@ -69,7 +69,7 @@ class Survey:
 
 
 def find_files(source: Source, root: Path) -> list[Path]:
-    """The files of a source in name order; InputError says what was looked for and what is there."""
+    """The files of a source in name order; InputError says what was expected and what was found."""
     if not root.is_dir():
         raise InputError(
             f"The folder of the exports, {root}, does not exist.",
@@ -121,7 +121,7 @@ def _files_in(folder: Path, source: Source) -> list[Path]:
 
 
 def _is_export(path: Path) -> bool:
-    # Hidden files are other programs' business: unfinished copies, macOS's ._name.csv.
+    # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv.
     return path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
 
 
@@ -210,9 +210,9 @@ def parquet_row_count(export: Export) -> int:
 
 @dataclass(frozen=True)
 class FileStat:
-    """What the file system says of a file; when none of it changed, the bytes are taken to be the same.
+    """The stats of a file; while none of them changes, the bytes count as the same.
 
-    The change time cannot be set by a user, so a copied-back modification time does not fool it.
+    A user cannot set the change time, so a restored modification time does not hide a change.
     """
 
     name: str

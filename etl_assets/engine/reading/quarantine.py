@@ -1,7 +1,7 @@
 """Where rejected rows go: each keeps its source, file, physical line, raw text and reason.
 
 DuckDB numbers the rows it accepts and names the records it refuses, but knows no physical lines and keeps no raw text.
-Only when something was rejected is a file scanned again, to look up just those records.
+A file is scanned again only if rows were rejected, to look up just those records.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Where the records of a CSV file begin and end, and which of them are damaged.
 
 DuckDB parses and types the values; this room answers what DuckDB does not: how many records a file has (counted
-independently, so accounting is a check and not a tautology), on which physical line each stands, its raw text, and how
+independently, so accounting is a check and not a tautology), on which physical line each begins, its raw text, and how
 far damage reaches. An unterminated quote costs its own line, never its neighbours.
 
 The scan is vectorised and reads a file once in bounded memory. Only lines that hold a quote, a NUL or a lone CR in a
@@ -18,12 +18,12 @@ import numpy.typing as npt
 
 CHUNK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 1 << 20
-# Of a record too long to be one, quarantine keeps this much.
+# Quarantine keeps this much of a record that is too long.
 MAX_RAW_BYTES = 64 << 10
 
 _LF, _CR, _QUOTE, _COMMA, _NUL = 10, 13, 34, 44, 0
 _BOM = b"\xef\xbb\xbf"
-# A quote opens a field also behind one blank, as DuckDB reads it; behind more of them nobody knows what was meant.
+# A quote after one blank opens a field too, as DuckDB reads it; after more blanks it is ambiguous.
 _FIELD = rb'(?: ?"(?:[^"\0]++|"")*+"|(?! *")[^,\r\n\0]++|)'
 _RECORD = re.compile(_FIELD + rb"(?:," + _FIELD + rb")*+(\r?\n)?")
 _QUOTED = re.compile(rb'"(?:[^"]++|"")*+"')

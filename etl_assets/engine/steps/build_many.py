@@ -1,4 +1,4 @@
-"""Many shards in one process: each attempt recorded, a failed shard no reason to stop the others."""
+"""Many shards in one process: each attempt is recorded, and a failed shard does not stop the others."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from etl_assets.engine.steps.joining import is_row_wise
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError, ProfileError
 
-# What a joined row of a source takes in memory; measured with the rows of the sample data.
+# Memory of a joined row of a source, measured with the rows of the sample data.
 _BYTES_A_SOURCE_ROW = 200
 # Rows of small shards that are verified in one statement.
 _ROWS_A_BATCH = 50_000
@@ -59,7 +59,7 @@ class ShardResult:
     error: Exception | None
 
 
-# The sources' snapshots, read once for all shards; or why there are none, which each attempt then reports.
+# The sources' snapshots, read once for all shards; or the error that each attempt then reports.
 _Staged = Mapping[str, Snapshot] | ConfigError
 
 

@@ -111,7 +111,7 @@ def is_flat(text: str, contract: Contract) -> bool:
 
     It can where it is one SELECT that ends in `FROM <entity>` and names nothing but declared fields of `base` and the
     sources, with their relation: then the columns that only the joined slices have cannot show. When in doubt it is
-    not. Structs took 4.5 % more CPU of a shard's build, the flat form 1.5 % more than a join by hand.
+    not. Structs took 4.5 % more CPU of a shard's build, the flat form 1.5 % more than a join written by hand.
     """
     words = ["", "", *(token.strip('"').lower() for token in _TOKEN.findall(text)), "", ""]
     fields = {source.name: {column.name for column in source.columns} for source in contract.sources}

@@ -188,7 +188,7 @@ class _Merge:
             raise
 
     def _check_same_set(self) -> None:
-        """A merge that was overtaken must not replace the newer warehouse that another one published meanwhile."""
+        """Refuse to publish after the set changed: another merge may have published a newer warehouse."""
         if file_stamps(self.site) == self.found.stamps:
             return
         now = inspect_shards(self.site)
@@ -215,9 +215,9 @@ class _Merge:
         return total((hash_by_shard(connection) if dropped else contents).values()), dropped
 
     def _why_other(self, damaged: dict[str, Obstacle]) -> dict[str, Obstacle]:
-        """Why the rows are not those of the manifests: shards that were published meanwhile, else damaged files.
+        """Why the rows are not those of the manifests: shards that were published during the merge, else damaged files.
 
-        A row may say that it belongs to another shard than the one whose file holds it, so the files are asked.
+        A row may name another shard than the one whose file holds it, so the files are read.
         """
         now = file_stamps(self.site)
         overtaken = {

@@ -35,11 +35,11 @@ from etl_assets.engine.steps.slices import PARQUET, finish_slices
 from etl_assets.errors import AccountingError, Action, Advice, InputError, RejectRatioError, SourceChangedError
 from etl_assets.project.contract import Source
 
-# Rows of all slices together that are collected before the slices' writers get them. A writer gathers some sixty
-# portions for a row group, so that together they hold the less, the smaller the portions are. With six times as many,
-# thirty slices of ten million rows did not fit into 350 MB any more, and what was spilled took as long as the rest.
+# Rows of all slices together that DuckDB collects before it hands them to the slices' writers. Each writer gathers some
+# sixty portions for a row group, so smaller portions take less memory. With six times as many rows, thirty slices of
+# ten million rows did not fit into 350 MB, and spilling took as long as the rest.
 _FLUSH_ROWS = 8_192
-# A file that changed less than this before its stats were taken may change again without its time stamps showing it.
+# A file that changed less than this before its stats were taken may change again and keep its time stamps.
 _STAMP_GRANULARITY_NS = 1_000_000_000
 # Old snapshots stay this long for shards that are still reading them.
 _SNAPSHOT_GRACE_S = 3600.0
@@ -47,7 +47,7 @@ _SNAPSHOT_GRACE_S = 3600.0
 
 @dataclass(frozen=True)
 class StagingRequest:
-    """What `stage` needs to know; `exports` is the folder of the files."""
+    """The parameters of `stage`; `exports` is the folder of the files."""
 
     site: Site
     exports: Path

@@ -1,4 +1,4 @@
-"""The run launcher of this project's instance: Dagster's own, and it can tell when a run's process is gone.
+"""The run launcher of this project's instance: Dagster's own, and it notices when a run's process is gone.
 
 Dagster's launcher leaves that to the code server, the parent of the runs' processes, which reports a killed one within
 a second. When the code server is killed together with them (the host goes down, a container is stopped, memory runs
@@ -32,7 +32,7 @@ _ANSWERED_POLLS = 2
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Starts a process for each run on this machine, and can tell whether it is alive."""
+    """Starts a process for each run on this machine, and knows whether it is alive."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Dagster passes what is in dagster.yaml."""
