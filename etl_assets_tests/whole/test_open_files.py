@@ -198,6 +198,8 @@ def test_a_merge_that_meets_a_held_shard_names_the_process_and_the_repair_works(
     sandbox: Sandbox, holders: list[Holder]
 ) -> None:
     """Fails: the merge ends in an error of DuckDB, and the person does not learn which notebook to close."""
+    # Published since the last merge, so that its rows cannot be kept from the warehouse.
+    sandbox.do("shard_00", "again")
     holder = hold(holders, sandbox.home.shard_file("shard_00"))
     refused = ended(sandbox.begin("merge", "meets it")).error
     assert refused["kind"] == "shard_set"
@@ -209,6 +211,14 @@ def test_a_merge_that_meets_a_held_shard_names_the_process_and_the_repair_works(
     sandbox.do("shard_00", "rebuilt")
     sandbox.do("merge", "repaired")
     assert read_publication(sandbox.home) is not None
+    assert sandbox.generations() == [("first", CUSTOMERS)]
+
+
+def test_a_held_shard_that_the_warehouse_holds_already_stops_no_merge(sandbox: Sandbox, holders: list[Holder]) -> None:
+    """Fails: a notebook on one shard, whose rows need not be read, keeps a merge from being published."""
+    hold(holders, sandbox.home.shard_file("shard_00"))
+    sandbox.do("merge", "beside the holder")
+    assert factory.query(sandbox.home.warehouse, "SELECT run_id FROM publication") == [("beside the holder",)]
     assert sandbox.generations() == [("first", CUSTOMERS)]
 
 
@@ -237,6 +247,10 @@ def test_a_shard_that_is_written_to_during_the_merge_is_named_as_well(
         assert end.code == 0, end
     assert sandbox.leftovers() == []
     assert holder.send("close") == "done"
+    if writes:
+        # The file is not the one that was published any more, whatever was written to it.
+        assert ended(sandbox.begin("merge", "refused")).error["advice"][0]["shards"] == ["shard_01"]
+        sandbox.do("shard_01", "repaired")
     sandbox.do("merge", "again")
     assert sandbox.generations() == [("first", CUSTOMERS)]
 

@@ -390,6 +390,7 @@ def test_one_check_of_the_warehouse_can_be_executed_alone(visitor: Visitor, serv
     executions = visitor.page.get_by_role("row").filter(has_text="Passed")
     visitor.see(executions, times=2, within_s=WORK_S)
     visitor.click(visitor.page.get_by_text("keys_unique_and_not_null", exact=True).first)
+    visitor.click(visitor.page.get_by_text("Execution history", exact=True))
     visitor.see(executions, times=1)
 
 

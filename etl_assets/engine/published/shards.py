@@ -96,6 +96,7 @@ class Unfit(StrEnum):
 
     MISSING = "missing"
     DAMAGED = "damaged"
+    HELD = "held"
     OTHER_SHARD = "other_shard"
     OTHER_SHARD_COUNT = "other_shard_count"
     OTHER_VERSION = "other_version"
@@ -113,10 +114,13 @@ class Obstacle:
     @property
     def status(self) -> Status:
         """The shard's status because of it."""
-        return {Unfit.MISSING: Status.MISSING, Unfit.DAMAGED: Status.DAMAGED}.get(self.kind, Status.STALE)
+        unreadable = {Unfit.MISSING: Status.MISSING, Unfit.DAMAGED: Status.DAMAGED, Unfit.HELD: Status.DAMAGED}
+        return unreadable.get(self.kind, Status.STALE)
 
     def __str__(self) -> str:
         """The finding in a few words."""
+        if self.kind is Unfit.HELD:
+            return f"held open for writing by process {self.detail}"
         words = {
             Unfit.MISSING: "missing",
             Unfit.DAMAGED: "damaged",
@@ -208,7 +212,7 @@ def verify_shard(home: Home, manifest: Manifest, connection: duckdb.DuckDBPyConn
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, OSError) as error:
-        return Obstacle(Unfit.DAMAGED, _why_unreadable(error))
+        return _why_unreadable(error)
     assert row is not None, "an aggregate always returns a row"
     return _OTHER_CONTENT if row[0] or str(SetHash.of_row(row[1:])) != manifest.content_hash else None
 
@@ -322,8 +326,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in names}
 
 
-def _why_unreadable(error: Exception) -> str:
+def _why_unreadable(error: Exception) -> Obstacle:
     holder = _LOCK_HOLDER.search(str(error))
     if holder:
-        return f"held open for writing by process {holder[1]}"
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Obstacle(Unfit.HELD, holder[1])
+    return Obstacle(Unfit.DAMAGED, str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)

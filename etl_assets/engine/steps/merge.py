@@ -195,6 +195,10 @@ class _Merge:
         unreadable = {state.shard_id: now.obstacles[state.shard_id] for state in now.states if state.manifest is None}
         if unreadable.keys() - self.found.obstacles.keys():
             raise refusal(unreadable)
+        changed = [m for m in self.found.manifests if m.shard_id in now.obstacles]
+        held = {name: why for name, why in damaged_among(self.site, changed).items() if why.kind is Unfit.HELD}
+        if held:
+            raise refusal(held)
         if now.set_hash != self.found.set_hash:
             raise ShardSetError(
                 "The set of shards changed while it was merged; the last published warehouse stays.",
