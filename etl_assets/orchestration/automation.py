@@ -1,4 +1,4 @@
-"""What starts runs on its own: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
+"""Sensors and the schedule: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
 
 Each compares the published files with what they should be, and requests the difference. So a missed or doubled tick
 changes nothing. Deliberately no AutomationCondition on the merge: `eager()` merges while a shard's latest attempt is
