@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What a person can do about an error."""
+    """An action that helps against an error."""
 
     RUN = "run"  # run the pipeline; with `shards`, those only
     RUN_FORCED = "run_forced"  # run and replace what is published
@@ -90,7 +90,7 @@ class ShardSetError(EtlError):
 
 
 class WriteError(EtlError):
-    """What was just written cannot be read back: do not trust this machine's disk or memory."""
+    """A file that was just written cannot be read back: the machine's disk or memory is not to be trusted."""
 
 
 class StoppedError(EtlError):

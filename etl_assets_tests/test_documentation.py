@@ -5,16 +5,21 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+import duckdb
 import pytest
 
 from etl_assets.cli.arguments import Parser
 from etl_assets.cli.main import COMMANDS
-from etl_assets.engine.published.tables import table_names
+from etl_assets.engine.published.attempts import Attempt
+from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.tables import SHARD_ATTEMPTS, quarantine_table, table_names
+from etl_assets.project.loading import load_project, shipped_folder
 from etl_assets.project.settings import table as settings_table
 
 ROOT = Path(__file__).parent.parent
@@ -150,6 +155,57 @@ def test_every_module_that_a_page_names_exists(page: str) -> None:
 def test_every_variable_in_the_documentation_is_a_setting(page: str) -> None:
     known = {name for name, _, _ in settings_table()} | _NO_SETTINGS
     assert set(_VARIABLE.findall(_text(page))) <= known
+
+
+def test_the_readmes_query_for_healed_shards_counts_heals_by_reuse_and_their_durations() -> None:
+    """Fails: a shard that the next run found good looks as if it were still broken, or healed days later."""
+    began = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+    def attempt(shard: int, number: int, status: Status, start_s: int, took_s: int | None) -> Attempt:
+        start = began + timedelta(seconds=start_s)
+        end = None if took_s is None else (start + timedelta(seconds=took_s)).isoformat()
+        name = f"shard_{shard:02d}"
+        return Attempt(name, "run", number, status, start.isoformat(), end, None, None, None, "host", 1, "0", number)
+
+    attempts = [
+        attempt(0, 1, Status.SUCCEEDED, 0, 1),
+        attempt(1, 1, Status.FAILED, 0, 1),
+        attempt(1, 2, Status.SUCCEEDED, 3, 2),
+        attempt(1, 1, Status.REUSED, 5000, 1),
+        attempt(2, 1, Status.SUCCEEDED, 0, 1),
+        attempt(2, 1, Status.KILLED, 100, None),
+        attempt(2, 1, Status.REUSED, 108, 2),
+        attempt(2, 1, Status.SUCCEEDED, 5000, 1),
+        attempt(3, 1, Status.FAILED, 200, 1),
+    ]
+    with duckdb.connect() as connection:
+        SHARD_ATTEMPTS.create(connection)
+        SHARD_ATTEMPTS.insert(connection, attempts)
+        rows = connection.execute(_readme_query("shard_attempts")).fetchall()
+    assert [(shard, status, healed_by, how, after_s) for shard, _, status, _, healed_by, how, after_s in rows] == [
+        ("shard_01", "failed", 2, "succeeded", 5.0),
+        ("shard_02", "killed", 1, "reused", 10.0),
+        ("shard_03", "failed", None, None, None),
+    ]
+
+
+def test_the_readmes_query_for_rejected_rows_runs_on_the_table_that_is_published() -> None:
+    with duckdb.connect() as connection:
+        quarantine_table(load_project(shipped_folder()).contract).create(connection)
+        connection.execute(
+            "INSERT INTO quarantine VALUES ('crm', 'crm.csv', 7, NULL, ',', 'missing_customer_id'),"
+            " ('crm', 'crm.csv', 9, NULL, ',', 'missing_customer_id')"
+        )
+        assert connection.execute(_readme_query("quarantine")).fetchone() == (
+            *("crm", "missing_customer_id", 2),
+            "crm.csv:7",
+        )
+
+
+def _readme_query(table: str) -> str:
+    """The statement in the README that reads this table."""
+    statements: str = next(block for block, _ in _CODE.findall(_text("README.md")) if "FROM merged_profiles" in block)
+    return next(part for part in statements.split(";") if f"FROM {table}" in part)
 
 
 def test_every_command_and_option_is_documented() -> None:

@@ -32,7 +32,7 @@ _READER_MB = 256
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection may use, and the stop that interrupts it."""
+    """The limits of one connection, and the stop that interrupts it."""
 
     memory_mb: int
     threads: int = 1

@@ -32,7 +32,7 @@ CHAOS_VARIABLE = "CHAOS_FAIL_SHARD"
 SLOW_S = 0.3
 HANG_LIMIT_S = 3600.0
 
-# What is published, each through the same moments of `files.publishing`.
+# The kinds of publications; each passes the same moments of `files.publishing`.
 PUBLICATIONS = ("snapshot", "pointer", "attempt", "shard", "manifest", "warehouse")
 MOMENTS = ("begin", "before_sync", "before_swap", "after_swap", "end")
 # Moments of the work itself.
@@ -54,7 +54,7 @@ POINTS: tuple[str, ...] = (*(f"{what}.{moment}" for what in PUBLICATIONS for mom
 
 
 class Action(StrEnum):
-    """What happens at an armed point."""
+    """The effect of a fault at its point."""
 
     RAISE = "raise"  # a transient error: the disk said no
     RAISE_PERMANENT = "raise-permanent"

@@ -44,7 +44,7 @@ class SetHash:
 
     @classmethod
     def of_row(cls, values: Sequence[int]) -> "SetHash":
-        """What a query with `set_hash_sql` returned: count and two sums that may exceed 64 bits."""
+        """From the row of a query with `set_hash_sql`: a count and two sums that may exceed 64 bits."""
         count, first, second = (int(value) for value in values)
         return cls(count, first % _MODULUS, second % _MODULUS)
 

@@ -1,4 +1,4 @@
-"""Which shard a key belongs to, and what shards are called.
+"""The shard of a key, and the names of shards.
 
 The route depends on the key's bytes and the shard count alone, so every source, machine and run agrees on it. It is
 pinned by golden vectors: changing it moves records between shards and makes every published shard stale.

@@ -1,4 +1,4 @@
-"""What starts runs on its own: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
+"""Sensors and the schedule: the merge after its shards, rebuilds after a refresh, a refresh daily or on new exports.
 
 Each compares the published files with what they should be, and requests the difference. So a missed or doubled tick
 changes nothing. Deliberately no AutomationCondition on the merge: `eager()` merges while a shard's latest attempt is
@@ -71,7 +71,7 @@ def publish_sensor(wiring: Wiring) -> dg.SensorDefinition:
     def publish_when_complete(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         stamp = published_stamp(site)
         if context.cursor == stamp:
-            return dg.SkipReason("Nothing has been published since the last look.")
+            return dg.SkipReason("Nothing has been published since the last poll.")
         try:
             found = inspect_shards(site)
         except ConfigError as error:
@@ -110,7 +110,7 @@ def _described(failed: Sequence[Attempt]) -> str:
 
 
 def _merge_request(wiring: Wiring, instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest | dg.SkipReason:
-    """Ask for the merge of this set, unless one is under way or it has failed too often."""
+    """Ask for the merge of this set, unless one is in progress or it has failed too often."""
     key = wiring.key(MERGED_PROFILES)
     under_way = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     for run in under_way:
@@ -166,7 +166,7 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
         job=refresh,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Runs `refresh_sources` once changed export files have been left alone from one look to the next.",
+        description="Runs `refresh_sources` when changed export files were the same for two polls.",
     )
     def refresh_when_exports_change(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         request = staging_request(site, settings)

@@ -1,4 +1,4 @@
-"""Everything put together: assets, checks, automation and the executor, for one project."""
+"""The definitions of one project: assets, checks, automation and the executor."""
 
 from collections.abc import Sequence
 

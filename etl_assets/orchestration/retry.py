@@ -1,4 +1,4 @@
-"""Which error is transient and which permanent, and how often and how soon an attempt is repeated.
+"""Decides which errors are transient, and how often and how soon an attempt is repeated.
 
 Transient errors (the machine, the storage, a file that changed during the run) are raised as they are, and the
 RetryPolicy repeats the step. Permanent ones (contract, configuration, defects) become a Failure that stops at once and

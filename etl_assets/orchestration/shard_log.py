@@ -17,7 +17,7 @@ _SHARDS_LOGGED_ONE_BY_ONE, _LINES_AN_ENTRY = 100, 50
 
 
 def attempt_number(context: dg.AssetExecutionContext) -> int:
-    """Which attempt this is, from 1: retries of the step, and of the run when its process was killed, both count."""
+    """The number of this attempt, from 1. Retries of the step count, and those of a run whose process was killed."""
     step_retries: int = context.retry_number
     return 1 + step_retries + int(context.run.tags.get(_RUN_RETRY_TAG, "0"))
 

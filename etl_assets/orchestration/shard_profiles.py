@@ -247,7 +247,7 @@ def _reported(context: dg.AssetExecutionContext) -> set[str | None]:
 
 
 def _provenance(context: dg.AssetExecutionContext, wiring: Wiring) -> Mapping[str, str]:
-    """Which materialization of each source the shards were made from."""
+    """Tags that name the materialization of each source from which the shards were made."""
     tags = {}
     for key in wiring.source_keys:
         record = context.instance.get_latest_data_version_record(key)
@@ -263,7 +263,7 @@ def _provenance(context: dg.AssetExecutionContext, wiring: Wiring) -> Mapping[st
 def _check_results(
     context: dg.AssetExecutionContext, key: dg.AssetKey, outcome: _Outcome
 ) -> Iterator[dg.AssetCheckResult]:
-    """What the builds found before they published, or refused to publish."""
+    """The results of the checks that the builds made before they published, or refused to."""
     breaking: Mapping[str, type[Exception]] = {ACCOUNTING_CHECK: AccountingError, PROMISES: ProfileError}
     record_count = sum(manifest.record_count for manifest in outcome.manifests)
     for check_key in context.selected_asset_check_keys:
@@ -283,7 +283,7 @@ def _check_results(
 
 
 def _failure(failed: Sequence[ShardResult], asked: int) -> dg.Failure:
-    """What the run says; it is retried when that can help at least one shard."""
+    """The failure of the run; it is retried if that can help at least one shard."""
     errors = [result.error for result in failed if result.error is not None]
     lines = [f"{len(failed)} of {asked} shard{'s' if asked > 1 else ''} failed."]
     lines += [f"{r.attempt.shard_id}: {explained(r.error)}" for r in failed[:_ERRORS_SHOWN] if r.error]

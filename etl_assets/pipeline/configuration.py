@@ -18,18 +18,18 @@ def site_of(project: Project, settings: Settings) -> Site:
 
 
 def run_limits(settings: Settings) -> Limits:
-    """What a run may use at any time, shared by all workers."""
+    """The limits of a run, shared by all workers."""
     return Limits(memory_mb=settings.memory_limit, threads=settings.workers)
 
 
 def merge_limits(settings: Settings) -> Limits:
-    """What the merge may use. It passes rows on; more memory than this would only cache pages that are read once."""
+    """The limits of the merge. It passes rows on; more memory would only cache pages that are read once."""
     enough_mb = max(settings.memory_limit // 3, _MERGE_MB_A_THREAD * settings.workers)
     return Limits(memory_mb=min(settings.memory_limit, enough_mb), threads=settings.workers)
 
 
 def staging_request(site: Site, settings: Settings) -> StagingRequest:
-    """What staging needs of these settings; its limits are those of each of the workers."""
+    """The parameters of staging, from these settings; its limits are those of each worker."""
     return StagingRequest(
         site,
         settings.sources,

@@ -60,7 +60,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Proof:
-    """One thing that must hold after recovery."""
+    """A claim that must hold after recovery."""
 
     claim: str
     expected: str
@@ -68,13 +68,13 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether it does."""
+        """Whether it holds."""
         return self.expected == self.found
 
 
 @dataclass(frozen=True)
 class Result:
-    """What happened to the shard, and what was proven."""
+    """The attempts at the shard, and the proofs."""
 
     attempts: list[Attempt]
     exit_codes: list[int]

@@ -83,7 +83,7 @@ def _shard(report: ShardReport) -> dict[str, Any]:
 
 
 def _publication(report: Report) -> dict[str, Any] | None:
-    """What this run published or verified; null when it did neither."""
+    """The publication that this run made or verified; null when it did neither."""
     if report.publication is None:
         return None
     published = report.publication

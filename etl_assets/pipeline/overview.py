@@ -1,4 +1,4 @@
-"""What `etl-assets status` reports: sources, shards and warehouse compared with each other. Reads, never writes.
+"""The report of `etl-assets status`: sources, shards and warehouse compared with each other. Reads, never writes.
 
 The dataclasses are the structure of `status --json`, field by field; fields may be added, none is renamed or removed.
 Times are ISO 8601 in UTC, durations milliseconds, what is not known is null.
@@ -31,7 +31,7 @@ NextStep = Literal["run", "run --force"]
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """A source: `stale` means that its files are not those of the snapshot, `unavailable` that they are not there."""
+    """A source: `stale` means that its files are not those of the snapshot, `unavailable` that they cannot be used."""
 
     source: str
     state: SourceState
@@ -42,7 +42,7 @@ class SourceFacts:
     rows_accepted: int | None
     rows_quarantined: int | None
     quarantine_reasons: dict[str, int]
-    # What helps when it is unavailable.
+    # Advice for an unavailable source.
     advice: Sequence[Advice] = ()
 
 

@@ -33,7 +33,7 @@ class ShardReport:
     elapsed_ms: int | None = None
     error: str | None = None
     run_id: str | None = None
-    # What helps, where the engine knows it; the record of an attempt keeps the text of its error only.
+    # Advice, if the engine has any; the record of an attempt keeps only the text of its error.
     advice: tuple[Advice, ...] = ()
 
 

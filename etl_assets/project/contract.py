@@ -16,7 +16,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 # The struct beside those of the sources in the relation that `sql/profiles.sql` reads.
 BASE = "base"
-# What the engine adds to every profile, besides the key.
+# Columns that the engine adds to every profile, besides the key.
 SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN = "sources", "shard_id", "idempotency_key"
 
 
@@ -93,7 +93,7 @@ class Column(_Bounded):
 
 
 class ProfileColumn(_Bounded):
-    """What is promised of one column that `sql/profiles.sql` computes."""
+    """The promises about one column that `sql/profiles.sql` computes."""
 
     values: tuple[str, ...] = Field(default=(), description="The only values that are allowed; empty allows all.")
     required: bool = Field(default=False, description="Whether null breaks the promise.")
@@ -157,7 +157,7 @@ class Source(_Model):
 
 
 class Contract(_Model):
-    """What a project declares, in the order that the idempotency key is made of."""
+    """A project's declarations, in the order in which the idempotency key takes them."""
 
     name: Name = Field(description="The project's name.")
     entity: Name = Field(default="customers", description="What a profile describes; the joined relation in SQL.")
@@ -207,7 +207,7 @@ class Contract(_Model):
         return frozenset(column.name for column in columns if column.pii)
 
     def meanings(self) -> dict[str, str]:
-        """What each column of a profile means, by name: the profile's own words before those of the sources."""
+        """The meaning of each column of a profile, by name: the profile's own words before those of the sources."""
         from_sources = {
             column.name: f"{column.meaning or column.name} ({source.label})"
             for source in reversed(self.sources)

@@ -67,7 +67,7 @@ def _setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """What one run of the pipeline is configured with."""
+    """The configuration of one run of the pipeline."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 

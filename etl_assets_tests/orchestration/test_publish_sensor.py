@@ -100,7 +100,7 @@ def test_what_it_asks_for_brings_the_checks_and_builds_nothing_else(complete: Co
     assert checked == {check.name for check in warehouse_checks(PROJECT)}
     _, reason, cursor = tick(complete)
     assert "already holds this set of 3 shards" in reason
-    assert refused(complete, cursor) == "Nothing has been published since the last look."
+    assert refused(complete, cursor) == "Nothing has been published since the last poll."
 
 
 class TestIsNotAskedFor:

@@ -25,7 +25,7 @@ from etl_assets.engine.files.wal import WAL_SUFFIX, swap
 from etl_assets.errors import Action, Advice, ConfigError
 
 TEMPORARY_PREFIX = ".tmp-"
-# What `stamp` gives for a file that does not exist.
+# The stamp of a file that does not exist.
 MISSING = "-"
 # Below a path that is a file nothing exists, either.
 _ABSENT = (FileNotFoundError, NotADirectoryError)

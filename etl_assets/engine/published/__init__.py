@@ -1,1 +1,1 @@
-"""What lies at rest: snapshots, shards, attempts, the warehouse, and the tables they hold."""
+"""Published files at rest: snapshots, shards, attempts, the warehouse, and their tables."""

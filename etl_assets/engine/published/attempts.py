@@ -142,7 +142,7 @@ def _read(path: Path) -> Attempt | None:
 
 
 def _judged(attempt: Attempt, later: Sequence[Attempt]) -> Attempt:
-    """What became of an attempt that has not recorded its end, given the later ones at the same shard."""
+    """An attempt with its true status if it has not recorded its end; `later` are those at the same shard."""
     if attempt.status is not Status.RUNNING:
         return attempt
     run = (attempt.run_id, attempt.host, attempt.pid, attempt.process_start)

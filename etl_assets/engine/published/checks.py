@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found; `facts` are its figures."""
+    """The result of a check; `facts` are its figures."""
 
     name: str
     passed: bool

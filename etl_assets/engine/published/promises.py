@@ -1,4 +1,4 @@
-"""What a contract promises of profile columns, as SQL: ranges, allowed values, required ones."""
+"""The contract's promises about profile columns, as SQL: ranges, allowed values, required values."""
 
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.project.contract import Contract, ProfileColumn

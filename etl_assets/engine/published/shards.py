@@ -39,7 +39,7 @@ _SHARDS_LISTED = 10
 
 @dataclass(frozen=True)
 class ShardInput:
-    """Everything a shard is made from, fixed once at its start, so that it never mixes two snapshots."""
+    """The inputs of a shard, fixed once at its start, so that it never mixes two snapshots."""
 
     shard_id: str
     shard_count: int
@@ -54,7 +54,7 @@ class ShardInput:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a shard file holds and what it was made from."""
+    """The contents and the inputs of a shard's file."""
 
     shard_id: str
     shard_count: int
@@ -146,7 +146,7 @@ class ShardState:
 
 
 def shard_input(site: Site, snapshots: Mapping[str, Snapshot], shard_id: str) -> ShardInput:
-    """What the shard is to be built from, given the sources' snapshots."""
+    """The inputs of a shard, given the sources' snapshots."""
     slices = {name: snapshot.slice_of(shard_id) for name, snapshot in snapshots.items()}
     # By the slices' content, not the snapshot: a change elsewhere in the files leaves this shard as it is.
     content = [f"{name}={part.content_hash}" for name, part in slices.items()]
@@ -218,7 +218,7 @@ def verify_shard(home: Home, manifest: Manifest, connection: duckdb.DuckDBPyConn
 
 
 def verify_shards(home: Home, manifests: Sequence[Manifest]) -> dict[str, Obstacle]:
-    """What is wrong with these shards' files, by shard; reads all of them.
+    """The obstacles of these shards' files, by shard; reads all of them.
 
     In one statement, which takes a fourth of the time of attaching each; where that fails or finds anything, each is
     read on its own, to find out which and why.

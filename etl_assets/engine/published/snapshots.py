@@ -39,7 +39,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What staging made of one source's files, and its accounting (`rows_in` = accepted + quarantined).
+    """The result of staging one source's files, and its accounting (`rows_in` = accepted + quarantined).
 
     `id` is a hash of its inputs. `folder` is its folder, which has another name when the snapshot was made again.
     """
@@ -74,7 +74,7 @@ class Snapshot:
 
 
 def snapshot_id(site: Site, source: Source, data_hash: str, files: Iterable[str]) -> str:
-    """What names a snapshot: the bytes, the contract and code that read them, and the shard count.
+    """The id of a snapshot: a hash of the bytes, the contract and code that read them, and the shard count.
 
     The files' names too: quarantine points to files, and a renamed file's old name is no help.
     """
@@ -89,7 +89,7 @@ def is_of_site(site: Site, snapshot: Snapshot) -> bool:
 
 
 def read_pointer(home: Home, source: str) -> dict[str, Any]:
-    """What the source's pointer says: the folder of the snapshot and the files it was made from; empty without one."""
+    """The source's pointer: the folder of the snapshot and the files it was made from; empty without one."""
     pointer = read_json(home.source_pointer(source))
     return pointer if isinstance(pointer, dict) and isinstance(pointer.get("folder"), str) else {}
 

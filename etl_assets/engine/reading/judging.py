@@ -12,7 +12,7 @@ from etl_assets.project.contract import Column, ColumnType, Source
 MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_date")
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
 REJECTED = -1
-# Which file a row came from and where it was in it, the rule it broke, and the partition it is written to.
+# The file of a row, its place in it, the rule that it broke, and the partition that it is written to.
 FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reason", "_shard"
 _PARSERS = {ColumnType.INT: "parse_int", ColumnType.FLOAT: "parse_float", ColumnType.DATE: "parse_date"}
 _READ_BUFFER_BYTES = 8 << 20

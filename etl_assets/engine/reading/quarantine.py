@@ -39,7 +39,7 @@ class Reading:
         return f"csv_rejects_{self.number}"
 
     def column(self, name: str) -> str:
-        """What a contract column is called in the reader: position for CSV, the file's own name for Parquet."""
+        """The reader's name of a contract column: by position for CSV, the file's own name for Parquet."""
         spelled = self.export.found[name]
         return spelled if self.export.is_parquet else f"c{self.export.columns.index(spelled)}"
 

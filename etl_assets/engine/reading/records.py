@@ -128,7 +128,7 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
 
 
 def _with_surplus(data: bytes, starts: Offsets, ends: Offsets, column_count: int) -> list[int]:
-    """Which records end in an empty cell beyond `column_count`; only such as may end in one are counted."""
+    """The records that end in an empty cell beyond `column_count`; only candidates are counted."""
     buffer = np.frombuffer(data, np.uint8)
     last = buffer[np.maximum(ends - 1, 0)]
     (candidates,) = np.nonzero((ends > starts) & ((last == _COMMA) | (last == _QUOTE)))

@@ -1,1 +1,1 @@
-"""What makes the published files: stage, build, merge."""
+"""The steps that make the published files: stage, build, merge."""

@@ -40,7 +40,7 @@ _JOINED_TOGETHER = 32
 
 @dataclass(frozen=True)
 class ShardsRequest:
-    """What is to be built; `limits` are those of all shards that are built at once together."""
+    """A request to build shards; `limits` are shared by all shards that are built at once."""
 
     site: Site
     limits: Limits
@@ -200,7 +200,7 @@ def _built_or_reused(
                 joined=joined,
             )
         except (duckdb.Error, AccountingError, ProfileError):
-            # What DuckDB raises for a damaged file has no one type. Not asked when the work was merely interrupted.
+            # DuckDB raises errors of several types for a damaged file. Interrupted work needs no look at the files.
             stop.check()
             require_undamaged(request.site, request.limits, snapshots)
             raise

@@ -175,7 +175,7 @@ def _base_types(contract: Contract) -> dict[str, str]:
 
 
 def _base_fields(contract: Contract, shard: str) -> dict[str, str]:
-    """What the engine adds to the sources' columns: name and SQL over the joined slices; `shard` is SQL too."""
+    """The columns that the engine adds to the sources': name and SQL over the joined slices; `shard` is SQL too."""
     key = identifier(contract.key.name)
     names = ", ".join(f"{identifier(name)}.{SOURCE_NAME}" for name in contract.source_names)
     return {

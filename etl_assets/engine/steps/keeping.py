@@ -1,4 +1,4 @@
-"""Which rows a merge can keep from the published warehouse, instead of copying every shard again (docs/adr/0005)."""
+"""The rows that a merge can keep from the published warehouse, instead of copying every shard again (docs/adr/0005)."""
 
 import contextlib
 from collections.abc import Iterator

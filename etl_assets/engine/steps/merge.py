@@ -47,7 +47,7 @@ from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, Contra
 
 @dataclass(frozen=True)
 class Merged:
-    """What was published, and figures of it: `value_counts` of columns with declared values, `means` of numbers."""
+    """A publication and its figures: `value_counts` of columns with declared values, `means` of numbers."""
 
     publication: Publication
     quarantined_count: int
@@ -96,7 +96,7 @@ class _Merge:
         ):
             with blaming_base(kept):
                 self._write(connection, target, kept)
-                # What is checked is what its readers will see: read back from the file.
+                # The checks read the file back, as its readers will.
                 with _reading_back():
                     _open(connection, target)
                     rows, duplicates_dropped = self._check_profiles(connection)
@@ -295,7 +295,7 @@ def copy_shards(
         except duckdb.InterruptException:
             raise
         except duckdb.Error as error:
-            # What DuckDB raises for a damaged file has no one type, and it does not name the file.
+            # DuckDB raises errors of several types for a damaged file, and they do not name the file.
             damaged = verify_shards(site.home, batch)
             if not damaged:
                 raise

@@ -1,4 +1,4 @@
-"""Which materializations the instance still has in its event log. No Dagster import where the log is in SQLite.
+"""The materializations that the instance still has in its event log. No Dagster import where the log is in SQLite.
 
 `dagster asset wipe`, a deleted run and a deleted folder each take events away. What is known of Dagster's SQLite
 schema is here only; a contract test compares its answers with Dagster's.
@@ -70,7 +70,7 @@ def holds_materializations(dagster_home: Path, noted: Mapping[str, Mapping[str, 
 
 
 class _Log(Protocol):
-    """What is asked of an event log."""
+    """The questions to an event log."""
 
     def latest(self, asset: str) -> dict[str, int]:
         """The ids of the latest materializations by partition."""

@@ -1,4 +1,4 @@
-"""What a Dagster instance knows of a publication: a marker in its folder, and its event log. No Dagster import."""
+"""Whether a Dagster instance knows a publication: a marker in its folder, and its event log. No Dagster import."""
 
 from pathlib import Path
 from typing import Any
