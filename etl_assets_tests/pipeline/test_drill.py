@@ -3,7 +3,6 @@
 import pytest
 
 from etl_assets.engine import faults
-from etl_assets.engine.files.layout import Home
 from etl_assets.pipeline import drill
 from etl_assets.pipeline.drill import Proof, Result
 
@@ -16,13 +15,6 @@ def test_every_kind_of_fault_can_be_armed_and_aims_at_the_shard(kind: str, reque
     faults.arm(text, "", is_production=False, shard_count=3)
     point, action = drill.FAULTS[kind]
     assert text == f"{point} {action} shard=shard_02 attempts=1,2"
-
-
-def test_what_is_left_is_listed_from_the_home_on(home: Home) -> None:
-    for path in ("shards/.tmp-shard_00.duckdb-host-1-1-0", "staged/crm/.tmp-x-host-1-1-0", "shards/shard_00.duckdb"):
-        (home.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (home.root / path).write_text("")
-    assert drill.leftovers(home) == ["shards/.tmp-shard_00.duckdb-host-1-1-0", "staged/crm/.tmp-x-host-1-1-0"]
 
 
 def test_a_drill_has_passed_when_every_proof_holds() -> None:

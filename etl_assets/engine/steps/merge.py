@@ -196,7 +196,7 @@ class _Merge:
         if unreadable.keys() - self.found.obstacles.keys():
             raise refusal(unreadable)
         changed = [m for m in self.found.manifests if m.shard_id in now.obstacles]
-        held = {name: why for name, why in damaged_among(self.site, changed).items() if why.kind is Unfit.HELD}
+        held = {name: why for name, why in verify_shards(self.site.home, changed).items() if why.kind is Unfit.HELD}
         if held:
             raise refusal(held)
         if now.set_hash != self.found.set_hash:

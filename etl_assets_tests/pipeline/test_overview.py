@@ -11,7 +11,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
 from etl_assets.pipeline.configuration import site_of
-from etl_assets.pipeline.status import Facts, collect
+from etl_assets.pipeline.overview import Facts, collect
 from etl_assets.project.settings import Settings
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for
