@@ -17,8 +17,7 @@ from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import drill
-from etl_assets.pipeline.configuration import site_of
-from etl_assets.project.loading import load_project
+from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.project.settings import Settings, load_settings
 from etl_assets.samples.writing import generate
 
@@ -61,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Run the drill; 0 when every proof holds."""
     settings = load_settings()
-    site = site_of(load_project(settings.project), settings)
+    site = site_of(project_of(settings), settings)
     shard_id = _shard(args.shard, site)
     console = terminal.console()
     with _folder(args.keep) as folder:

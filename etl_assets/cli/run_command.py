@@ -18,10 +18,9 @@ from etl_assets.engine.site import Site
 from etl_assets.orchestration.instance import reported
 from etl_assets.orchestration.instance.home import dagster_home, opened_alone
 from etl_assets.pipeline import event_lines, preflight
-from etl_assets.pipeline.configuration import arm_faults, site_of
+from etl_assets.pipeline.configuration import arm_faults, project_of, site_of
 from etl_assets.pipeline.events import Observer, StepEvent
 from etl_assets.pipeline.report import Report
-from etl_assets.project.loading import load_project
 from etl_assets.project.settings import Settings, load_settings
 
 _DESCRIPTION = """
@@ -66,7 +65,7 @@ def command(args: argparse.Namespace) -> int:
     settings = load_settings()
     warn_of_unknown()
     arm_faults(settings)
-    site = site_of(load_project(settings.project), settings)
+    site = site_of(project_of(settings), settings)
     try:
         with _observed(args, site) as on_event, interrupts.watch() as ctrl_c:
             done = _run(args, site, settings, on_event, ctrl_c)

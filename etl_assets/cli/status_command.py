@@ -17,8 +17,7 @@ from etl_assets.cli.wording import advised
 from etl_assets.cli.wording import command as command_line
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import overview as facts
-from etl_assets.pipeline.configuration import site_of
-from etl_assets.project.loading import load_project
+from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
@@ -57,7 +56,7 @@ def command(args: argparse.Namespace) -> int:
     """Collect the facts and show them."""
     settings = load_settings()
     warn_of_unknown()
-    site = site_of(load_project(settings.project), settings)
+    site = site_of(project_of(settings), settings)
     try:
         found = facts.collect(site, settings)
     except OSError as error:

@@ -18,9 +18,9 @@ from etl_assets.orchestration.retry import shard_retry_policy
 from etl_assets.orchestration.shard_profiles import shard_profiles_asset
 from etl_assets.orchestration.sources import source_assets
 from etl_assets.orchestration.wiring import Wiring
-from etl_assets.pipeline.configuration import site_of
+from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.pipeline.events import Observer, unobserved
-from etl_assets.project.loading import Project, load_project
+from etl_assets.project.loading import Project
 from etl_assets.project.settings import Settings, load_settings
 
 
@@ -36,7 +36,8 @@ def build_defs(
     """The definitions of one project.
 
     Args:
-        project: what is declared; by default the folder that `ETL_PROJECT` names, else the shipped customer 360.
+        project: what is declared; by default the folder that `ETL_PROJECT` names, else the nearest folder upwards that
+            holds a project, else the shipped customer 360.
         settings: by default those of the environment.
         key_prefix: put before every asset key and into the name of every job, sensor and schedule, so that several
             projects fit into one code location.
@@ -48,7 +49,7 @@ def build_defs(
         ConfigError: for wrong settings or a wrong project; Dagster shows its text as the code location's error.
     """
     settings = settings or load_settings()
-    site: Site = site_of(project or load_project(settings.project), settings)
+    site: Site = site_of(project or project_of(settings), settings)
     wiring = Wiring(site, settings, retry_policy or shard_retry_policy(), tuple(key_prefix), tuple(owners), observe)
     refresh, rebuild = refresh_job(wiring), rebuild_job(wiring)
     return dg.Definitions(

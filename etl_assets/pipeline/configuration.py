@@ -1,15 +1,22 @@
 """From settings to the engine's parameters: the site, and the limits of each kind of work."""
 
+from pathlib import Path
+
 from etl_assets.engine import faults
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import StagingRequest
-from etl_assets.project.loading import Project
+from etl_assets.project.loading import Project, find_project, load_project
 from etl_assets.project.settings import Settings
 
 # Rows of all columns that each thread of a merge collects, and the pages that it reads and writes.
 _MERGE_MB_A_THREAD = 150
+
+
+def project_of(settings: Settings) -> Project:
+    """The project that the settings name, else that of the nearest folder from here upwards, else the shipped one."""
+    return load_project(settings.project or find_project(Path.cwd()))
 
 
 def site_of(project: Project, settings: Settings) -> Site:

@@ -72,7 +72,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     project: Folder | None = _setting(
-        "folder of your own project; without one, the shipped customer 360", "a folder", "not set", default=None
+        "folder of your own project; without one, the nearest folder upwards that holds one, else the shipped customer "
+        "360",
+        "a folder",
+        "not set",
+        default=None,
     )
     sources: Folder = _setting(
         "folder of the exports; only read", "a folder", "data/sources", default="data/sources", validate_default=True

@@ -1,5 +1,6 @@
 """Settings to what the engine is given."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,17 @@ import pytest
 from etl_assets.engine import faults
 from etl_assets.engine.files.layout import Home
 from etl_assets.errors import ConfigError
-from etl_assets.pipeline.configuration import arm_faults, merge_limits, run_limits, site_of, staging_request
+from etl_assets.pipeline.configuration import (
+    arm_faults,
+    merge_limits,
+    project_of,
+    run_limits,
+    site_of,
+    staging_request,
+)
+from etl_assets.project.loading import shipped_folder
 from etl_assets_tests.dagster_runs import settings_for
-from etl_assets_tests.factory import PROJECT
+from etl_assets_tests.factory import PROJECT, PROJECT_FOLDER
 
 
 def test_a_site_is_the_project_where_the_settings_say(sources: Path, home: Home) -> None:
@@ -52,3 +61,18 @@ def test_in_production_no_fault_is_armed(sources: Path, home: Home) -> None:
     with pytest.raises(ConfigError, match="there are 3 shards"):
         arm_faults(settings_for(sources, home, CHAOS_FAIL_SHARD="7"))
     faults.point("sweep")
+
+
+def test_the_nearest_project_upwards_is_used_when_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: Path, home: Home
+) -> None:
+    """Fails: in a project's folder `etl-assets run` builds the shipped project instead."""
+    mine = tmp_path / "mine"
+    shutil.copytree(PROJECT_FOLDER, mine)
+    (mine / "sql" / "deep").mkdir()
+    settings = settings_for(sources, home)
+    monkeypatch.chdir(mine / "sql" / "deep")
+    assert project_of(settings).folder == PROJECT_FOLDER
+    assert project_of(settings.model_copy(update={"project": None})).folder == mine
+    monkeypatch.chdir(sources)
+    assert project_of(settings.model_copy(update={"project": None})).folder == shipped_folder()
