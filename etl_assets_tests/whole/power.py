@@ -1,7 +1,7 @@
 """A power cut: what a process has made sure of, and what the disk may hold when the power comes back.
 
 `record` notes in a journal what the process syncs and renames. `cut` then takes away from an ETL_HOME all that was not
-synced, as a disk may. It goes by what Python does: what DuckDB syncs by itself is not counted, so more is lost than
+synced, as a disk may. It goes by what Python does: what DuckDB syncs on its own is not counted, so more is lost than
 would be.
 """
 

@@ -147,7 +147,7 @@ _ENDLESS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("sql", _ENDLESS)
 def test_an_endless_query_is_interrupted_when_its_time_is_up(published: Mapping[str, str], sql: str) -> None:
-    """One text would keep a core of the server, and whoever asked, waiting for ever."""
+    """One text would keep a core of the server busy, and a person waiting, for ever."""
     started = time.monotonic()
     done = _query(published, sql, "--timeout", "1")
     assert done.returncode == 1, done.stderr

@@ -91,8 +91,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def visitor(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     """One person with one tab."""
-    with visit(server, tmp_path_factory.mktemp("screenshots")) as somebody:
-        yield somebody
+    with visit(server, tmp_path_factory.mktemp("screenshots")) as visitor:
+        yield visitor
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def merged(visitor: Visitor, server: Server, all_shards: Moment) -> Moment:
 
 @pytest.fixture(scope="module")
 def failed_run(server: Server, merged: Moment) -> str:
-    """Step 6: somebody rebuilds a shard at the command line, and it fails. Returns the id of its run."""
+    """Step 6: a rebuild of one shard at the command line fails. Returns the id of its run."""
     done = subprocess.run(
         command("run", "--events", "jsonl", "--force", "--shards", ONE),
         env=environment(

@@ -22,6 +22,6 @@ def command_tags() -> dict[str, str]:
         LAUNCHED_BY_TAG: "etl-assets run",
         HOST_TAG: socket.gethostname(),
         # Short, so that the list of runs shows it whole.
-        INVOCATION_TAG: uuid.uuid4().hex[:12],
+        INVOCATION_TAG: uuid.uuid4().hex[:8],
         MAX_RETRIES_TAG: "0",
     }
