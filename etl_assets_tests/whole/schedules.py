@@ -93,6 +93,12 @@ def share(of: Sequence[Schedule], count: int) -> list[Schedule]:
     return list(dict.fromkeys(chosen))
 
 
+def between_file_and_manifest() -> list[Schedule]:
+    """A kill at every moment at which a shard's file is published and its manifest is not."""
+    points = ("shard.after_swap", "shard.end", "manifest.begin", "manifest.before_sync", "manifest.before_swap")
+    return [_schedule(point, Action.KILL, is_every) for point in points for is_every in (False, True)]
+
+
 def _schedule(point: str, action: Action, is_every_attempt: bool) -> Schedule:
     aim = f" shard={AIMED_SHARD}" if point in OF_A_SHARD else ""
     text = f"{point} {action}{aim}" + ("" if is_every_attempt else " attempts=1")

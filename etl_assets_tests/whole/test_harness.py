@@ -1,8 +1,8 @@
 """Every fault point broken in every way, through real processes; see `harness.py` for what must hold afterwards.
 
-A plain `pytest` plays a bounded share and a few random schedules; `make drill-all` plays all of them:
-HARNESS_ALL=1 for the whole enumeration, HARNESS_RANDOM for the number of random schedules, HARNESS_SEED to play
-the same ones again.
+A plain `pytest` plays a bounded share, every kill between a shard's file and its manifest, and a few random schedules;
+`make drill-all` plays all of them: HARNESS_ALL=1 for the whole enumeration, HARNESS_RANDOM for the number of random
+schedules, HARNESS_SEED to play the same ones again.
 """
 
 import os
@@ -36,7 +36,8 @@ IS_ALL = os.environ.get("HARNESS_ALL") == "1"
 SEED = int(os.environ.get("HARNESS_SEED") or (random.SystemRandom().randrange(10**6) if IS_ALL else 1))
 RANDOM_COUNT = int(os.environ.get("HARNESS_RANDOM") or RANDOM_SHARE)
 
-ENUMERATED = schedules.enumerated() if IS_ALL else schedules.share(schedules.enumerated(), SHARE)
+BOUNDED = dict.fromkeys([*schedules.share(schedules.enumerated(), SHARE), *schedules.between_file_and_manifest()])
+ENUMERATED = schedules.enumerated() if IS_ALL else list(BOUNDED)
 RANDOM = schedules.randomised(RANDOM_COUNT, SEED)
 
 
