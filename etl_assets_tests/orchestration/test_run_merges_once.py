@@ -70,7 +70,7 @@ class TestSkipsTheMerge:
         published = read_publication(site.home)
         assert collect(site, settings).next_step is None
         report, events = run(settings, instance)
-        assert report.ok
+        assert report.ok, report
         assert (report.is_unchanged, report.is_warehouse_replaced) == (True, False)
         assert report.publication == published
         assert merges(instance) == 1
@@ -85,7 +85,7 @@ class TestSkipsTheMerge:
         begun = attempts.start(site.home, "shard_01", "interrupted", 1)
         attempts.finish(site.home, begun, Status.CANCELLED, error="StoppedError: Stopped on request.")
         report, _ = run(settings, instance)
-        assert (report.ok, report.is_unchanged) == (True, True)
+        assert (report.ok, report.is_unchanged) == (True, True), report
         assert merges(instance) == 1
 
 
@@ -95,12 +95,12 @@ class TestMerges:
     ) -> None:
         rebuild(in_ui, "shard_01", "interrupted")
         report, _ = run(settings, instance)
-        assert (report.ok, report.is_unchanged, report.is_warehouse_replaced) == (True, False, True)
+        assert (report.ok, report.is_unchanged, report.is_warehouse_replaced) == (True, False, True), report
         assert merges(instance) == 2
 
     def test_when_it_is_forced(self, settings: Settings, instance: dg.DagsterInstance, in_ui: CodeLocation) -> None:
         report, _ = run(settings, instance, force=True)
-        assert (report.ok, report.is_unchanged) == (True, False)
+        assert (report.ok, report.is_unchanged) == (True, False), report
         assert merges(instance) == 2
 
     def test_after_a_wipe(self, settings: Settings, instance: dg.DagsterInstance, in_ui: CodeLocation) -> None:
@@ -108,7 +108,7 @@ class TestMerges:
         instance.wipe_assets([MERGED])
         assert instance.get_latest_materialization_event(MERGED) is None
         report, _ = run(settings, instance)
-        assert report.ok
+        assert report.ok, report
         assert merges(instance) == 2
         assert instance.get_latest_materialization_event(MERGED) is not None
         run(settings, instance)
@@ -126,7 +126,7 @@ class TestMerges:
         write_exports(tmp_path / "others", crm=[row("another")])
         CodeLocation(settings_for(tmp_path / "others", Home(tmp_path / "elsewhere")), instance).publish()
         report, _ = run(settings, instance)
-        assert (report.ok, report.is_unchanged) == (True, False)
+        assert (report.ok, report.is_unchanged) == (True, False), report
         assert merges(instance) == 3
 
     def test_when_the_warehouse_is_damaged(
@@ -135,7 +135,7 @@ class TestMerges:
         """Fails: a value that no check looks at has changed on the disk, and the run says "Unchanged"."""
         alter(site.home.warehouse, "UPDATE merged_profiles SET company_name = 'x' WHERE customer_id = 'c1'")
         report, _ = run(settings, instance)
-        assert (report.ok, report.is_warehouse_replaced) == (True, True)
+        assert (report.ok, report.is_warehouse_replaced) == (True, True), report
         assert merges(instance) == 2
 
     def test_after_a_partial_publication(
@@ -144,7 +144,7 @@ class TestMerges:
         site.home.shard_file("shard_01").unlink()
         assert in_ui.run("merged_profiles", config={"merged_profiles": {"allow_partial": True}}).success
         report, _ = run(settings, instance)
-        assert report.ok
+        assert report.ok, report
         assert report.publication is not None
         assert not report.publication.is_partial
 
@@ -188,7 +188,7 @@ class TestRedChecks:
         )
         assert job.execute_in_process(instance=instance).success
         report, _ = run(settings, instance)
-        assert (report.ok, report.is_unchanged) == (True, False)
+        assert (report.ok, report.is_unchanged) == (True, False), report
 
     def test_that_are_new_are_executed_though_nothing_else_changed(
         self, settings: Settings, instance: dg.DagsterInstance, in_ui: CodeLocation
