@@ -278,6 +278,7 @@ def test_a_few_shards_in_the_way_are_all_named_in_the_advice() -> None:
     [
         (Unfit.MISSING, Status.MISSING),
         (Unfit.DAMAGED, Status.DAMAGED),
+        (Unfit.HELD, Status.DAMAGED),
         (Unfit.OTHER_SHARD, Status.STALE),
         (Unfit.OTHER_SHARD_COUNT, Status.STALE),
         (Unfit.OTHER_VERSION, Status.STALE),
@@ -288,8 +289,8 @@ def test_a_few_shards_in_the_way_are_all_named_in_the_advice() -> None:
 def test_each_obstacle_has_a_status_and_words(kind: Unfit, status: Status) -> None:
     assert Obstacle(kind).status is status
     assert str(Obstacle(kind))
-    assert str(Obstacle(kind, "why")).endswith(" (why)")
+    assert str(Obstacle(kind, "why")).endswith(" why" if kind is Unfit.HELD else " (why)")
 
 
 def test_every_obstacle_is_in_the_table_above() -> None:
-    assert len(Unfit) == 7
+    assert len(Unfit) == 8
