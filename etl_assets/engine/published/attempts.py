@@ -63,7 +63,8 @@ def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
         *this_process(),
         1 + max((_sequence(path) for path in known), default=0),
     )
-    _record(home, begun)
+    # Not synced: a power cut takes the attempt with its record, and a sync takes as long as a very small shard.
+    _record(home, begun, is_durable=False)
     return begun
 
 
@@ -81,7 +82,7 @@ def finish(
         record_count=record_count,
         error=error[:MAX_ERROR_CHARS] if error else None,
     )
-    _record(home, ended)
+    _record(home, ended, is_durable=True)
     return ended
 
 
@@ -111,9 +112,8 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
     ]
 
 
-def _record(home: Home, attempt: Attempt) -> None:
-    """Write an attempt's file. Not synced, which would take longer than a small shard: no result depends on it."""
-    publishing.publish_json(_path(home, attempt), asdict(attempt), what=_FAULT_POINTS, is_durable=False)
+def _record(home: Home, attempt: Attempt, *, is_durable: bool) -> None:
+    publishing.publish_json(_path(home, attempt), asdict(attempt), what=_FAULT_POINTS, is_durable=is_durable)
 
 
 def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tuple[str, str, int]]) -> list[Attempt]:
