@@ -29,6 +29,8 @@ from etl_assets.pipeline.events import StepEvent
 ACCOUNTING_CHECK = "accounting_closed"
 # With more shards in a run, their events have no schema and no preview: these take longer than a small shard.
 _PREVIEWED_SHARDS = 100
+# What a shard's event says of its building.
+_FIGURES = ("record_count", "elapsed_ms", "open_ms", "build_ms", "attempt")
 # Errors of this many shards are in a failure's text; the log has all of them.
 _ERRORS_SHOWN = 5
 
@@ -228,7 +230,7 @@ class _Reporter:
             else row_count(path, PROFILES, manifest.record_count)
         )
         return {
-            **shards.describe(manifest),
+            **{name: getattr(manifest, name) for name in _FIGURES},
             # Another run than this one when the shard was reused; the numbers are those of its building.
             "built_by_run": manifest.run_id,
             "source_data_hash": manifest.source_data_hash,

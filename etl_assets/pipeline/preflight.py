@@ -104,5 +104,6 @@ def current_publication(site: Site, found: ShardSet) -> Publication | None:
     except (duckdb.Error, OSError):
         return None
     latest = latest_attempts(site.home, site.shard_ids)
-    is_complete = not any(attempt.status.is_bad_end for attempt in since)
+    # A cancelled one is listed with the next merge: it is no reason for one.
+    is_complete = not any(attempt.status in (Status.FAILED, Status.KILLED) for attempt in since)
     return publication if is_complete and all(attempt.status.is_done for attempt in latest) else None

@@ -18,7 +18,7 @@ from etl_assets.orchestration.instance.opening import open_instance
 from etl_assets_tests.dagster_runs import CodeLocation, materializations, range_tags, settings_for, table
 from etl_assets_tests.factory import query, row, write_exports
 
-FIRST = ["customer_id", "company_name", "email", "health_score", "churn_risk", "expansion_potential", "sources"]
+FIRST = ["customer_id", "company_name", "health_score", "churn_risk", "expansion_potential", "sources", "email"]
 
 
 class TestPreviews:

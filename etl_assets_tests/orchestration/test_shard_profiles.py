@@ -221,7 +221,7 @@ def test_a_cancelled_run_is_not_repeated_and_publishes_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("etl_assets.orchestration.shard_profiles.log_attempt", interrupt)
+        patch.setattr("etl_assets.orchestration.shard_log.AttemptLog.add", interrupt)
         # Keeps the shard from being done before the interrupt comes.
         faults.arm("shard.before_sync hang", "", is_production=False, shard_count=3)
         request.addfinalizer(lambda: faults.arm("", "", is_production=False, shard_count=3))
@@ -231,7 +231,7 @@ def test_a_cancelled_run_is_not_repeated_and_publishes_nothing(
     assert "STEP_UP_FOR_RETRY" not in [event.event_type_value for event in result.all_events]
     (attempt,) = attempts.read_attempts(staged.site.home, ["shard_01"])
     assert attempt.status.value == "cancelled"
-    assert list(staged.site.home.shards.iterdir()) == []
+    assert list(staged.site.home.root.glob("shards/*")) == []
 
 
 # A process of its own: what a run worker of the daemon is.

@@ -322,12 +322,6 @@ def refusal(obstacles: Mapping[str, Obstacle]) -> ShardSetError:
     )
 
 
-def describe(manifest: Manifest) -> dict[str, Any]:
-    """The numbers of a manifest, for metadata."""
-    names: Sequence[str] = ("record_count", "elapsed_ms", "open_ms", "build_ms", "attempt")
-    return {name: getattr(manifest, name) for name in names}
-
-
 def _why_unreadable(error: Exception) -> Obstacle:
     holder = _LOCK_HOLDER.search(str(error))
     if holder:
