@@ -21,7 +21,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="read
 
 @pytest.fixture(autouse=True)
 def own_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever changes a weight of the shipped project changes no test: the peers compute the tests' own project."""
+    """Changing a weight of the shipped project changes no test: the peers compute the tests' own project."""
     monkeypatch.setattr(ways, "PROJECT", factory.PROJECT_FOLDER)
 
 

@@ -14,7 +14,6 @@ from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 
 DG = Path(sys.executable).with_name("dg")
-needs_dg = pytest.mark.skipif(not DG.exists(), reason="dagster-dg-cli is not installed: make test installs it")
 
 
 def test_the_code_location_has_the_name_in_the_origin_of_runs() -> None:
@@ -48,7 +47,6 @@ def run_dg(variables: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-@needs_dg
 @pytest.mark.slow
 def test_the_definitions_are_listed_and_checked(variables: dict[str, str]) -> None:
     listed = json.loads(run_dg(variables, "list", "defs", "--json"))
@@ -57,7 +55,6 @@ def test_the_definitions_are_listed_and_checked(variables: dict[str, str]) -> No
     run_dg(variables, "check", "defs")
 
 
-@needs_dg
 @pytest.mark.slow
 def test_assets_are_launched(variables: dict[str, str]) -> None:
     run_dg(variables, "launch", "--assets", "crm,billing,product,support")
