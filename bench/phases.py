@@ -85,7 +85,7 @@ def main(sources: Path, shard_count: int) -> None:
 def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
     from dagster._core.instance.methods.event_methods import EventMethods
 
-    from etl_assets.engine.reading import exports, quarantine
+    from etl_assets.engine.reading import quarantine, surveying, verified
     from etl_assets.engine.steps import build, build_many, merge, stage
     from etl_assets.orchestration import merged_profiles, shard_profiles
 
@@ -101,8 +101,8 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
         (EventMethods, "handle_new_event", "Dagster: store an event"),
         (shard_profiles, "table_facts", "Dagster: schema and preview of a shard"),
         (merged_profiles, "table_facts", "Dagster: schema and preview of the merge"),
-        (exports, "hash_files", "staging: hash the files"),
-        (exports, "survey", "staging: count and judge records"),
+        (verified, "hash_files", "staging: hash the files"),
+        (surveying, "survey", "staging: count and judge records"),
         (stage, "_write_partitions", "staging: parse, validate, route, write"),
         (stage, "finish_slices", "staging: read back, hash, duplicates"),
         (quarantine, "write", "staging: quarantine"),

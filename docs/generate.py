@@ -185,7 +185,7 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 |---|---|
 | `missing_<key>` | has no key |
 | `invalid:<column>` | has a value in that column that is not of its type or is out of its range; for the key, one that is too long |
-| `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not UTF-8, over 1 MB |
+| `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not UTF-8; or is over 1 MB, in Parquet too |
 | `superseded` | was sound, but a later row with the same key replaced it |
 """
 

@@ -2,11 +2,20 @@
 
 An error's text states the finding and nothing else. The wings that show it, cli and orchestration, turn `advice` into
 commands and actions in the Dagster UI. `orchestration.retry` decides which error is retried. Imports nothing, so that
-every wing can raise these.
+every wing can raise these. Names that come from files are put into a text with `shown`.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+
+def shown(name: str) -> str:
+    """A name out of a file or of a file, for a message: a character that is not seen as such is written as an escape.
+
+    A column's name may hold line breaks that would pass for lines of a log, codes that a terminal obeys, and marks that
+    reverse the direction of the text after them.
+    """
+    return name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 class Action(StrEnum):
@@ -98,4 +107,4 @@ class StoppedError(EtlError):
 
 
 class AttemptTimeoutError(EtlError):
-    """An attempt at a shard took longer than the time limit; its query was interrupted."""
+    """An attempt at a shard or a source took longer than the time limit; it was interrupted."""

@@ -18,7 +18,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -116,6 +116,16 @@ def arm(fault: str, chaos_shard: str, *, is_production: bool, shard_count: int) 
 def scope(*, shard_id: str | None = None, attempt: int = 1, stop: Stop | None = None) -> Iterator[None]:
     """Set the shard and attempt of the block, so that a fault can be aimed at them."""
     token = _scope.set(Scope(shard_id, attempt, stop))
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+@contextlib.contextmanager
+def stopped_by(stop: Stop) -> Iterator[None]:
+    """Set the stop of the block, a part of the work that can be stopped alone."""
+    token = _scope.set(replace(_scope.get(), stop=stop))
     try:
         yield
     finally:

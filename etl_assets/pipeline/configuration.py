@@ -43,6 +43,7 @@ def staging_request(site: Site, settings: Settings) -> StagingRequest:
         settings.max_reject_ratio,
         run_limits(settings).share(settings.workers),
         settings.max_unpacked,
+        settings.source_timeout_s,
     )
 
 

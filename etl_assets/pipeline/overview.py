@@ -4,6 +4,7 @@ The dataclasses are the structure of `status --json`, field by field; fields may
 Times are ISO 8601 in UTC, durations milliseconds, what is not known is null.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
+from etl_assets.engine.reading.verified import hash_files, stat_files
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
-from etl_assets.errors import Advice, ConfigError, InputError
+from etl_assets.errors import Advice, ConfigError, InputError, SourceChangedError
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
@@ -161,9 +163,11 @@ def _source_state(
         return "current", None
     # Time stamps alone do not prove a change: the file may be a copy of the same bytes, or it was so young when it was
     # staged that its stamps prove nothing. Files of another size need not be read.
-    is_same_size = sum(path.stat().st_size for path in paths) == snapshot.size_bytes
-    if is_same_size and exports.hash_files(paths) == snapshot.data_hash:
-        return "current", None
+    stats = stat_files(paths, settings.sources)
+    is_same_size = sum(stat.size_bytes for stat in stats) == snapshot.size_bytes
+    with contextlib.suppress(SourceChangedError):
+        if is_same_size and hash_files(settings.sources, stats) == snapshot.data_hash:
+            return "current", None
     return "stale", "its files have changed since they were staged"
 
 

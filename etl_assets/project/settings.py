@@ -126,9 +126,18 @@ class Settings(BaseSettings):
         ge=0,
         le=_WEEK_S,
     )
+    # A hundred times what an export of a million rows takes.
+    source_timeout_s: Whole = _setting(
+        "seconds after which the reading of a source is interrupted and retried; 0 for no limit",
+        f"a whole number from 0 to {_WEEK_S}",
+        "3600",
+        default=3600,
+        ge=0,
+        le=_WEEK_S,
+    )
     # A hundred million rows, and what the unpacked copy may take of the disk while it is read.
     max_unpacked: Megabytes = _setting(
-        "what one `.csv.gz` may unpack to; a larger one is refused before it fills the disk",
+        "what one `.csv.gz` or Parquet file may unpack to; a larger one is refused before it fills the disk",
         f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
         "16384MB",
         default=16 * 1024,

@@ -23,7 +23,7 @@ def test_without_any_variable_the_defaults_apply(tmp_path: Path, monkeypatch: py
     assert (found.sources, found.home) == (tmp_path / "data" / "sources", tmp_path / "data")
     assert (found.project, found.dagster_home) == (None, None)
     assert (found.num_shards, found.max_reject_ratio, found.memory_limit) == (10, 0.05, 700)
-    assert (found.shard_timeout_s, found.max_unpacked) == (1800, 16 * 1024)
+    assert (found.shard_timeout_s, found.source_timeout_s, found.max_unpacked) == (1800, 3600, 16 * 1024)
     assert found.workers == min(os.cpu_count() or 1, 8)
     assert (found.fault, found.chaos_fail_shard, found.env, found.is_production) == ("", "", "", False)
 
@@ -39,6 +39,7 @@ def test_every_variable_is_read() -> None:
             "ETL_WORKERS": "3",
             "ETL_MEMORY_LIMIT": "3GB",
             "ETL_SHARD_TIMEOUT_S": "0",
+            "ETL_SOURCE_TIMEOUT_S": "60",
             "ETL_MAX_UNPACKED": "64MB",
             "DAGSTER_HOME": "/instance",
             "ETL_FAULT": "sweep slow",
@@ -56,6 +57,7 @@ def test_every_variable_is_read() -> None:
         workers=3,
         memory_limit=3072,
         shard_timeout_s=0,
+        source_timeout_s=60,
         max_unpacked=64,
         fault="sweep slow",
         env=" Production ",

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from etl_assets.engine.files.regular import open_regular
+
 WAL_SUFFIX = ".wal"
 # Where a blocked name leads: a folder that is never made, so that nothing can be made in it.
 _NOWHERE = ".replaced-while-open-for-writing/wal"
@@ -22,7 +24,7 @@ def swap(temporary: Path, target: Path) -> None:
     with contextlib.ExitStack() as stack:
         replaced = None
         with contextlib.suppress(OSError):
-            replaced = stack.enter_context(target.open("rb"))
+            replaced = stack.enter_context(open_regular(target))
         _settle(log, replaced)
         os.replace(temporary, target)
         # Again, because a process may have opened it in between.
@@ -33,8 +35,13 @@ def _settle(log: Path, replaced: BinaryIO | None) -> None:
     """Remove the log; block its name if a process may still make one, at every swap while that process lives."""
     if replaced is not None and _is_open_for_writing(replaced.fileno()):
         _block(log)
-    elif not log.is_symlink():
+    elif not _is_blocked(log):
         log.unlink(missing_ok=True)
+
+
+def _is_blocked(log: Path) -> bool:
+    """Whether the log's name is blocked. Any other link is removed: it would show readers another file as the log."""
+    return log.is_symlink() and log.readlink() == Path(_NOWHERE)
 
 
 def _is_open_for_writing(descriptor: int) -> bool:
@@ -57,7 +64,7 @@ def _block(log: Path) -> None:
     every later open. Deliberately not a folder of that name: DuckDB takes it for a log and fails. Nor a mode: it does
     not stop root, which containers run as.
     """
-    while not log.is_symlink():
+    while not _is_blocked(log):
         log.unlink(missing_ok=True)
         try:
             log.symlink_to(_NOWHERE)

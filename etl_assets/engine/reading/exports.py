@@ -1,46 +1,60 @@
-"""The export files of a source: finding them, reading their headers, hashing and surveying their bytes.
+"""The export files of a source: finding them, opening them, reading their headers.
 
 A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in name order.
-DuckDB reads a file directly if its structure is regular. If a file has damaged records, mixed line ends or blank lines,
-DuckDB reads a scratch copy of the sound records: it would refuse some of these files whole, and an unterminated quote
-would swallow the rows after it.
+Every file is read through `Export`, which opens the file whose stats were taken, and no other.
 """
 
+import contextlib
 import csv
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
 import duckdb
-import xxhash
 
 from etl_assets.engine import duck
+from etl_assets.engine.files.regular import NotRegularError, require_regular
+from etl_assets.engine.reading import verified
+from etl_assets.engine.reading.verified import FileStat, not_a_file, stat_files
 from etl_assets.engine.sql_text import pattern_literal
-from etl_assets.errors import Action, Advice, InputError
+from etl_assets.engine.stopping import Stop
+from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
-
-if TYPE_CHECKING:
-    from etl_assets.engine.reading.records import Block
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # DuckDB's name for the number of a row; a file that has such a column cannot be read with it.
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_LONGEST_REASON = 150
 
 
 @dataclass(frozen=True)
 class Export:
-    """One file of a source. `columns` are its header's names as written, `found` maps contract names to them."""
+    """One file of a source, as its stats are. `stop` interrupts whoever reads it.
 
-    path: Path
-    name: str
-    columns: tuple[str, ...]
-    found: dict[str, str]
+    `columns` are its header's names as written, `found` maps contract names to them.
+    """
+
+    root: Path
+    stat: FileStat
+    columns: tuple[str, ...] = ()
+    found: dict[str, str] = field(default_factory=dict)
+    stop: Stop = field(default_factory=Stop, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its path in the folder of the exports."""
+        return self.stat.name
+
+    @property
+    def shown(self) -> str:
+        """Its name for messages."""
+        return shown(self.name)
 
     @property
     def is_parquet(self) -> bool:
@@ -48,24 +62,60 @@ class Export:
         return self.name.endswith(".parquet")
 
     @property
+    def is_packed(self) -> bool:
+        """Whether this file is gzip."""
+        return self.name.endswith(".gz")
+
+    @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns the contract does not know; they are ignored."""
         return tuple(column for column in self.columns if column not in self.found.values())
 
-    def open(self) -> IO[bytes]:
-        """The bytes of the CSV text, unpacked."""
-        if self.name.endswith(".gz"):
-            return cast("IO[bytes]", gzip.open(self.path, "rb"))
-        return self.path.open("rb")
+    @contextlib.contextmanager
+    def open(self, limit_bytes: int | None = None) -> Iterator[IO[bytes]]:
+        """The bytes of the CSV text, unpacked; InputError when there are more than `limit_bytes` in a packed file."""
+        with contextlib.ExitStack() as stack:
+            stream: IO[bytes] = stack.enter_context(verified.open_verified(self.root, self.stat))
+            if self.is_packed:
+                stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream)))
+            yield cast("IO[bytes]", _Text(self, stream, limit_bytes if self.is_packed else None))
+
+    def held(self) -> contextlib.AbstractContextManager[Path]:
+        """A path at which DuckDB reads this very file, within the block."""
+        return verified.held(self.root, self.stat)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own that reads exports: a damaged file may cost the connection that reads it."""
+        with duck.reader(self.root) as connection, self.stop.watching(connection):
+            yield connection
 
 
-@dataclass(frozen=True)
-class Survey:
-    """Counts of a CSV file: data records (not blank), damaged ones, and whether DuckDB can read the file directly."""
+class _Text:
+    """A file's text. Reading it can be stopped; a packed one has a limit: a few MB can unpack to more than any disk."""
 
-    record_count: int
-    damaged_count: int
-    is_regular: bool
+    def __init__(self, export: Export, stream: IO[bytes], limit_bytes: int | None) -> None:
+        self._export, self._stream, self._limit_bytes = export, stream, limit_bytes
+        self._read_bytes = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; InputError beyond the limit."""
+        self._export.stop.check()
+        chunk = self._stream.read(size)
+        self._read_bytes += len(chunk)
+        if self._limit_bytes is not None and self._read_bytes > self._limit_bytes:
+            raise unpacks_to_more(self._export, self._limit_bytes)
+        return chunk
+
+
+def unpacks_to_more(export: Export, limit_bytes: int) -> InputError:
+    """The error for a file whose text is longer than the limit."""
+    limit_mb = limit_bytes >> 20
+    return InputError(
+        f"{export.shown} ({export.stat.size_bytes} bytes) unpacks to more than the {limit_mb} MB that are allowed.",
+        Advice(Action.SET, "ETL_MAX_UNPACKED", f"{2 * limit_mb}MB"),
+        subject=export.name,
+    )
 
 
 def find_files(source: Source, root: Path) -> list[Path]:
@@ -78,12 +128,12 @@ def find_files(source: Source, root: Path) -> list[Path]:
             subject=str(root),
         )
     candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
-    found = [path for path in candidates if path.is_file()]
+    found = [path for path in candidates if _is_file(path, root)]
     folder = root / source.name
     if folder.is_dir():
         found += [folder]
     if not found:
-        names = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
+        names = ", ".join(shown(name) for name in sorted(path.name for path in root.iterdir())[:20]) or "nothing"
         raise InputError(
             f"No export of source '{source.name}' in {root}: expected {source.name}.csv, {source.name}.csv.gz, "
             f"{source.name}.parquet or a folder {source.name}/, found {names}.",
@@ -96,10 +146,7 @@ def find_files(source: Source, root: Path) -> list[Path]:
             f"Source '{source.name}' has more than one export in {root}: {names}. Keep one of them.",
             subject=source.name,
         )
-    files = _files_in(folder, source) if found == [folder] else found
-    for path in files:
-        _require_text(path)
-    return files
+    return _files_in(folder, source, root) if found == [folder] else found
 
 
 def _require_text(path: Path) -> None:
@@ -110,8 +157,8 @@ def _require_text(path: Path) -> None:
         raise InputError(f"The name of {os.fsencode(path)!r} is not UTF-8 text. Rename the file.") from error
 
 
-def _files_in(folder: Path, source: Source) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if _is_export(path))
+def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
+    files = [path for path in sorted(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
     if not files:
         raise InputError(
             f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.",
@@ -122,25 +169,46 @@ def _files_in(folder: Path, source: Source) -> list[Path]:
 
 def _is_export(path: Path) -> bool:
     # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv.
-    return path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
+    return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
 
 
-def open_exports(source: Source, root: Path) -> list[Export]:
-    """Find the files of a source and read their headers; InputError when one breaks the contract as a whole."""
-    return [_open_export(source, path, root) for path in find_files(source, root)]
+def _is_file(path: Path, root: Path) -> bool:
+    """Whether there is a file; InputError for something else of that name: it may be meant to be read."""
+    _require_text(path)
+    try:
+        require_regular(path, os.stat(path))
+    except NotRegularError as error:
+        raise not_a_file(path, root, error.kind) from error
+    except PermissionError:
+        raise
+    except OSError as error:
+        if path.is_symlink():
+            raise not_a_file(path, root, "a link that leads nowhere") from error
+        return False
+    return True
 
 
-def _open_export(source: Source, path: Path, root: Path) -> Export:
-    name = path.relative_to(root).as_posix()
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{name} of source '{source.name}' is a link that leads out of {root}. Copy the file instead.")
-    if path.stat().st_size == 0:
+def open_exports(
+    source: Source, root: Path, stats: Sequence[FileStat] | None = None, stop: Stop | None = None
+) -> list[Export]:
+    """Read the headers of a source's files; InputError when one breaks the contract as a whole.
+
+    `stats` are those of the files, if they were taken already.
+    """
+    if stats is None:
+        stats = stat_files(find_files(source, root), root)
+    return [_open_export(source, Export(root, stat, stop=stop or Stop())) for stat in stats]
+
+
+def _open_export(source: Source, export: Export) -> Export:
+    name = export.shown
+    if export.stat.size_bytes == 0:
         raise InputError(
             f"{name} of source '{source.name}' is empty (0 bytes): expected a header and rows.",
             _EXPORT_AGAIN,
             subject=source.name,
         )
-    columns = _parquet_columns(path, name) if name.endswith(".parquet") else _csv_columns(path, name)
+    columns = _parquet_columns(export) if export.is_parquet else _csv_columns(export)
     spelled: dict[str, list[str]] = {}
     for column in columns:
         spelled.setdefault(column.strip().lower(), []).append(column)
@@ -148,7 +216,7 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
     if missing:
         raise InputError(
             f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
-            f"Its header has: {', '.join(columns)[:500]}.",
+            f"Its header has: {shown(', '.join(columns)[:500])}.",
             _EXPORT_AGAIN,
             Advice(Action.EDIT, value="etl_assets.yaml"),
             subject=source.name,
@@ -160,18 +228,21 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
             _EXPORT_AGAIN,
             subject=source.name,
         )
-    return Export(path, name, tuple(columns), {column: spelled[column][0] for column in source.required})
+    return replace(export, columns=tuple(columns), found={column: spelled[column][0] for column in source.required})
 
 
-def _csv_columns(path: Path, name: str) -> list[str]:
-    export = Export(path, name, (), {})
+def _csv_columns(export: Export) -> list[str]:
+    # Here: `status` and an unchanged `run` read no records, and numpy takes 0.1 s to import.
+    from etl_assets.engine.reading.records import scan
+
+    name = export.shown
     try:
         with export.open() as stream:
             start = stream.read(2)
         if start in _UTF16_MARKS:
             raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
         with export.open() as stream:
-            block = next(_scan(stream), None)
+            block = next(scan(stream), None)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{name} is not a readable gzip file ({error}).", _EXPORT_AGAIN) from error
     if block is None or block.blank[0]:
@@ -185,146 +256,25 @@ def _csv_columns(path: Path, name: str) -> list[str]:
     return next(csv.reader([header]))
 
 
-def _parquet_columns(path: Path, name: str) -> list[str]:
-    with duck.reader(path.parent) as connection:
+def _parquet_columns(export: Export) -> list[str]:
+    with export.held() as path, export.reader() as connection:
         try:
             rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
         except duckdb.Error as error:
-            finding = str(error).splitlines()[0]
-            raise InputError(f"{name} is not a readable Parquet file ({finding}).", _EXPORT_AGAIN) from error
+            export.stop.check()
+            finding = f"{export.shown} is not a readable Parquet file ({reason(error, export, path)})."
+            raise InputError(finding, _EXPORT_AGAIN, subject=export.name) from error
     columns = [row[0] for row in rows]
     if _ROW_NUMBER in map(str.lower, columns):
-        raise InputError(f"{name} has a column {_ROW_NUMBER}, which DuckDB keeps for itself. Export it without.")
+        raise InputError(
+            f"{export.shown} has a column {_ROW_NUMBER}, which DuckDB keeps for itself. Export it without."
+        )
     return columns
 
 
-def parquet_row_count(export: Export) -> int:
-    """Rows of a Parquet file by its own footer."""
-    with duck.reader(export.path.parent) as connection:
-        row = connection.execute(
-            f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({pattern_literal(export.path)})"
-        ).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-@dataclass(frozen=True)
-class FileStat:
-    """The stats of a file; while none of them changes, the bytes count as the same.
-
-    A user cannot set the change time, so a restored modification time does not hide a change.
-    """
-
-    name: str
-    size_bytes: int
-    modified_ns: int
-    changed_ns: int
-    inode: int
-
-
-def stat_files(paths: list[Path], root: Path) -> list[FileStat]:
-    """The stats of a source's files, in order."""
-    stats = [(path, os.stat(path)) for path in paths]
-    return [
-        FileStat(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-        for path, stat in stats
-    ]
-
-
-def hash_files(paths: list[Path]) -> str:
-    """xxh3_128 over the files' hashes in order, 32 hex digits: the data version of a source."""
-    total = xxhash.xxh3_128()
-    for path in paths:
-        digest = xxhash.xxh3_128()
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-        total.update(digest.digest())
-    return total.hexdigest()
-
-
-class _Bounded:
-    """A packed file's text, up to a limit: a few MB can unpack to more than any disk holds."""
-
-    def __init__(self, export: Export, stream: IO[bytes], limit_bytes: int) -> None:
-        self._export, self._stream, self._limit_bytes = export, stream, limit_bytes
-        self._left = limit_bytes
-
-    def read(self, size: int) -> bytes:
-        """The next bytes; InputError beyond the limit."""
-        chunk = self._stream.read(size)
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise InputError(
-                f"{self._export.name} ({self._export.path.stat().st_size} bytes) unpacks to more than the "
-                f"{self._limit_bytes >> 20} MB that are allowed.",
-                Advice(Action.SET, "ETL_MAX_UNPACKED", f"{2 * (self._limit_bytes >> 20)}MB"),
-                subject=self._export.name,
-            )
-        return chunk
-
-
-def _bounded(export: Export, stream: IO[bytes], limit_bytes: int | None) -> IO[bytes]:
-    is_packed = limit_bytes is not None and export.name.endswith(".gz")
-    return cast("IO[bytes]", _Bounded(export, stream, limit_bytes or 0)) if is_packed else stream
-
-
-def survey(export: Export, limit_bytes: int | None = None) -> Survey:
-    """Count a CSV file's records and judge its structure; the header is no record, a trailing blank line no flaw.
-
-    InputError when a packed file unpacks to more than `limit_bytes`.
-    """
-    record_count = damaged_count = 0
-    uniform_lf = uniform_crlf = True
-    blanks = False
-    for block in data_blocks(export, limit_bytes):
-        blank = block.blank
-        # A blank record followed by any other record: DuckDB's own numbering of records would count it.
-        blanks = blanks or bool(blank.any())
-        record_count += len(blank) - int(blank.sum())
-        damaged_count += int(block.damaged.sum())
-        uniform_lf = uniform_lf and block.uniform_lf
-        uniform_crlf = uniform_crlf and block.uniform_crlf
-    return Survey(record_count, damaged_count, damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf))
-
-
-def write_sound_records(export: Export, target: Path, limit_bytes: int | None = None) -> None:
-    """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
-    with export.open() as stream, target.open("wb") as out:
-        for block in _scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns)):
-            sound = ~(block.damaged | block.blank)
-            if block.uniform_lf and sound.all():
-                out.write(block.data[: int(block.ends[-1])] + b"\n")
-                continue
-            spans = zip(block.starts[sound].tolist(), block.ends[sound].tolist(), strict=True)
-            lines = [block.data[start:end] for start, end in spans]
-            if lines:
-                out.write(b"\n".join(lines) + b"\n")
-
-
-def data_blocks(export: Export, limit_bytes: int | None = None) -> "Iterator[Block]":
-    """Every data record of a CSV file, blank and damaged ones too, by block; line-end flags include the header."""
-    from etl_assets.engine.reading.records import Block
-
-    with export.open() as stream:
-        bounded = _bounded(export, stream, limit_bytes)
-        for number, block in enumerate(_scan(bounded, column_count=len(export.columns))):
-            if number:
-                yield block
-            else:
-                yield Block(
-                    block.data,
-                    block.starts[1:],
-                    block.ends[1:],
-                    block.lines[1:],
-                    block.damaged[1:],
-                    block.uniform_lf,
-                    block.uniform_crlf,
-                )
-
-
-def _scan(stream: IO[bytes], *, column_count: int | None = None) -> "Iterator[Block]":
-    """The records of a CSV file. Imported here: `status` and an unchanged `run` read none, and numpy takes 0.1 s."""
-    from etl_assets.engine.reading.records import scan
-
-    return scan(stream, column_count=column_count)
+def reason(error: duckdb.Error, export: Export, path: Path) -> str:
+    """DuckDB's reason to refuse a file that it read at `path`, in few words: it may write pages on its own state."""
+    if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+        return "its parts contradict each other"
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return shown(first_line.replace(str(path), export.name)[:_LONGEST_REASON])

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from etl_assets.engine.reading.exports import Export, data_blocks
+from etl_assets.engine.reading.exports import Export
+from etl_assets.engine.reading.parquet import bounded_sql
+from etl_assets.engine.reading.surveying import data_blocks
 from etl_assets.engine.sql_text import identifier, literal, pattern, pattern_literal
 from etl_assets.project.contract import Source
 
@@ -21,17 +23,23 @@ if TYPE_CHECKING:
 
 # Rows handed to DuckDB at a time.
 _BATCH_ROWS = 20_000
-_MALFORMED = "malformed_row"
+# The reason of a row whose structure cannot be trusted, or that is longer than one may be.
+MALFORMED = "malformed_row"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One file as DuckDB reads it: `readable` is the file, or a copy of its sound records."""
+    """One file as DuckDB reads it: `readable` leads to the file, or to a copy of its sound records.
+
+    Its texts together may be as long as `limit_bytes`.
+    """
 
     export: Export
     number: int
     readable: Path
     record_count: int
+    limit_bytes: int
+    is_copy: bool = False
 
     @property
     def rejects_table(self) -> str:
@@ -62,7 +70,7 @@ def write(
         COPY (
             SELECT {literal(source.name)} AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file,
                 l.line_number, r.key AS {identifier(source.key.name)}, l.raw_text,
-                coalesce(r.reason, '{_MALFORMED}') AS reason
+                coalesce(r.reason, '{MALFORMED}') AS reason
             FROM located l LEFT JOIN rejected r ON l.file_index = r.file_index AND l.source_row = r.source_row
             ORDER BY l.file_index, l.line_number
         ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""
@@ -83,7 +91,7 @@ def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None
 
     refused = _refused_records(connection, reading)
     rows = _numbers(connection, f"SELECT source_row FROM rejected WHERE file_index = {reading.number} ORDER BY 1")
-    if not len(refused) and not len(rows) and reading.readable == reading.export.path:
+    if not len(refused) and not len(rows) and not reading.is_copy:
         return
     # The n-th accepted row comes after n - 1 accepted records and the refused ones between them.
     wanted = (rows - 1) + np.searchsorted(refused - np.arange(len(refused)), rows - 1, side="right")
@@ -132,14 +140,21 @@ def _insert(connection: duckdb.DuckDBPyConnection, number: int, batch: list[tupl
 
 
 def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None:
-    """A Parquet row's line is its number, its raw text the row as JSON."""
+    """A Parquet row's line is its number, its raw text the row as JSON, cut as the text of a CSV record is."""
+    from etl_assets.engine.reading.records import MAX_RAW_BYTES
+
     path = pattern_literal(reading.readable)
     cells = ", ".join(f"{name} := {name}" for name in map(identifier, reading.export.columns))
+    raw_text = bounded_sql("strlen(raw_text)", "raw_text", reading.number, reading.limit_bytes)
     connection.execute(
         f"""
         INSERT INTO located
-        SELECT {reading.number}, file_row_number + 1, file_row_number + 1, to_json(struct_pack({cells}))::VARCHAR
-        FROM read_parquet({path}, file_row_number = true) row
-        SEMI JOIN (SELECT source_row FROM rejected WHERE file_index = {reading.number}) r
-            ON row.file_row_number + 1 = r.source_row"""
+        SELECT {reading.number}, row_number, row_number, {raw_text}
+        FROM (
+            SELECT file_row_number + 1 AS row_number,
+                left(to_json(struct_pack({cells}))::VARCHAR, {MAX_RAW_BYTES}) AS raw_text
+            FROM read_parquet({path}, file_row_number = true) row
+            SEMI JOIN (SELECT source_row FROM rejected WHERE file_index = {reading.number}) r
+                ON row.file_row_number + 1 = r.source_row
+        )"""
     )

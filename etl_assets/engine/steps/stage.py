@@ -4,12 +4,13 @@ A source is read once whatever the number of shards: when every shard reads and 
 shards × data. A snapshot is content-addressed and published whole, then the source's pointer is set to it.
 """
 
+import contextlib
 import gzip
 import time
 import uuid
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -26,13 +27,25 @@ from etl_assets.engine.published.snapshots import (
     snapshot_id,
     write_accounting,
 )
-from etl_assets.engine.reading import exports, quarantine
+from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified
+from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.judging import MACROS, PARTITION, judged_rows_sql
+from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import literal, pattern_literal
+from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
-from etl_assets.errors import AccountingError, Action, Advice, InputError, RejectRatioError, SourceChangedError
+from etl_assets.errors import (
+    AccountingError,
+    Action,
+    Advice,
+    AttemptTimeoutError,
+    InputError,
+    RejectRatioError,
+    SourceChangedError,
+    shown,
+)
 from etl_assets.project.contract import Source
 
 # Rows of all slices together that DuckDB collects before it hands them to the slices' writers. Each writer gathers some
@@ -47,31 +60,44 @@ _SNAPSHOT_GRACE_S = 3600.0
 
 @dataclass(frozen=True)
 class StagingRequest:
-    """The parameters of `stage`; `exports` is the folder of the files."""
+    """The parameters of `stage`; `exports` is the folder of the files. A time limit of 0 is none."""
 
     site: Site
     exports: Path
     max_reject_ratio: float
     limits: duck.Limits
     max_unpacked_mb: int = 16 * 1024
+    timeout_s: float = 0.0
 
 
 def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tuple[Snapshot, bool]:
     """Make the current snapshot of a source; returns it and whether an earlier one was reused.
 
     Raises InputError for files that break the contract as a whole, RejectRatioError for too many bad rows (the
-    snapshot stays on disk for inspection but does not become current), SourceChangedError when a file changed.
+    snapshot stays on disk for inspection but does not become current), SourceChangedError when a file changed,
+    AttemptTimeoutError beyond the time limit.
     """
-    home = request.site.home
+    error = AttemptTimeoutError(
+        f"Source '{source.name}' took longer than ETL_SOURCE_TIMEOUT_S={request.timeout_s:g} seconds and was "
+        "interrupted.",
+        subject=source.name,
+    )
+    stop = request.limits.stop
+    with stop.within(request.timeout_s, error) as within, faults.stopped_by(within):
+        return _stage(source, replace(request, limits=replace(request.limits, stop=within)), force=force)
+
+
+def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Snapshot, bool]:
+    home, stop = request.site.home, request.limits.stop
     paths = exports.find_files(source, request.exports)
     looked_at_ns = time.time_ns()
-    stats = exports.stat_files(paths, request.exports)
+    stats = verified.stat_files(paths, request.exports)
     known = None if force else _known_snapshot(source, request, stats)
     if known is not None:
         _check_reject_ratio(known, request)
         return known, True
-    opened = exports.open_exports(source, request.exports)
-    data_hash = exports.hash_files(paths)
+    opened = exports.open_exports(source, request.exports, stats, stop)
+    data_hash = verified.hash_files(request.exports, stats, stop)
     name = snapshot_id(request.site, source, data_hash, [export.name for export in opened])
     snapshot = None if force else load_snapshot(home, source.name, name)
     reused = snapshot is not None
@@ -91,12 +117,12 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
 
 def is_current(source: Source, request: StagingRequest) -> bool:
     """Whether staging would take the current snapshot as it is; decided by the files' stats, without reading them."""
-    stats = exports.stat_files(exports.find_files(source, request.exports), request.exports)
+    stats = verified.stat_files(exports.find_files(source, request.exports), request.exports)
     known = _known_snapshot(source, request, stats)
     return known is not None and known.reject_ratio <= request.max_reject_ratio
 
 
-def _known_snapshot(source: Source, request: StagingRequest, stats: list[exports.FileStat]) -> Snapshot | None:
+def _known_snapshot(source: Source, request: StagingRequest, stats: list[FileStat]) -> Snapshot | None:
     """The current snapshot if the files' stats prove that it is still theirs."""
     pointer = read_pointer(request.site.home, source.name)
     if not pointer or pointer.get("files") != [asdict(stat) for stat in stats]:
@@ -120,10 +146,10 @@ def _free_folder(home: Home, source: Source, name: str) -> str:
 def _build(
     source: Source,
     request: StagingRequest,
-    opened: list[exports.Export],
+    opened: list[Export],
     data_hash: str,
     folder: str,
-    stats: list[exports.FileStat],
+    stats: list[FileStat],
 ) -> Snapshot:
     """Read the files, write slices and quarantine, close the books, publish the folder."""
     site = request.site
@@ -133,6 +159,7 @@ def _build(
     with (
         publishing.scratch_directory(site.home) as scratch,
         publishing.publish_directory(target_folder, what="snapshot") as target,
+        contextlib.ExitStack() as files,
         duck.workbench(
             request.limits, scratch, folders=[request.exports, site.home.staged], flush_rows=_FLUSH_ROWS
         ) as connection,
@@ -140,11 +167,15 @@ def _build(
         duck.add_macros(connection, MACROS)
         duck.add_hashing(connection)
         connection.execute(route_macro(site.shard_count))
-        readings = _write_partitions(connection, source, request, opened, scratch, target)
+        limit_bytes = request.max_unpacked_mb << 20
+        readings = [_prepare(export, number, scratch, limit_bytes, files) for number, export in enumerate(opened)]
+        with _naming_files(readings, request):
+            _write_partitions(connection, source, readings, target)
         faults.point("staging.read")
         slices = finish_slices(connection, source, site.shard_ids, target)
         faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
-        reasons = quarantine.write(connection, source, readings, target / QUARANTINE_FILE)
+        with _naming_files(readings, request):
+            reasons = quarantine.write(connection, source, readings, target / QUARANTINE_FILE)
         faults.point("staging.quarantine", target / QUARANTINE_FILE)
         snapshot = Snapshot(
             source=source.name,
@@ -168,62 +199,52 @@ def _build(
     return snapshot
 
 
-def _write_partitions(
-    connection: duckdb.DuckDBPyConnection,
-    source: Source,
-    request: StagingRequest,
-    opened: Sequence[exports.Export],
-    scratch: Path,
-    target: Path,
-) -> list[quarantine.Reading]:
-    """Parse, validate and route every row in one pass; the rejected ones land in a partition of their own."""
-    limit_bytes = request.max_unpacked_mb << 20
-    readings = [_prepare(export, number, scratch, limit_bytes) for number, export in enumerate(opened)]
-    rows = judged_rows_sql(source, readings)
-    try:
-        connection.execute(
-            f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"
-        )
-    except duckdb.Error:
-        _name_unreadable(connection, readings)
-        raise
-    return readings
-
-
-def _prepare(export: exports.Export, number: int, scratch: Path, limit_bytes: int) -> quarantine.Reading:
-    """Survey a file and decide what DuckDB reads: the file itself, or a copy of its sound records."""
+def _prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files: contextlib.ExitStack) -> Reading:
+    """Survey a file and decide what DuckDB reads: the file itself, held open in `files`, or a copy of its records."""
     if export.is_parquet:
-        return quarantine.Reading(export, number, export.path, record_count=exports.parquet_row_count(export))
+        record_count = parquet.row_count(export, limit_bytes)
+        return Reading(export, number, files.enter_context(export.held()), record_count, limit_bytes)
     try:
-        survey = exports.survey(export, limit_bytes)
-        readable = export.path
+        survey = surveying.survey(export, limit_bytes)
         # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
-        if not survey.is_regular or export.name.endswith(".gz"):
-            readable = scratch / f"sound_{number}.csv"
-            exports.write_sound_records(export, readable, limit_bytes)
+        if survey.is_regular and not export.is_packed:
+            return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
+        copy = scratch / f"sound_{number}.csv"
+        surveying.write_sound_records(export, copy, limit_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{export.name} is a damaged gzip file ({error}).", Advice(Action.EXPORT_AGAIN)) from error
-    return quarantine.Reading(export, number, readable, record_count=survey.record_count)
+        raise InputError(f"{export.shown} is a damaged gzip file ({error}).", Advice(Action.EXPORT_AGAIN)) from error
+    return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
 
 
-def _name_unreadable(connection: duckdb.DuckDBPyConnection, readings: Sequence[quarantine.Reading]) -> None:
-    """Raise InputError for the Parquet file that cannot be read to its end, if any: DuckDB does not name it."""
-    for reading in readings:
-        if not reading.export.is_parquet:
-            continue
-        try:
-            connection.execute(
-                f"SELECT max(hash(row)) FROM read_parquet({pattern_literal(reading.readable)}) row"
-            ).fetchone()
-        except duckdb.Error as error:
-            detail = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"{reading.export.name} is a damaged Parquet file ({detail}).", Advice(Action.EXPORT_AGAIN)
-            ) from error
+def _write_partitions(
+    connection: duckdb.DuckDBPyConnection, source: Source, readings: Sequence[Reading], target: Path
+) -> None:
+    """Parse, validate and route every row in one pass; the rejected ones land in a partition of their own."""
+    rows = judged_rows_sql(source, readings)
+    connection.execute(
+        f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"
+    )
 
 
-def _check_unchanged(source: Source, request: StagingRequest, stats: list[exports.FileStat]) -> None:
-    if exports.stat_files(exports.find_files(source, request.exports), request.exports) != stats:
+@contextlib.contextmanager
+def _naming_files(readings: Sequence[Reading], request: StagingRequest) -> Iterator[None]:
+    """Turn DuckDB's error into an InputError for the file that caused it, if one did."""
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
+    except duckdb.Error as error:
+        request.limits.stop.check()
+        number = parquet.file_beyond(error)
+        if number is not None:
+            raise exports.unpacks_to_more(readings[number].export, readings[number].limit_bytes) from error
+        parquet.require_readable(reading.export for reading in readings)
+        # DuckDB quotes the names of files as they are.
+        raise type(error)(shown(str(error))) from error
+
+
+def _check_unchanged(source: Source, request: StagingRequest, stats: list[FileStat]) -> None:
+    if verified.stat_files(exports.find_files(source, request.exports), request.exports) != stats:
         raise SourceChangedError(f"A file of source '{source.name}' changed while it was read.", subject=source.name)
 
 
@@ -231,7 +252,8 @@ def _close_books(snapshot: Snapshot) -> None:
     if snapshot.rows_in != snapshot.rows_accepted + snapshot.rows_quarantined:
         raise AccountingError(
             f"Source '{snapshot.source}': {snapshot.rows_in} rows in the files, but {snapshot.rows_accepted} accepted "
-            f"and {snapshot.rows_quarantined} quarantined. Nothing was published. Files: {', '.join(snapshot.files)}.",
+            f"and {snapshot.rows_quarantined} quarantined. Nothing was published. Files: "
+            f"{', '.join(map(shown, snapshot.files))}.",
             Advice(Action.REPORT),
             subject=snapshot.source,
         )

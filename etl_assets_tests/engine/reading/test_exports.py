@@ -3,12 +3,16 @@
 import gzip
 import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from etl_assets.engine.reading import exports
+from etl_assets.engine.reading import exports, parquet, surveying
+from etl_assets.engine.reading.exports import Export
+from etl_assets.engine.reading.verified import hash_files, stat_files
+from etl_assets.engine.sql_text import identifier
 from etl_assets.errors import Action, Advice, InputError
 from etl_assets_tests.factory import PROJECT, row, write_csv
 
@@ -34,10 +38,16 @@ def write_bytes(path: Path, content: bytes | str) -> Path:
 
 def write_parquet(path: Path, *columns: str, rows: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cells = ", ".join(f"'x' AS \"{column}\"" for column in columns)
+    cells = ", ".join(f"'x' AS {identifier(column)}" for column in columns)
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT {cells} FROM range({rows})) TO '{path}' (FORMAT parquet)")
     return path
+
+
+def exported(path: Path, columns: Sequence[str]) -> Export:
+    """The file as an export with these columns."""
+    (stat,) = stat_files([path], path.parent)
+    return Export(path.parent, stat, tuple(columns))
 
 
 def test_a_source_is_one_csv_file(sources: Path) -> None:
@@ -57,7 +67,7 @@ def test_a_source_is_one_parquet_file(sources: Path) -> None:
     (export,) = exports.open_exports(CRM, sources)
     assert export.is_parquet
     assert export.columns == CRM.required
-    assert exports.parquet_row_count(export) == 1
+    assert parquet.row_count(export, 1 << 20) == 1
 
 
 def test_a_source_is_a_folder_of_files_in_name_order(sources: Path) -> None:
@@ -67,7 +77,7 @@ def test_a_source_is_a_folder_of_files_in_name_order(sources: Path) -> None:
     write_bytes(sources / "crm" / "2026-10-b.csv.gz", gzip.compress(f"{HEADER}\n".encode()))
     write_parquet(sources / "crm" / "2026-08.parquet", *CRM.required)
     write_bytes(sources / "crm" / "README.txt", "not an export")
-    (sources / "crm" / "old.csv").mkdir()
+    (sources / "crm" / "old").mkdir()
     expected = ["2026-08.parquet", "2026-09.csv", "2026-10-b.csv.gz", "2026-10.csv", "2026-11.csv"]
     assert names_of(sources) == [f"crm/{name}" for name in expected]
 
@@ -149,7 +159,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(sources: Path) -> None
 def test_a_header_may_be_all_there_is(sources: Path) -> None:
     write_bytes(sources / "crm.csv", HEADER)
     (export,) = exports.open_exports(CRM, sources)
-    assert exports.survey(export) == exports.Survey(0, 0, is_regular=True)
+    assert surveying.survey(export) == surveying.Survey(0, 0, is_regular=True)
 
 
 def test_an_empty_file_is_refused(sources: Path) -> None:
@@ -200,6 +210,61 @@ def test_two_forms_of_one_source_are_refused(sources: Path) -> None:
     assert "crm.csv and crm." in refusal(sources)
 
 
+@pytest.mark.parametrize("name", ["crm.csv", "crm.parquet", "crm/a.csv", "crm/b.csv.gz", "crm/c.parquet"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a pipe"),
+        (Path.mkdir, "a folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to("nothing"), "a link that leads nowhere"),
+        (lambda path: path.symlink_to(path), "a link that leads nowhere"),
+    ],
+)
+def test_what_has_the_name_of_an_export_and_is_no_file_is_named(
+    sources: Path, name: str, make: Callable[[Path], object], kind: str
+) -> None:
+    """Fails: the run waits for ever, or passes over something that was meant to be read."""
+    path = sources / name
+    if path.parent != sources:
+        write_csv(path.parent / "sound.csv", CRM, [row("a")])
+    make(path)
+    assert refusal(sources) == f"{name} is {kind}, not a file. Remove it from {sources}, or rename it."
+
+
+HOSTILE = '\n{"event": "shard_end"}\nPublished 1,000,000\x1b]0;owned\x07\u202e'
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_header_cannot_write_lines_of_its_own_into_a_message(sources: Path, form: str) -> None:
+    """Fails: whoever writes an export makes the log say that a million customers were published."""
+    columns = [*CRM.required[:-1], HOSTILE]
+    if form == "csv":
+        cells = ",".join('"' + column.replace('"', '""') + '"' for column in columns)
+        write_bytes(sources / "crm.csv", cells + "\n")
+    else:
+        write_parquet(sources / "crm.parquet", *columns)
+    text = refusal(sources)
+    assert text.isprintable()
+    assert '\\n{"event": "shard_end"}\\nPublished 1,000,000\\x1b]0;owned\\x07\\u202e' in text
+
+
+@pytest.mark.parametrize("content", [b"", b"no header\n", b"\n", b'"open\n', HEADER.encode("utf-16")])
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+def test_a_files_name_cannot_write_lines_of_its_own_into_a_message(sources: Path, content: bytes, form: str) -> None:
+    write_bytes(sources / "crm" / f"a{HOSTILE.replace('/', '')}.{form}", content)
+    text = refusal(sources)
+    assert text.isprintable()
+    assert 'crm/a\\n{"event"' in text
+
+
+def test_neighbours_that_are_named_cannot_either(sources: Path) -> None:
+    write_bytes(sources / "x\nPublished 1,000,000", b"")
+    text = refusal(sources)
+    assert text.isprintable()
+    assert "x\\nPublished" in text
+
+
 def test_a_link_that_leads_out_of_the_folder_is_refused(sources: Path, tmp_path: Path) -> None:
     """Fails: a user who may write exports gets any file of the host into the warehouse."""
     write_csv(tmp_path / "elsewhere" / "crm.csv", CRM, [])
@@ -223,21 +288,25 @@ def test_a_link_within_the_folder_and_a_linked_root_are_fine(sources: Path, tmp_
 def test_the_hash_of_the_files_is_that_of_their_bytes_in_order(tmp_path: Path) -> None:
     """Fails: a changed export is taken for an unchanged one, or the other way round."""
     one, two = write_bytes(tmp_path / "1", b"ab"), write_bytes(tmp_path / "2", b"c")
-    before = exports.hash_files([one, two])
-    assert before == exports.hash_files([write_bytes(tmp_path / "3", b"ab"), two])
-    assert before != exports.hash_files([two, one])
-    assert before != exports.hash_files([write_bytes(tmp_path / "4", b"a"), write_bytes(tmp_path / "5", b"bc")])
-    assert before != exports.hash_files([write_bytes(tmp_path / "6", b"abc")])
+
+    def hashed(*paths: Path) -> str:
+        return hash_files(tmp_path, stat_files(paths, tmp_path))
+
+    before = hashed(one, two)
+    assert before == hashed(write_bytes(tmp_path / "3", b"ab"), two)
+    assert before != hashed(two, one)
+    assert before != hashed(write_bytes(tmp_path / "4", b"a"), write_bytes(tmp_path / "5", b"bc"))
+    assert before != hashed(write_bytes(tmp_path / "6", b"abc"))
 
 
 def test_a_time_stamp_put_back_does_not_hide_a_change(sources: Path) -> None:
     """Fails: `cp -p` of another export over the old one is not noticed."""
     path = write_csv(sources / "crm.csv", CRM, [row("a")])
     stat = path.stat()
-    (before,) = exports.stat_files([path], sources)
+    (before,) = stat_files([path], sources)
     path.write_bytes(path.read_bytes().replace(b"Alice", b"Boris"))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    (after,) = exports.stat_files([path], sources)
+    (after,) = stat_files([path], sources)
     assert (after.size_bytes, after.modified_ns) == (before.size_bytes, before.modified_ns)
     assert after != before
 
@@ -245,25 +314,25 @@ def test_a_time_stamp_put_back_does_not_hide_a_change(sources: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "survey"),
     [
-        (b"a\nb\n", exports.Survey(2, 0, is_regular=True)),
-        (b"a\nb", exports.Survey(2, 0, is_regular=True)),
-        (b'"a\nb"\n', exports.Survey(1, 0, is_regular=True)),
-        (b"a\n\nb\n\n", exports.Survey(2, 0, is_regular=False)),
-        (b"a\r\nb\n", exports.Survey(2, 0, is_regular=False)),
-        (b"a\r\nb\r\n", exports.Survey(2, 0, is_regular=False)),  # the header ends in LF
-        (b'a\n"b\nc\n', exports.Survey(3, 1, is_regular=False)),
+        (b"a\nb\n", surveying.Survey(2, 0, is_regular=True)),
+        (b"a\nb", surveying.Survey(2, 0, is_regular=True)),
+        (b'"a\nb"\n', surveying.Survey(1, 0, is_regular=True)),
+        (b"a\n\nb\n\n", surveying.Survey(2, 0, is_regular=False)),
+        (b"a\r\nb\n", surveying.Survey(2, 0, is_regular=False)),
+        (b"a\r\nb\r\n", surveying.Survey(2, 0, is_regular=False)),  # the header ends in LF
+        (b'a\n"b\nc\n', surveying.Survey(3, 1, is_regular=False)),
     ],
 )
 def test_a_survey_counts_records_and_finds_what_duckdb_cannot_have(
-    sources: Path, rows: bytes, survey: exports.Survey
+    sources: Path, rows: bytes, survey: surveying.Survey
 ) -> None:
     path = write_bytes(sources / "crm.csv", HEADER.encode() + b"\n" + rows)
-    assert exports.survey(exports.Export(path, "crm.csv", CRM.required, {})) == survey
+    assert surveying.survey(exported(path, CRM.required)) == survey
 
 
 def test_a_copy_holds_the_sound_records_unchanged_and_nothing_else(sources: Path, tmp_path: Path) -> None:
     """Fails: a damaged row takes its sound neighbours with it, or a value changes on the way."""
     text = b'\xef\xbb\xbfh,i\r\n\r\n1,"a\r\nb"\n2,"open\n3,\0\n4,d\r\n\n5,""""'
     path = write_bytes(sources / "crm.csv", text)
-    exports.write_sound_records(exports.Export(path, "crm.csv", ("h", "i"), {}), tmp_path / "sound.csv")
+    surveying.write_sound_records(exported(path, ("h", "i")), tmp_path / "sound.csv")
     assert (tmp_path / "sound.csv").read_bytes() == b'h,i\n1,"a\r\nb"\n4,d\n5,""""\n'

@@ -34,11 +34,11 @@ def write(sources: Path, *rows: Mapping[str, str], name: str = "product.csv") ->
     return write_csv(sources / name, PRODUCT, rows)
 
 
-def write_parquet(path: Path, select: str) -> None:
-    """Write what a query returns."""
+def write_parquet(path: Path, select: str, options: str = "COMPRESSION snappy") -> None:
+    """Write what a query returns, with options of COPY."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect() as connection:
-        connection.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
+        connection.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet, {options})")
 
 
 def no_reading(*_: object) -> NoReturn:

@@ -12,7 +12,7 @@ from etl_assets.engine import site as engine_site
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import stamp
 from etl_assets.engine.published.snapshots import current_snapshot, current_snapshots
-from etl_assets.engine.reading import exports
+from etl_assets.engine.reading import exports, surveying, verified
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.engine.steps.stage import stage as stage_source
@@ -74,7 +74,7 @@ class TestRejectRatio:
         write(sources, row(""), row("a"))
         with pytest.raises(RejectRatioError):
             stage(sources, site, max_reject_ratio=0.1)
-        monkeypatch.setattr(exports, "survey", no_reading)
+        monkeypatch.setattr(surveying, "survey", no_reading)
         snapshot = stage(sources, site, max_reject_ratio=0.5)
         assert current_snapshot(site.home, "product") == snapshot
 
@@ -103,8 +103,8 @@ class TestReuse:
         assert not is_current(PRODUCT, request)
         first, reused = stage_source(PRODUCT, request)
         assert not reused
-        for reading in ("hash_files", "open_exports", "survey"):
-            monkeypatch.setattr(exports, reading, no_reading)
+        for module, reading in ((verified, "hash_files"), (exports, "open_exports"), (surveying, "survey")):
+            monkeypatch.setattr(module, reading, no_reading)
         assert stage_source(PRODUCT, request) == (first, True)
         assert is_current(PRODUCT, request)
 
@@ -158,7 +158,7 @@ class TestReuse:
         path.write_bytes(data)
         self.an_hour_later()
         with monkeypatch.context() as patch:
-            patch.setattr(exports, "survey", no_reading)
+            patch.setattr(surveying, "survey", no_reading)
             assert stage_source(PRODUCT, staging_request(sources, site)) == (first, True)
         assert is_current(PRODUCT, staging_request(sources, site))
 

@@ -4,17 +4,31 @@ import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl_assets.engine import faults
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import current_snapshot, current_snapshots
-from etl_assets.engine.reading import exports
+from etl_assets.engine.reading import surveying, verified
+from etl_assets.engine.reading.exports import Export
+from etl_assets.engine.reading.surveying import Survey
 from etl_assets.engine.site import Site
-from etl_assets.errors import AccountingError, ConfigError, InputError, SourceChangedError
+from etl_assets.engine.steps import stage as staging
+from etl_assets.engine.stopping import Stop
+from etl_assets.errors import (
+    AccountingError,
+    AttemptTimeoutError,
+    ConfigError,
+    InputError,
+    SourceChangedError,
+    StoppedError,
+)
 from etl_assets_tests.engine.steps.product_exports import (
     HEADER,
     PRODUCT,
@@ -36,21 +50,21 @@ from etl_assets_tests.factory import (
 
 class TestChangedWhileRead:
     def change_after_hashing(self, path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-        hash_files = exports.hash_files
+        hash_files = verified.hash_files
 
-        def hash_then_change(paths: list[Path]) -> str:
-            found = hash_files(paths)
+        def hash_then_change(*args: Any) -> str:
+            found = hash_files(*args)
             change()
             return found
 
-        monkeypatch.setattr(exports, "hash_files", hash_then_change)
+        monkeypatch.setattr(verified, "hash_files", hash_then_change)
 
     def test_the_source_is_to_be_read_again(self, sources: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fails: half of the old and half of the new export become one snapshot."""
         path = write(sources, row("a"))
         with monkeypatch.context() as patch:
             self.change_after_hashing(path, patch, lambda: write(sources, row("a"), row("b")))
-            with pytest.raises(SourceChangedError, match="'product' changed while it was read"):
+            with pytest.raises(SourceChangedError, match=r"^product\.csv changed while it was read"):
                 stage(sources, site)
         assert current_snapshot(site.home, "product") is None
         assert set(accepted(site, stage(sources, site))) == {"a", "b"}
@@ -88,7 +102,7 @@ class TestFailures:
 
         write(sources, row("a"))
         with monkeypatch.context() as patch:
-            patch.setattr(exports, "survey", fail)
+            patch.setattr(surveying, "survey", fail)
             with pytest.raises(OSError, match="went away"):
                 stage(sources, site)
         assert list((site.home.staged / "product").iterdir()) == []
@@ -100,15 +114,15 @@ class TestFailures:
         self, sources: Path, site: Site, monkeypatch: pytest.MonkeyPatch, off_by: int
     ) -> None:
         """Fails: a defect of this package loses rows, and the result looks complete."""
-        survey = exports.survey
+        survey = surveying.survey
 
-        def miscount(export: exports.Export, *_: object) -> exports.Survey:
+        def miscount(export: Export, *_: object) -> Survey:
             found = survey(export)
             return replace(found, record_count=found.record_count + off_by)
 
         write(sources, row("a"), row("b"), row(""))
         with monkeypatch.context() as patch:
-            patch.setattr(exports, "survey", miscount)
+            patch.setattr(surveying, "survey", miscount)
             with pytest.raises(AccountingError, match=f"{3 + off_by} rows in the files, but 2 accepted and 1 quarant"):
                 stage(sources, site)
         assert current_snapshot(site.home, "product") is None
@@ -197,3 +211,53 @@ def test_whatever_the_bytes_no_row_is_lost(
         first_line = bad["raw_text"].split("\n")[0]
         line = lines[bad["line_number"] - 1].decode(errors="backslashreplace")
         assert line in (first_line, first_line + "\r")
+
+
+def _endless_query(connection: duckdb.DuckDBPyConnection, *_: object) -> None:
+    connection.execute("SELECT sum(a.range * b.range) FROM range(1_000_000) a, range(1_000_000) b").fetchone()
+
+
+def _endless_reading(export: Export, *_: object) -> NoReturn:
+    while True:
+        for _block in surveying.data_blocks(export):
+            pass
+
+
+class TestTimeLimit:
+    @pytest.mark.parametrize(
+        ("owner", "name", "instead"),
+        [(staging, "_write_partitions", _endless_query), (surveying, "survey", _endless_reading)],
+    )
+    def test_a_source_that_takes_too_long_is_interrupted(
+        self,
+        sources: Path,
+        site: Site,
+        monkeypatch: pytest.MonkeyPatch,
+        owner: ModuleType,
+        name: str,
+        instead: Callable[..., object],
+    ) -> None:
+        """Fails: one export holds the whole run for ever."""
+        write(sources, row("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, instead)
+            with pytest.raises(AttemptTimeoutError, match="'product' took longer than ETL_SOURCE_TIMEOUT_S=1 sec"):
+                stage(sources, site, timeout_s=1.0)
+        assert current_snapshot(site.home, "product") is None
+        assert list((site.home.staged / "product").iterdir()) == []
+        assert set(accepted(site, stage(sources, site, timeout_s=60.0))) == {"a"}
+
+    def test_a_hang_on_purpose_ends_at_the_limit(self, sources: Path, site: Site) -> None:
+        write(sources, row("a"))
+        faults.arm("staging.read hang", "", is_production=False, shard_count=3)
+        try:
+            with pytest.raises(AttemptTimeoutError):
+                stage(sources, site, timeout_s=1.0)
+        finally:
+            faults.arm("", "", is_production=False, shard_count=3)
+
+    def test_hashing_can_be_stopped(self, sources: Path) -> None:
+        path, stop = write(sources, row("a")), Stop()
+        stop.request()
+        with pytest.raises(StoppedError):
+            verified.hash_files(sources, verified.stat_files([path], sources), stop)
