@@ -4,15 +4,16 @@ Models of `etl_assets.yaml` and their checks; values only. How a type is read fr
 `parse_*.sql` macros of the engine, where the files are is a setting.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-# Names become SQL identifiers, file names and asset keys; none begins with an underscore, which the engine's own do.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, ProfileColumn
+from etl_assets.project.dialect import Dialect
+
+__all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
 
 # The struct beside those of the sources in the relation that `sql/profiles.sql` reads.
 BASE = "base"
@@ -28,95 +29,48 @@ class MisdeclaredError(ValueError):
         self.findings = tuple(findings)
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("expected a finite number")
-    return value
+class Case(StrEnum):
+    """What becomes of capitals in a key."""
+
+    KEEP = "keep"
+    LOWER = "lower"
 
 
-Bound = Annotated[int | float, BeforeValidator(_number)]
+class Strip(StrEnum):
+    """Which blanks around a key do not count."""
+
+    ASCII = "ascii"
+    UNICODE = "unicode"
 
 
-class ColumnType(StrEnum):
-    """The value types of the contract."""
-
-    TEXT = "text"
-    INT = "int"
-    FLOAT = "float"
-    DATE = "date"
-
-    @property
-    def duckdb(self) -> str:
-        """The DuckDB type that holds such a value."""
-        return _DUCKDB_TYPES[self]
-
-
-_DUCKDB_TYPES = {
-    ColumnType.TEXT: "VARCHAR",
-    ColumnType.INT: "BIGINT",
-    ColumnType.FLOAT: "DOUBLE",
-    ColumnType.DATE: "DATE",
-}
-_NUMBERS = (ColumnType.INT, ColumnType.FLOAT)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Bounded(_Model):
-    """A column with a type and inclusive bounds; None means unbounded."""
-
-    name: Name = Field(description="The column's name; in a source, also in the header of its exports.")
-    type: ColumnType = Field(default=ColumnType.TEXT, description="The type of the values.")
-    min: Bound | None = Field(default=None, description="The smallest value allowed, for int and float.")
-    max: Bound | None = Field(default=None, description="The largest value allowed, for int and float.")
-    pii: bool = Field(default=False, description="Personal data: masked in the previews of the Dagster UI.")
-    meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
-
-    @property
-    def is_number(self) -> bool:
-        """Whether its values can be added up."""
-        return self.type in _NUMBERS
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> "_Bounded":
-        if (self.min is not None or self.max is not None) and not self.is_number:
-            raise ValueError(f"min and max need a column of type int or float, found type {self.type.value}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is greater than max {self.max}")
-        return self
-
-
-class Column(_Bounded):
-    """One column of a source besides the key."""
-
-
-class ProfileColumn(_Bounded):
-    """The promises about one column that `sql/profiles.sql` computes."""
-
-    values: tuple[str, ...] = Field(default=(), description="The only values that are allowed; empty allows all.")
-    required: bool = Field(default=False, description="Whether null breaks the promise.")
-
-    @model_validator(mode="after")
-    def _check_values(self) -> "ProfileColumn":
-        if self.values and self.type is not ColumnType.TEXT:
-            raise ValueError(f"values need a column of type text, found type {self.type.value}")
-        return self
-
-
-class Key(_Model):
+class Key(Model):
     """The column that tells whose record a row is; in every source, never null."""
 
     name: Name = Field(default="customer_id", description="The key's column in every source and in the result.")
     max_chars: int = Field(default=128, ge=1, le=4096, description="A row with a longer key goes to quarantine.")
+    case: Case = Field(default=Case.KEEP, description="Whether capitals count in it; `lower` folds them.")
+    strip: Strip = Field(
+        default=Strip.ASCII,
+        description="The blanks around it that do not count; `unicode` includes no-break and zero-width ones.",
+    )
 
 
-class Source(_Model):
+class Source(Model):
     """One system that exports records; `columns` is in contract order, without the key."""
 
     name: Name = Field(description="Names the export, the asset and the relation in SQL.")
     title: str = Field(default="", description="The source as people call it; by default its name.")
+    files: Names = Field(
+        default=(),
+        description="Patterns of its files in the folder of the exports, such as `accounts-*.csv` or `crm/**`; by "
+        "default `<name>.csv`, `<name>.parquet` or `<name>/*`.",
+    )
+    key_from: Names = Field(
+        default=(),
+        alias="key",
+        description="The key's name in this source's headers, if another; several columns make up the key together.",
+    )
+    csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
     columns: tuple[Column, ...] = Field(
         min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
     )
@@ -146,6 +100,11 @@ class Source(_Model):
         return source
 
     @property
+    def key_headers(self) -> tuple[str, ...]:
+        """The names in a header of the columns that make up the key."""
+        return self.key_from or (self.key.name,)
+
+    @property
     def label(self) -> str:
         """The source as people call it."""
         return self.title or self.name
@@ -156,7 +115,7 @@ class Source(_Model):
         return (self.key.name, *(column.name for column in self.columns))
 
 
-class Contract(_Model):
+class Contract(Model):
     """A project's declarations, in the order in which the idempotency key takes them."""
 
     name: Name = Field(description="The project's name.")
@@ -203,7 +162,7 @@ class Contract(_Model):
     @property
     def personal_columns(self) -> frozenset[str]:
         """Columns of sources and profile that hold personal data."""
-        columns: Sequence[_Bounded] = [*self.profile, *(c for source in self.sources for c in source.columns)]
+        columns: Sequence[Bounded] = [*self.profile, *(c for source in self.sources for c in source.columns)]
         return frozenset(column.name for column in columns if column.pii)
 
     def meanings(self) -> dict[str, str]:
@@ -238,7 +197,7 @@ def _with_named(value: Any, field: str) -> Any:
     return {**value, field: named}
 
 
-def _doubles(entries: Sequence[_Bounded | Source], field: str) -> list[tuple[tuple[str | int, ...], str]]:
+def _doubles(entries: Sequence[Bounded | Source], field: str) -> list[tuple[tuple[str | int, ...], str]]:
     names = [entry.name for entry in entries]
     return [
         ((field, number), f"{name} is declared more than once")

@@ -1,7 +1,7 @@
 """The export files of a source: finding them, reading their headers, hashing and surveying their bytes.
 
-A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in name order.
-DuckDB reads a file directly if its structure is regular. If a file has damaged records, mixed line ends or blank lines,
+A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in natural order
+of their names, unless the contract names patterns. DuckDB reads a file directly if its structure is regular. If a file has damaged records, mixed line ends or blank lines,
 DuckDB reads a scratch copy of the sound records: it would refuse some of these files whole, and an unterminated quote
 would swallow the rows after it.
 """
@@ -19,9 +19,14 @@ import duckdb
 import xxhash
 
 from etl_assets.engine import duck
+from etl_assets.engine.reading.decoding import text_of
+from etl_assets.engine.reading.headers import find_columns
+from etl_assets.engine.reading.marks import marks_of
+from etl_assets.engine.reading.patterns import matching_files, natural_order
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.errors import Action, Advice, InputError
 from etl_assets.project.contract import Source
+from etl_assets.project.dialect import Dialect
 
 if TYPE_CHECKING:
     from etl_assets.engine.reading.records import Block
@@ -30,17 +35,24 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # DuckDB's name for the number of a row; a file that has such a column cannot be read with it.
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
+_PLAIN = Dialect()
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class Export:
-    """One file of a source. `columns` are its header's names as written, `found` maps contract names to them."""
+    """One file of a source.
+
+    `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
+    that make up the key.
+    """
 
     path: Path
     name: str
     columns: tuple[str, ...]
     found: dict[str, str]
+    key_columns: tuple[str, ...] = ()
+    dialect: Dialect = _PLAIN
 
     @property
     def is_parquet(self) -> bool:
@@ -48,15 +60,28 @@ class Export:
         return self.name.endswith(".parquet")
 
     @property
+    def is_read_directly(self) -> bool:
+        """Whether DuckDB can read the text as it lies in the file, if its records are regular."""
+        return self.dialect.encoding == _PLAIN.encoding and not (
+            self.dialect.skip_lines or self.dialect.footer_lines or self.dialect.comment or self.dialect.surplus_cell
+        )
+
+    @property
+    def cell_count(self) -> int:
+        """Cells of a record: the header's, and the surplus one of the dialect."""
+        return len(self.columns) + self.dialect.surplus_cell
+
+    @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns the contract does not know; they are ignored."""
-        return tuple(column for column in self.columns if column not in self.found.values())
+        known = {*self.found.values(), *self.key_columns}
+        return tuple(column for column in self.columns if column not in known)
 
     def open(self) -> IO[bytes]:
-        """The bytes of the CSV text, unpacked."""
+        """The text of a CSV file as UTF-8 bytes: unpacked, decoded, from its header to its last record."""
         if self.name.endswith(".gz"):
-            return cast("IO[bytes]", gzip.open(self.path, "rb"))
-        return self.path.open("rb")
+            return text_of(cast("IO[bytes]", gzip.open(self.path, "rb")), self.dialect)
+        return text_of(self.path.open("rb"), self.dialect)
 
 
 @dataclass(frozen=True)
@@ -69,7 +94,7 @@ class Survey:
 
 
 def find_files(source: Source, root: Path) -> list[Path]:
-    """The files of a source in name order; InputError says what was expected and what was found."""
+    """The files of a source in natural order of their names; InputError says what was expected and what was found."""
     if not root.is_dir():
         raise InputError(
             f"The folder of the exports, {root}, does not exist.",
@@ -77,6 +102,11 @@ def find_files(source: Source, root: Path) -> list[Path]:
             Advice(Action.GENERATE, value=str(root)),
             subject=str(root),
         )
+    if source.files:
+        files = matching_files(source, root)
+        for path in files:
+            _require_text(path)
+        return files
     candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
     found = [path for path in candidates if path.is_file()]
     folder = root / source.name
@@ -111,7 +141,7 @@ def _require_text(path: Path) -> None:
 
 
 def _files_in(folder: Path, source: Source) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if _is_export(path))
+    files = natural_order(path for path in folder.iterdir() if _is_export(path))
     if not files:
         raise InputError(
             f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.",
@@ -140,38 +170,20 @@ def _open_export(source: Source, path: Path, root: Path) -> Export:
             _EXPORT_AGAIN,
             subject=source.name,
         )
-    columns = _parquet_columns(path, name) if name.endswith(".parquet") else _csv_columns(path, name)
-    spelled: dict[str, list[str]] = {}
-    for column in columns:
-        spelled.setdefault(column.strip().lower(), []).append(column)
-    missing = [column for column in source.required if column not in spelled]
-    if missing:
-        raise InputError(
-            f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
-            f"Its header has: {', '.join(columns)[:500]}.",
-            _EXPORT_AGAIN,
-            Advice(Action.EDIT, value="etl_assets.yaml"),
-            subject=source.name,
-        )
-    twice = [column for column in source.required if len(spelled[column]) > 1]
-    if twice:
-        raise InputError(
-            f"{name} of source '{source.name}' has the column {twice[0]} more than once.",
-            _EXPORT_AGAIN,
-            subject=source.name,
-        )
-    return Export(path, name, tuple(columns), {column: spelled[column][0] for column in source.required})
+    columns = _parquet_columns(path, name) if name.endswith(".parquet") else _csv_columns(path, name, source.csv)
+    found, key_columns = find_columns(source, columns, name)
+    return Export(path, name, tuple(columns), found, key_columns, source.csv)
 
 
-def _csv_columns(path: Path, name: str) -> list[str]:
-    export = Export(path, name, (), {})
+def _csv_columns(path: Path, name: str, dialect: Dialect) -> list[str]:
+    export = Export(path, name, (), {}, (), dialect)
     try:
         with export.open() as stream:
             start = stream.read(2)
         if start in _UTF16_MARKS:
             raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
         with export.open() as stream:
-            block = next(_scan(stream), None)
+            block = next(_scan(export, stream), None)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{name} is not a readable gzip file ({error}).", _EXPORT_AGAIN) from error
     if block is None or block.blank[0]:
@@ -182,7 +194,15 @@ def _csv_columns(path: Path, name: str) -> list[str]:
         raise InputError(f"The header of {name} is not UTF-8 text ({error}). Export it as UTF-8.") from error
     if block.damaged[0]:
         raise InputError(f"The header of {name} is not a sound CSV line: {header[:200]!r}.")
-    return next(csv.reader([header]))
+    escape = None if dialect.escape == dialect.quote else dialect.escape
+    lines = csv.reader(
+        [header],
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote,
+        escapechar=escape,
+        doublequote=escape is None,
+    )
+    return next(lines)
 
 
 def _parquet_columns(path: Path, name: str) -> list[str]:
@@ -285,13 +305,14 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
         damaged_count += int(block.damaged.sum())
         uniform_lf = uniform_lf and block.uniform_lf
         uniform_crlf = uniform_crlf and block.uniform_crlf
-    return Survey(record_count, damaged_count, damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf))
+    is_regular = damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf)
+    return Survey(record_count, damaged_count, is_regular and export.is_read_directly)
 
 
 def write_sound_records(export: Export, target: Path, limit_bytes: int | None = None) -> None:
     """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
     with export.open() as stream, target.open("wb") as out:
-        for block in _scan(_bounded(export, stream, limit_bytes), column_count=len(export.columns)):
+        for block in _scan(export, _bounded(export, stream, limit_bytes)):
             sound = ~(block.damaged | block.blank)
             if block.uniform_lf and sound.all():
                 out.write(block.data[: int(block.ends[-1])] + b"\n")
@@ -308,7 +329,7 @@ def data_blocks(export: Export, limit_bytes: int | None = None) -> "Iterator[Blo
 
     with export.open() as stream:
         bounded = _bounded(export, stream, limit_bytes)
-        for number, block in enumerate(_scan(bounded, column_count=len(export.columns))):
+        for number, block in enumerate(_scan(export, bounded)):
             if number:
                 yield block
             else:
@@ -323,8 +344,13 @@ def data_blocks(export: Export, limit_bytes: int | None = None) -> "Iterator[Blo
                 )
 
 
-def _scan(stream: IO[bytes], *, column_count: int | None = None) -> "Iterator[Block]":
+def _scan(export: Export, stream: IO[bytes]) -> "Iterator[Block]":
     """The records of a CSV file. Imported here: `status` and an unchanged `run` read none, and numpy takes 0.1 s."""
     from etl_assets.engine.reading.records import scan
 
-    return scan(stream, column_count=column_count)
+    return scan(
+        stream,
+        column_count=export.cell_count if export.columns else None,
+        marks=marks_of(export.dialect),
+        first_line=1 + export.dialect.skip_lines,
+    )

@@ -5,29 +5,30 @@ Names of the engine's own columns begin with an underscore, which no name of a c
 
 from collections.abc import Iterator, Sequence
 
+from etl_assets.engine.reading.forms import cell_sql, key_sql, value_sql
 from etl_assets.engine.reading.quarantine import Reading
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
 
-MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_date")
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
 REJECTED = -1
 # The file of a row, its place in it, the rule that it broke, and the partition that it is written to.
 FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reason", "_shard"
-_PARSERS = {ColumnType.INT: "parse_int", ColumnType.FLOAT: "parse_float", ColumnType.DATE: "parse_date"}
 _READ_BUFFER_BYTES = 8 << 20
 
 
 def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     """Every row of these files: the typed columns, where it came from, the first rule it broke, and its partition."""
     rows = "\nUNION ALL\n".join(_rows_sql(source, reading) for reading in readings)
-    parsed = ", ".join(f"{_parsed(column)} AS {identifier(column.name)}" for column in source.columns)
+    parsed = ", ".join(
+        f"{value_sql(_cell(column.name), column, source.csv)} AS {identifier(column.name)}" for column in source.columns
+    )
     cells = "".join(f", {_cell(column.name)}" for column in source.columns if column.type is not ColumnType.TEXT)
     key = identifier(source.key.name)
     return f"""
         WITH cells AS ({rows}),
         parsed AS (
-            SELECT {FILE_INDEX}, {SOURCE_ROW}, nullif(strip({_cell(source.key.name)}), '') AS {key}, {parsed}{cells}
+            SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(_cell(source.key.name), source.key)} AS {key}, {parsed}{cells}
             FROM cells
         ),
         judged AS (SELECT *, {_reason_sql(source)} AS {REASON} FROM parsed)
@@ -38,7 +39,7 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
 
 def no_rows_sql(source: Source) -> str:
     """A relation of the same columns, but the partition, without rows."""
-    columns = ", ".join(f"NULL::{column.type.duckdb} AS {identifier(column.name)}" for column in source.columns)
+    columns = ", ".join(f"NULL::{column.duckdb} AS {identifier(column.name)}" for column in source.columns)
     return (
         f"SELECT NULL::VARCHAR AS {identifier(source.key.name)}, {columns}, NULL::SMALLINT AS {FILE_INDEX}, "
         f"NULL::BIGINT AS {SOURCE_ROW}, NULL::VARCHAR AS {REASON} WHERE false"
@@ -49,7 +50,11 @@ def _rows_sql(source: Source, reading: Reading) -> str:
     """One file's rows as text cells in contract order, numbered from 1 in file order."""
     export = reading.export
     cells = ", ".join(
-        f"CAST({identifier(reading.column(name))} AS VARCHAR) AS {_cell(name)}" for name in source.required
+        f"{cell_sql(text, source.csv)} AS {_cell(name)}"
+        for name, text in {
+            source.key.name: _key_cell(reading),
+            **{column.name: _text(reading.column(column.name)) for column in source.columns},
+        }.items()
     )
     path = pattern_literal(reading.readable)
     if export.is_parquet:
@@ -57,24 +62,36 @@ def _rows_sql(source: Source, reading: Reading) -> str:
             f"SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, file_row_number + 1 AS {SOURCE_ROW}, {cells} "
             f"FROM read_parquet({path}, file_row_number = true)"
         )
-    columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(export.columns)))
+    columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(export.cell_count))
+    dialect = export.dialect
     # Explicit columns, no sniffing: a type guessed from the first rows is wrong for the last ones.
     return f"""
         SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, row_number() OVER () AS {SOURCE_ROW}, {cells}
-        FROM read_csv({path}, columns = {{{columns}}}, auto_detect = false, header = true, delim = ',', quote = '"',
-            escape = '"', strict_mode = true, compression = 'none', buffer_size = {_READ_BUFFER_BYTES},
+        FROM read_csv({path}, columns = {{{columns}}}, auto_detect = false, header = true,
+            delim = {literal(dialect.delimiter)}, quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},
+            strict_mode = true, compression = 'none', buffer_size = {_READ_BUFFER_BYTES},
             store_rejects = true, rejects_limit = 0, rejects_table = '{reading.rejects_table}',
             rejects_scan = '{reading.rejects_table}_scan')"""
 
 
+def _text(column: str) -> str:
+    return f"CAST({identifier(column)} AS VARCHAR)"
+
+
+def _key_cell(reading: Reading) -> str:
+    """The key as text; of several columns, their values with slashes between them, null when one of them is missing.
+
+    A slash or a backslash in a value gets a backslash: two keys of other parts are never the same text.
+    """
+    parts = [_text(column) for column in reading.key_columns]
+    if len(parts) == 1:
+        return parts[0]
+    escaped = [rf"regexp_replace(nullif(strip({part}), ''), '([/\\])', '\\\1', 'g')" for part in parts]
+    return " || '/' || ".join(escaped)
+
+
 def _cell(name: str) -> str:
     return identifier(f"_cell_{name}")
-
-
-def _parsed(column: Column) -> str:
-    if column.type is ColumnType.TEXT:
-        return f"blank_to_null({_cell(column.name)})"
-    return f"{_PARSERS[column.type]}({_cell(column.name)})"
 
 
 def _reason_sql(source: Source) -> str:
@@ -85,15 +102,23 @@ def _reason_sql(source: Source) -> str:
         f"WHEN length({identifier(key.name)}) > {key.max_chars} THEN {literal(f'invalid:{key.name}')}",
     ]
     for column in source.columns:
-        if column.type is not ColumnType.TEXT:
-            whens.append(f"WHEN {' OR '.join(_broken_rules(column))} THEN {literal(f'invalid:{column.name}')}")
+        rules = list(_broken_rules(column))
+        if rules:
+            whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
+        if column.required:
+            whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
     return f"CASE {' '.join(whens)} END"
 
 
 def _broken_rules(column: Column) -> Iterator[str]:
     name = identifier(column.name)
-    yield f"({name} IS NULL AND blank_to_null({_cell(column.name)}) IS NOT NULL)"
+    if column.type is not ColumnType.TEXT:
+        yield f"({name} IS NULL AND blank_to_null({_cell(column.name)}) IS NOT NULL)"
     if column.min is not None:
         yield f"{name} < {column.min}"
     if column.max is not None:
         yield f"{name} > {column.max}"
+    if column.values:
+        yield f"{name} NOT IN ({', '.join(literal(value) for value in column.values)})"
+    if column.pattern:
+        yield f"NOT regexp_full_match({name}, {literal(column.pattern)})"

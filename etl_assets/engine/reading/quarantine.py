@@ -39,8 +39,16 @@ class Reading:
         return f"csv_rejects_{self.number}"
 
     def column(self, name: str) -> str:
-        """The reader's name of a contract column: by position for CSV, the file's own name for Parquet."""
-        spelled = self.export.found[name]
+        """The reader's name of a contract column."""
+        return self._read_as(self.export.found[name])
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The reader's names of the columns that make up the key."""
+        return tuple(self._read_as(column) for column in self.export.key_columns)
+
+    def _read_as(self, spelled: str) -> str:
+        """The reader's name of a file's column: by position for CSV, the file's own name for Parquet."""
         return spelled if self.export.is_parquet else f"c{self.export.columns.index(spelled)}"
 
 

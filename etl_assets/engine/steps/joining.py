@@ -202,7 +202,7 @@ def _slice_sql(home: Home, given: Sequence[ShardInput], source: Source) -> str:
 
 def _no_rows_sql(source: Source) -> str:
     """A relation like that of a slice, without rows."""
-    columns = ", ".join(f"NULL::{column.type.duckdb} AS {identifier(column.name)}" for column in source.columns)
+    columns = ", ".join(f"NULL::{column.duckdb} AS {identifier(column.name)}" for column in source.columns)
     key = identifier(source.key.name)
     return f"(SELECT '{source.name}' AS {SOURCE_NAME}, NULL::VARCHAR AS {key}, {columns} WHERE false)"
 

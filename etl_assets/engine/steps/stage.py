@@ -27,7 +27,8 @@ from etl_assets.engine.published.snapshots import (
     write_accounting,
 )
 from etl_assets.engine.reading import exports, quarantine
-from etl_assets.engine.reading.judging import MACROS, PARTITION, judged_rows_sql
+from etl_assets.engine.reading.forms import MACROS
+from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal, pattern_literal
