@@ -43,6 +43,13 @@ class Strip(StrEnum):
     UNICODE = "unicode"
 
 
+class Rows(StrEnum):
+    """How many records of a key a source has."""
+
+    ONE = "one"
+    MANY = "many"
+
+
 class Key(Model):
     """The column that tells whose record a row is; in every source, never null."""
 
@@ -71,6 +78,17 @@ class Source(Model):
         description="The key's name in this source's headers, if another; several columns make up the key together.",
     )
     csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
+    rows: Rows = Field(
+        default=Rows.ONE,
+        description="`one` record of a key, the last one counts; or `many`, such as tickets, which SQL aggregates.",
+    )
+    row_key: Names = Field(
+        default=(),
+        description="With `rows: many`, the columns that name a record: of those with equal ones, the last one counts.",
+    )
+    latest_by: str = Field(
+        default="", description="The column whose greatest value makes a record the last one, not the order of files."
+    )
     columns: tuple[Column, ...] = Field(
         min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
     )
@@ -83,10 +101,37 @@ class Source(Model):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Source":
-        doubles = _doubles(self.columns, "columns")
-        if doubles:
-            raise MisdeclaredError(doubles)
+        wrong = _doubles(self.columns, "columns")
+        known = [column.name for column in self.columns]
+        wrong += [
+            (("row_key",), f"{name} is not among the columns of this source")
+            for name in self.row_key
+            if name not in known
+        ]
+        if self.latest_by and self.latest_by not in known:
+            wrong.append((("latest_by",), f"{self.latest_by} is not among the columns of this source"))
+        if self.row_key and not self.has_many:
+            wrong.append((("row_key",), "it needs rows: many; with one record of a key, the key names it"))
+        if self.latest_by and self.has_many and not self.row_key:
+            wrong.append((("latest_by",), "with rows: many it needs row_key: without it no record replaces another"))
+        wrong += [
+            (("files", number), f"a pattern below the folder of the exports is expected, found '{pattern}'")
+            for number, pattern in enumerate(self.files)
+            if pattern.startswith(("/", "~")) or ".." in pattern.replace("\\", "/").split("/")
+        ]
+        if wrong:
+            raise MisdeclaredError(wrong)
         return self
+
+    @property
+    def has_many(self) -> bool:
+        """Whether a key may have many records here."""
+        return self.rows is Rows.MANY
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The columns in which null is refused: a record without its own key cannot replace another."""
+        return frozenset([*self.row_key, *(column.name for column in self.columns if column.required)])
 
     @property
     def key(self) -> Key:

@@ -34,6 +34,7 @@ class Slice:
 
     shard_id: str
     record_count: int
+    key_count: int
     content_hash: str
 
 
@@ -168,7 +169,7 @@ def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> b
             raise
         except (duckdb.Error, OSError):
             return False
-    promised = [(part.record_count, part.record_count, part.content_hash) for part in snapshot.slices]
+    promised = [(part.record_count, part.key_count, part.content_hash) for part in snapshot.slices]
     return [measured[path] for path in paths] == promised and quarantined == snapshot.rows_quarantined
 
 

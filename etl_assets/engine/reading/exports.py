@@ -1,9 +1,9 @@
 """The export files of a source: finding them, reading their headers, hashing and surveying their bytes.
 
-A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in natural order
-of their names, unless the contract names patterns. DuckDB reads a file directly if its structure is regular. If a file has damaged records, mixed line ends or blank lines,
-DuckDB reads a scratch copy of the sound records: it would refuse some of these files whole, and an unterminated quote
-would swallow the rows after it.
+A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`), a folder of them (`<source>/*`), or what the contract's
+patterns name, read in the natural order of names. DuckDB reads a file directly if its structure is regular. If a file
+has damaged records, mixed line ends or blank lines, or is not UTF-8, DuckDB reads a scratch copy of the sound records:
+it would refuse some of these files whole, and an unterminated quote would swallow the rows after it.
 """
 
 import csv

@@ -105,7 +105,7 @@ def _reason_sql(source: Source) -> str:
         rules = list(_broken_rules(column))
         if rules:
             whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
-        if column.required:
+        if column.name in source.needed:
             whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
     return f"CASE {' '.join(whens)} END"
 

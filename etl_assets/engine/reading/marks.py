@@ -1,4 +1,4 @@
-"""The marks that give a text its structure (delimiter, quote, escape, comment), and the patterns that follow from them."""
+"""The marks that give a text its structure (delimiter, quote, escape, comment), and the patterns that follow."""
 
 import re
 from dataclasses import dataclass

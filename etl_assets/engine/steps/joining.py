@@ -1,7 +1,7 @@
 """The relations that a project's `sql/profiles.sql` reads, over one shard's slices.
 
-Each source is a relation of its own name. The entity's relation has one row for each key: a struct for each source,
-null fields where it has no record, and `base` (key, sources, shard_id, idempotency_key).
+Each source is a relation of its own name. The entity's relation has one row for each key: a struct for each source
+with one record a key, null fields where it has none, and `base` (key, sources, shard_id, idempotency_key).
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.keys import SOURCE_NAME, encoding_sql
+from etl_assets.engine.keys import RECORDS, SOURCE_NAME, encoding_sql, records_sql
 from etl_assets.engine.published.preview import MASK
 from etl_assets.engine.published.shards import ShardInput
 from etl_assets.engine.routing import shard_key_sql
@@ -115,10 +115,12 @@ def is_flat(text: str, contract: Contract) -> bool:
     """
     words = ["", "", *(token.strip('"').lower() for token in _TOKEN.findall(text)), "", ""]
     fields = {source.name: {column.name for column in source.columns} for source in contract.sources}
+    # A source with many records has no struct: only a query of its own can read it.
+    many = {source.name for source in contract.sources if source.has_many}
     fields[BASE] = set(_base_types(contract))
-    columns = {SOURCE_NAME}.union(*fields.values())
+    columns = {SOURCE_NAME, RECORDS}.union(*fields.values())
     is_one_select = all(words.count(word) == 1 for word in ("select", "from", contract.entity))
-    if not is_one_select or words[-4:-2] != ["from", contract.entity] or {"with", "columns"} & set(words):
+    if not is_one_select or words[-4:-2] != ["from", contract.entity] or {"with", "columns", *many} & set(words):
         return False
     for place, word in enumerate(words):
         before, after = words[place - 1], words[place + 1 : place + 3]
@@ -148,10 +150,12 @@ def _struct_form(text: str, contract: Contract, slices: Mapping[str, str], shard
         f"{identifier(source.name)} AS (SELECT {identifiers(source.required)} FROM {slices[source.name]})"
         for source in contract.sources
     )
-    structs = ", ".join(f"{_struct_sql(source)} AS {identifier(source.name)}" for source in contract.sources)
+    structs = "".join(
+        f", {_struct_sql(source)} AS {identifier(source.name)}" for source in contract.sources if not source.has_many
+    )
     base = ", ".join(f"{identifier(name)} := {value}" for name, value in _base_fields(contract, shard).items())
     joined = _joined(contract, slices)
-    entity = f"{identifier(contract.entity)} AS (SELECT struct_pack({base}) AS {BASE}, {structs} FROM {joined})"
+    entity = f"{identifier(contract.entity)} AS (SELECT struct_pack({base}) AS {BASE}{structs} FROM {joined})"
     return f"WITH {views}, {entity} SELECT * FROM (\n{text}\n)"
 
 
@@ -160,8 +164,21 @@ def _query_of(project: Project) -> str:
 
 
 def _joined(contract: Contract, slices: Mapping[str, str]) -> str:
-    first, *others = [f"{slices[name]} AS {identifier(name)}" for name in contract.source_names]
+    """The slices joined by key; of a source with many records, their encodings in one row a key."""
+    first, *others = [
+        f"{_row_a_key(source, slices[source.name])} AS {identifier(source.name)}" for source in contract.sources
+    ]
     return first + "".join(f"\nFULL JOIN {other} USING ({identifier(contract.key.name)})" for other in others)
+
+
+def _row_a_key(source: Source, rows: str) -> str:
+    if not source.has_many:
+        return rows
+    key = identifier(source.key.name)
+    return (
+        f"(SELECT '{source.name}' AS {SOURCE_NAME}, {key}, {records_sql(source)} AS {RECORDS} "
+        f"FROM {rows} GROUP BY {key})"
+    )
 
 
 def _base_types(contract: Contract) -> dict[str, str]:
