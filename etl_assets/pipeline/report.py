@@ -17,6 +17,7 @@ class SourceReport:
     rows_accepted: int | None = None
     rows_quarantined: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+    cell_reasons: dict[str, int] = field(default_factory=dict)
     reused: bool = False
     elapsed_ms: int | None = None
     error: Exception | None = None
@@ -77,6 +78,7 @@ def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -
         snapshot.rows_accepted,
         snapshot.rows_quarantined,
         snapshot.reasons,
+        snapshot.cell_reasons,
         reused,
         elapsed_ms,
     )

@@ -121,6 +121,13 @@ class Bounded(Model):
         return self
 
 
+class OnInvalid(StrEnum):
+    """What becomes of a value that breaks the contract."""
+
+    SET_NULL = "set_null"
+    REJECT_ROW = "reject_row"
+
+
 class Column(Bounded):
     """One column of a source besides the key."""
 
@@ -128,12 +135,24 @@ class Column(Bounded):
         default=(), alias="from", description="The column's name in the header, if another; a list names alternatives."
     )
     pattern: str = Field(default="", description="A regular expression that the whole text must match.")
+    on_invalid: OnInvalid | None = Field(
+        default=None,
+        description="What becomes of a value that breaks the contract: `set_null` takes out the cell, `reject_row` the "
+        "row. By default what the source says.",
+    )
 
     @model_validator(mode="after")
     def _check_pattern(self) -> "Column":
         if self.pattern and self.type is not ColumnType.TEXT:
             raise ValueError(f"a pattern needs a column of type text, found type {self.type.value}")
+        if self.required and self.on_invalid is OnInvalid.SET_NULL:
+            raise ValueError("a required column cannot be set to null: leave out required, or write reject_row")
         return self
+
+    @property
+    def can_break(self) -> bool:
+        """Whether there is any text that it refuses."""
+        return self.type is not ColumnType.TEXT or bool(self.values or self.pattern)
 
     @property
     def headers(self) -> tuple[str, ...]:

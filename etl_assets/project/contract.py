@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, ProfileColumn
+from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
 from etl_assets.project.dialect import Dialect
 
 __all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
@@ -19,6 +19,7 @@ __all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
 BASE = "base"
 # Columns that the engine adds to every profile, besides the key.
 SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN = "sources", "shard_id", "idempotency_key"
+ISSUES_COLUMN = "issues"
 
 
 class MisdeclaredError(ValueError):
@@ -92,6 +93,10 @@ class Source(Model):
     columns: tuple[Column, ...] = Field(
         min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
     )
+    on_invalid: OnInvalid = Field(
+        default=OnInvalid.SET_NULL,
+        description="What becomes of a value that breaks the contract, where its column does not say.",
+    )
     _key: Key = PrivateAttr(default=Key())
 
     @model_validator(mode="before")
@@ -132,6 +137,15 @@ class Source(Model):
     def needed(self) -> frozenset[str]:
         """The columns in which null is refused: a record without its own key cannot replace another."""
         return frozenset([*self.row_key, *(column.name for column in self.columns if column.required)])
+
+    def nulls(self, column: Column) -> bool:
+        """Whether a value that breaks this column's rules costs its cell only, not its row."""
+        return column.name not in self.needed and (column.on_invalid or self.on_invalid) is OnInvalid.SET_NULL
+
+    @property
+    def has_issues(self) -> bool:
+        """Whether a record may have lost a cell."""
+        return any(column.can_break and self.nulls(column) for column in self.columns)
 
     @property
     def key(self) -> Key:

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 
 from etl_assets.engine.reading.forms import cell_sql, key_sql, value_sql
 from etl_assets.engine.reading.quarantine import Reading
-from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_literal
+from etl_assets.engine.sql_text import identifier, literal, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
 
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
 REJECTED = -1
 # The file of a row, its place in it, the rule that it broke, and the partition that it is written to.
 FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reason", "_shard"
+# Names of the columns whose cells broke a rule and became null, with commas between them; and what was in these cells.
+ISSUES, BAD_CELLS = "_issues", "_bad_cells"
+_CELL_CHARS = 1_000
 _READ_BUFFER_BYTES = 8 << 20
 
 
@@ -23,7 +26,7 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     parsed = ", ".join(
         f"{value_sql(_cell(column.name), column, source.csv)} AS {identifier(column.name)}" for column in source.columns
     )
-    cells = "".join(f", {_cell(column.name)}" for column in source.columns if column.type is not ColumnType.TEXT)
+    cells = "".join(f", {_cell(column.name)}" for column in source.columns if column.can_break)
     key = identifier(source.key.name)
     return f"""
         WITH cells AS ({rows}),
@@ -31,8 +34,9 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
             SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(_cell(source.key.name), source.key)} AS {key}, {parsed}{cells}
             FROM cells
         ),
-        judged AS (SELECT *, {_reason_sql(source)} AS {REASON} FROM parsed)
-        SELECT {identifiers(source.required)}, {FILE_INDEX}, {SOURCE_ROW}, {REASON},
+        judged AS (SELECT *, {_reason_sql(source)} AS {REASON}, {_issues_sql(source)} FROM parsed)
+        SELECT {key}, {", ".join(_kept(source, column) for column in source.columns)}, {FILE_INDEX}, {SOURCE_ROW},
+            {REASON}, {ISSUES}, {BAD_CELLS},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}
         FROM judged"""
 
@@ -42,7 +46,8 @@ def no_rows_sql(source: Source) -> str:
     columns = ", ".join(f"NULL::{column.duckdb} AS {identifier(column.name)}" for column in source.columns)
     return (
         f"SELECT NULL::VARCHAR AS {identifier(source.key.name)}, {columns}, NULL::SMALLINT AS {FILE_INDEX}, "
-        f"NULL::BIGINT AS {SOURCE_ROW}, NULL::VARCHAR AS {REASON} WHERE false"
+        f"NULL::BIGINT AS {SOURCE_ROW}, NULL::VARCHAR AS {REASON}, NULL::VARCHAR AS {ISSUES}, "
+        f"NULL::VARCHAR[] AS {BAD_CELLS} WHERE false"
     )
 
 
@@ -103,11 +108,39 @@ def _reason_sql(source: Source) -> str:
     ]
     for column in source.columns:
         rules = list(_broken_rules(column))
-        if rules:
+        if rules and not source.nulls(column):
             whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
         if column.name in source.needed:
             whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
     return f"CASE {' '.join(whens)} END"
+
+
+def _nulled(source: Source) -> dict[Column, str]:
+    """The columns whose bad cells become null, and SQL for whether a row's cell is bad."""
+    rules = {column: list(_broken_rules(column)) for column in source.columns if source.nulls(column)}
+    return {column: f"coalesce({' OR '.join(broken)}, false)" for column, broken in rules.items() if broken}
+
+
+def _issues_sql(source: Source) -> str:
+    nulled = _nulled(source)
+    if not nulled:
+        return f"NULL::VARCHAR AS {ISSUES}, NULL::VARCHAR[] AS {BAD_CELLS}"
+    is_any = " OR ".join(nulled.values())
+    names = ", ".join(f"CASE WHEN {bad} THEN {literal(column.name)} END" for column, bad in nulled.items())
+    cells = ", ".join(
+        f"CASE WHEN {bad} THEN left({_cell(column.name)}, {_CELL_CHARS}) END" for column, bad in nulled.items()
+    )
+    return (
+        f"CASE WHEN {is_any} THEN concat_ws(',', {names}) END AS {ISSUES}, "
+        f"CASE WHEN {is_any} THEN list_filter([{cells}], lambda cell: cell IS NOT NULL) END AS {BAD_CELLS}"
+    )
+
+
+def _kept(source: Source, column: Column) -> str:
+    """A column's value as it is kept: null where it broke a rule that its type alone does not tell."""
+    name, bad = identifier(column.name), _nulled(source).get(column)
+    has_limits = column.min is not None or column.max is not None or column.values or column.pattern
+    return f"CASE WHEN NOT {bad} THEN {name} END AS {name}" if bad and has_limits else name
 
 
 def _broken_rules(column: Column) -> Iterator[str]:

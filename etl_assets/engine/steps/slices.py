@@ -10,8 +10,18 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine.files import publishing
-from etl_assets.engine.published.snapshots import SUPERSEDED, Slice, measure_slices
-from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REASON, REJECTED, SOURCE_ROW, no_rows_sql
+from etl_assets.engine.hashing import SetHash, set_hash_sql
+from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice, measure_slices
+from etl_assets.engine.reading.judging import (
+    BAD_CELLS,
+    FILE_INDEX,
+    ISSUES,
+    PARTITION,
+    REASON,
+    REJECTED,
+    SOURCE_ROW,
+    no_rows_sql,
+)
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
 
@@ -25,16 +35,16 @@ def finish_slices(
 ) -> list[Slice]:
     """Give every shard its slice file, without superseded rows; those join the rejected ones.
 
-    Leaves the temp table `rejected` (file_index, source_row, key, reason) for the quarantine.
+    Leaves the temp table `rejected` (file_index, source_row, key, reason, cell) for the quarantine.
     """
     connection.execute(
-        "CREATE TEMP TABLE rejected (file_index SMALLINT, source_row BIGINT, key VARCHAR, reason VARCHAR)"
+        "CREATE TEMP TABLE rejected (file_index SMALLINT, source_row BIGINT, key VARCHAR, reason VARCHAR, cell VARCHAR)"
     )
     nothing = no_rows_sql(source)
     rejected = target / "rejected.parquet"
     _take_partition(connection, nothing, target, REJECTED, rejected)
     connection.execute(
-        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, {REASON} "
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, {REASON}, NULL "
         "FROM read_parquet(?)",
         [pattern(rejected)],
     )
@@ -46,13 +56,44 @@ def finish_slices(
     if source.has_many:
         doubled = _supersede_records(connection, source, list(paths.values())) if source.row_key else []
     else:
-        doubled = [path for path, (record_count, key_count, _) in measured.items() if key_count < record_count]
+        doubled = [path for path, figures in measured.items() if figures.key_count < figures.record_count]
         for path in doubled:
             _supersede(connection, source, [path], source.key.name)
     for path in doubled:
         _drop_superseded(connection, path)
     measured |= measure_slices(connection, source, doubled)
-    return [Slice(shard_id, *measured[path]) for shard_id, path in paths.items()]
+    with_issues = [path for path, figures in measured.items() if figures.issue_count]
+    rejected_keys = _write_rejected_keys(connection, source, shard_ids, target)
+    if with_issues:
+        _record_cells(connection, source, with_issues)
+    return [Slice(shard_id, *measured[path], *rejected_keys.get(shard_id, (0, ""))) for shard_id, path in paths.items()]
+
+
+def _record_cells(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> None:
+    """Record the cells that became null."""
+    connection.execute(
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, "
+        f"'invalid:' || unnest(string_split({ISSUES}, ',')), unnest({BAD_CELLS}) "
+        f"FROM read_parquet({pattern_list(paths)}) WHERE {ISSUES} IS NOT NULL"
+    )
+
+
+def _write_rejected_keys(
+    connection: duckdb.DuckDBPyConnection, source: Source, shard_ids: Sequence[str], target: Path
+) -> dict[str, tuple[int, str]]:
+    """Write which keys lost a row, in the shards' order; returns the number of keys and their hash by shard.
+
+    Without rows that a later one replaced, and without keys that no profile can have.
+    """
+    path = target / REJECTED_KEYS_FILE
+    connection.execute(
+        f"COPY (SELECT DISTINCT key, route(key) AS shard FROM rejected WHERE key IS NOT NULL AND reason NOT IN "
+        f"('{SUPERSEDED}', 'invalid:{source.key.name}') ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
+    )
+    rows = connection.execute(
+        f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"
+    ).fetchall()
+    return {shard_ids[number]: (keys.count, str(keys)) for number, *sums in rows for keys in [SetHash.of_row(sums)]}
 
 
 def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target: Path, number: int, path: Path) -> None:
@@ -95,8 +136,8 @@ def _supersede(connection: duckdb.DuckDBPyConnection, source: Source, paths: Seq
         f"row_number() OVER (PARTITION BY {identifiers(columns)} ORDER BY {latest}{FILE_INDEX} DESC, {SOURCE_ROW} DESC)"
     )
     connection.execute(
-        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, '{SUPERSEDED}' "
-        f"FROM read_parquet({pattern_list(paths)}) QUALIFY {window} > 1"
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, '{SUPERSEDED}', "
+        f"NULL FROM read_parquet({pattern_list(paths)}) QUALIFY {window} > 1"
     )
 
 
