@@ -61,6 +61,8 @@ _DUCKDB_TYPES = {
 }
 _NUMBERS = (ColumnType.INT, ColumnType.FLOAT, ColumnType.DECIMAL)
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
+# What Python's regular expressions have, and DuckDB's have not.
+_NOT_IN_RE2 = re.compile(r"\(\?(?:[=!]|<[=!]|P=)|\\[1-9]")
 # Digits that DuckDB can hold.
 MAX_PRECISION = 38
 
@@ -145,6 +147,12 @@ class Column(Bounded):
     def _check_pattern(self) -> "Column":
         if self.pattern and self.type is not ColumnType.TEXT:
             raise ValueError(f"a pattern needs a column of type text, found type {self.type.value}")
+        if self.pattern and _NOT_IN_RE2.search(self.pattern):
+            raise ValueError("a pattern may not look around itself or refer back to its groups: (?=…), (?<…), \\1")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"the pattern is no regular expression: {error}") from error
         if self.required and self.on_invalid is OnInvalid.SET_NULL:
             raise ValueError("a required column cannot be set to null: leave out required, or write reject_row")
         return self

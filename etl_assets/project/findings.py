@@ -11,17 +11,26 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from etl_assets.project.contract import Column, Contract, Key, MisdeclaredError, ProfileColumn, Source
+from etl_assets.project.dialect import Dialect
 
 Location = Sequence[str | int]
 _Finding = tuple[int, str]
 
+
+def words_of(model: type[BaseModel]) -> list[str]:
+    """The words that a user may write for the fields of a model."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+
 # The words that may stand at a place; a name is the word before the colon where several have one.
 _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
-    (): list(Contract.model_fields),
-    ("key",): list(Key.model_fields),
-    ("sources",): [word for word in Source.model_fields if word != "name"],
-    ("sources", "columns"): [word for word in Column.model_fields if word != "name"],
-    ("profile",): [word for word in ProfileColumn.model_fields if word != "name"],
+    (): words_of(Contract),
+    ("key",): words_of(Key),
+    ("sources",): [word for word in words_of(Source) if word != "name"],
+    ("sources", "csv"): words_of(Dialect),
+    ("sources", "columns"): [word for word in words_of(Column) if word != "name"],
+    ("profile",): [word for word in words_of(ProfileColumn) if word != "name"],
 }
 # By pydantic's type of error, or the first word of it; with its own details in braces.
 _EXPECTED = {
