@@ -40,12 +40,17 @@ _EXPECTED = {
     "int": "expected a whole number",
     "enum": "expected {expected}",
     "tuple": "expected a list",
+    "texts": "expected a text or a list of texts",
     "names": "expected names, each with what is declared of it",
     "model": "expected words with values",
     "too_short": "expected at least one entry",
     "greater": "expected at least {ge}",
     "less": "expected at most {le}",
 }
+# Places where names stand, each with what is declared of it.
+_NAMED = ("sources", "columns", "profile")
+# Places where one text stands for a list of one.
+_ONE_OR_MORE = ("files", "key", "from", "row_key")
 _YAML_TRUTH = "; YAML reads on, off, yes and no as true or false: put such a word in quotes"
 
 
@@ -114,13 +119,15 @@ def _expected(one: Mapping[str, Any]) -> str:
     kind, value, last = str(one["type"]), one["input"], one["loc"][-1] if one["loc"] else None
     if kind == "missing":
         return f"'{last}' is missing"
-    if kind == "tuple_type" and last != "values":
+    if kind == "tuple_type" and last in _NAMED:
         kind = "names"
+    elif kind == "tuple_type" and last in _ONE_OR_MORE:
+        kind = "texts"
     text = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0]) or str(one["msg"]).removeprefix("Value error, ")
     # What was found in a whole mapping is in the text, where it matters.
     if kind == "too_short" or isinstance(value, dict | BaseModel):
         return text.format(**one.get("ctx", {}))
-    hint = _YAML_TRUTH if isinstance(value, bool) and kind.startswith("string") else ""
+    hint = _YAML_TRUTH if isinstance(value, bool) and kind.startswith(("string", "texts")) else ""
     return f"{text.format(**one.get('ctx', {}))}, found {'nothing' if value is None else repr(value)}{hint}"
 
 

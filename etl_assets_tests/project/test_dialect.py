@@ -94,7 +94,8 @@ def test_everything_that_can_be_declared(tmp_path: Path) -> None:
         ),
         ("rows: many", "rows: several", r"line 8: .*expected 'one' or 'many'"),
         ("rows: many", "rows: one", r"line 9: sources\.orders\.row_key: it needs rows: many"),
-        ("row_key: number", "row_key: no", r"line 9: sources\.orders\.row_key: no is not among the columns"),
+        ("row_key: number", "row_key: id", r"line 9: sources\.orders\.row_key: id is not among the columns"),
+        ("row_key: number", "row_key: no", r"line 9: .*expected a text or a list of texts, found False; YAML reads"),
         ("row_key: number", "latest_by: total", r"line 9: .*with rows: many it needs row_key"),
         (
             "required: true",

@@ -109,7 +109,7 @@ def test_the_latest_counts_by_its_own_column(tmp_path: Path) -> None:
 
 
 def test_one_record_a_key_can_be_the_latest_by_a_column(tmp_path: Path) -> None:
-    sources = exports(tmp_path / "x", crm="client,name\na,1999\na,2001\na,2000\na,\n")
+    sources = exports(tmp_path / "x", "", crm="client,name\na,1999\na,2001\na,2000\na,\n")
     contract = project().contract.model_dump(by_alias=True, exclude_defaults=True)
     contract["sources"] = [{**contract["sources"][0], "latest_by": "name"}, *contract["sources"][1:]]
     site = publish(sources, Project(Contract.model_validate(contract), PROFILES))
