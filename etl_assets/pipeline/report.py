@@ -17,10 +17,11 @@ class SourceReport:
     rows_accepted: int | None = None
     rows_quarantined: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
-    cell_reasons: dict[str, int] = field(default_factory=dict)
     reused: bool = False
     elapsed_ms: int | None = None
     error: Exception | None = None
+    # Cells of accepted rows that are null because they broke the contract, by reason.
+    cell_reasons: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -
         snapshot.rows_accepted,
         snapshot.rows_quarantined,
         snapshot.reasons,
-        snapshot.cell_reasons,
         reused,
         elapsed_ms,
+        cell_reasons=snapshot.cell_reasons,
     )

@@ -114,8 +114,8 @@ def test_a_number_of_another_dialect_is_none(read: Read, cell: str, dialect: dic
 )
 def test_every_number_is_read_as_it_was_written(read: Read, value: Decimal, marks: tuple[str, str]) -> None:
     decimal, thousands = marks
-    english = f"{value:,.3f}"
-    cell = english.translate(str.maketrans({",": thousands or None, ".": decimal}))
+    whole, _, fraction = f"{value:,.3f}".partition(".")
+    cell = f"{whole.replace(',', thousands)}{decimal}{fraction}"
     assert read(cell, "decimal(18,3)", decimal=decimal, thousands=thousands) == value
 
 

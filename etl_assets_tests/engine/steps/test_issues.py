@@ -19,7 +19,7 @@ FLAT = """SELECT base.client, crm.age, crm.level, web.visits, base.sources, base
     base.idempotency_key FROM clients"""
 # The same with a word that keeps it from being read over the joined slices directly.
 STRUCTS = f"WITH everyone AS (SELECT * FROM clients) {FLAT.replace('FROM clients', 'FROM everyone')}"
-CRM = {
+CRM: dict[str, Any] = {
     "columns": {
         "age": {"type": "int", "min": 0, "max": 120},
         "level": {"values": ["LOW", "HIGH"]},
