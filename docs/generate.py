@@ -9,6 +9,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -22,6 +23,7 @@ from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.tables import Table, warehouse_tables
 from etl_assets.project.contract import Column, ColumnType, Contract, Key, ProfileColumn, Source
+from etl_assets.project.dialect import Dialect
 from etl_assets.project.loading import load_project, shipped_folder
 from etl_assets.project.settings import table as settings_table
 
@@ -119,6 +121,12 @@ def _contract() -> str:
         ("`key`", Key, ""),
         ("A source", Source, "`sources` maps names to sources, or is a list of sources with a `name` each."),
         (
+            "`csv`, in a source",
+            Dialect,
+            "How the files of a source are written. The first eight words concern text files only, the others the cells of "
+            "every format. A cell in a form that is not declared is invalid: nothing is read with another meaning.",
+        ),
+        (
             "A column of a source",
             Column,
             "`columns` maps names to columns. A list of names declares columns of text.",
@@ -154,28 +162,39 @@ mistake in the file is reported with its line, all of them at once.
 | `text` | {ColumnType.TEXT.duckdb} | any text; an empty cell, or one of white space only, is null |
 | `int` | {ColumnType.INT.duckdb} | `12`, `+12`, `12.0`; not `12.7`, `1_000` or `1e3` |
 | `float` | {ColumnType.FLOAT.duckdb} | `12`, `12.5`, `.5`, `1.2e3`; not `nan` or `inf`. Minus zero becomes zero |
-| `date` | {ColumnType.DATE.duckdb} | `2026-05-01`, also with a midnight time (`2026-05-01T00:00:00Z`) |
+| `decimal(p,s)` | {ColumnType.DECIMAL.duckdb}(p,s) | as `float`, exactly: a number with more than `s` digits after the point is invalid, not rounded |
+| `bool` | {ColumnType.BOOL.duckdb} | `true`, `yes`, `1`, `false`, `no`, `0`, … (`true_words`, `false_words`), in any case |
+| `date` | {ColumnType.DATE.duckdb} | `2026-05-01`; of a moment, its day in UTC; other forms by `dates` |
+| `timestamp` | {ColumnType.TIMESTAMP.duckdb}, in UTC | `2026-05-01T14:22:33Z`, `2026-05-01 14:22:33 +0200`, `2026-05-01 14:22`; without a zone, UTC |
 
-White space around numbers and dates is ignored.
+White space around numbers, dates and truth values is ignored. Numbers with other marks, signs or words need `csv`.
+
+A value that is not of its type, or breaks `min`, `max`, `values` or `pattern`, is invalid. By default its cell becomes
+null: the row stays, the cell is in `quarantine`, and the profile's `issues` name it. `on_invalid: reject_row` rejects the
+row, and so does a column that is `required`. Rows with such a cell count for `ETL_MAX_REJECT_RATIO`.
 
 ## The relations that `sql/profiles.sql` reads
 
 | relation | one row for | columns |
 |---|---|---|
-| the entity, `customers` by default | each key in any source | `base`, and a struct for each source, with null fields where it has no record of the key |
+| the entity, `customers` by default | each key in any source | `base`, and a struct for each source with `rows: one`, with null fields where it has no record of the key |
 | each source, by its name | each accepted record of that source | the key and the source's columns |
 
-`base` holds the key, `sources` (the names of the sources that have a record), `shard_id` and `idempotency_key`. The
-query must return all four. The query can use the macros of the project and `strip(text)`.
+`base` holds the key, `sources` (the names of the sources that have a record), `issues` (what is missing because it was
+invalid: `<source>.<column>`, `<source>: row rejected`), `shard_id` and `idempotency_key`. The query must return all of
+them; `issues` may be left out where every source has `on_invalid: reject_row`. It returns one row for each key: records
+of a source with `rows: many` are counted or summed first. The query can use the macros of the project and `strip(text)`.
 
 ## Exports
 
 Each source is one file, `<source>.csv`, `<source>.csv.gz` or `<source>.parquet`, or a folder `<source>/` of such files,
-which are read in name order. CSV is comma-separated UTF-8 with a header, with or without a byte order mark. The order
-of the columns and upper and lower case in the header do not matter. Columns that the contract does not name are
-ignored and reported. A missing file or column stops the source.
+or what its `files` patterns name. Files are read in the natural order of their names: `billing-9` before `billing-10`,
+`billing` before `billing (1)`. CSV has a header, with or without a byte order mark. The order of the columns, upper and
+lower case, blanks and punctuation in the header do not matter: `Company Name` is `company_name`. Columns that the
+contract does not name are ignored and reported. A missing file or column stops the source.
 
-If a source has several rows of one key, the last one in file order counts.
+If a source with `rows: one` has several rows of one key, the last one in file order counts, or the greatest by
+`latest_by`. With `rows: many` all count; those with an equal `row_key` replace each other.
 
 ## Reasons for quarantine
 
@@ -184,15 +203,17 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 | reason | the row |
 |---|---|
 | `missing_<key>` | has no key |
-| `invalid:<column>` | has a value in that column that is not of its type or is out of its range; for the key, one that is too long |
-| `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not UTF-8; or is over 1 MB, in Parquet too |
+| `missing:<column>` | has no value in a column that is required |
+| `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
+| `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not of its encoding; or is over 1 MB, in Parquet too |
 | `superseded` | was sound, but a later row with the same key replaced it |
 """
 
 
 def _fields(model: type[BaseModel]) -> str:
     rows = []
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = field.alias or attribute
         if field.exclude:
             continue
         default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
@@ -207,20 +228,36 @@ def _shown(value: object) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, Key):
         return f"`{{name: {value.name}, max_chars: {value.max_chars}}}`"
+    if isinstance(value, Dialect):
+        return "plain CSV"
+    if isinstance(value, tuple) and value:
+        return ", ".join(f"`{one}`" for one in value)
     return "none" if value in (None, "", ()) else f"`{value}`"
 
 
 def _kind(annotation: Any) -> str:
     """The type of a value in the words of YAML."""
-    words = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Key: "see `key`"}
+    words = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "`true` or `false`",
+        Key: "see `key`",
+        Dialect: "see `csv`",
+    }
     if get_origin(annotation) is tuple:
         (item, _) = get_args(annotation)
-        return "list of texts" if item is str else "see below"
+        is_texts = item is str or get_args(item)[:1] == (str,)
+        return (
+            "text, or list of texts" if is_texts and item is not str else "list of texts" if is_texts else "see below"
+        )
+    # Annotated[…], and a word without a default of its own.
+    options = [one for one in get_args(annotation) if one is not type(None) and isinstance(one, type)]
+    for option in [annotation, *options]:
+        if isinstance(option, type) and issubclass(option, StrEnum):
+            return ", ".join(f"`{kind}`" for kind in option)
     if type(None) in get_args(annotation):
-        # The only words that may be null are the bounds.
         return "number"
-    if isinstance(annotation, type) and issubclass(annotation, ColumnType):
-        return ", ".join(f"`{kind}`" for kind in ColumnType)
     return words[annotation]
 
 

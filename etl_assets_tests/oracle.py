@@ -9,7 +9,7 @@ import gzip
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +68,10 @@ _WHITE_SPACE = " \t\n\v\f\r"
 _MAX_ID_CHARS = 128
 _INT_TEXT = re.compile(r"([+-]?[0-9]+)(\.0*)?")
 _FLOAT_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_DATE_TEXT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})([ T]00:00(:00(\.0+)?)?(Z|\+00(:00)?)?)?")
+_DATE_TEXT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"([ T]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?(?: ?(Z|UTC|([+-])([0-9]{2})(?::?([0-9]{2}))?))?)?"
+)
 # Half-way between the largest double and the next power of two.
 _NO_FLOAT_FROM = Decimal(2**1024 - 2**970)
 # JSON escapes no more than it must, and control characters without a short form in upper case.
@@ -385,8 +388,17 @@ def _parse_date(cell: str) -> date | None:
     if match is None:
         return None
     try:
-        return date.fromisoformat(match[1])
-    except ValueError:
+        day = date.fromisoformat(match[1])
+        if not match[2]:
+            return day
+        hour, minute, second = int(match[3]), int(match[4]), int(match[5] or 0)
+        if (hour, minute, second) == (24, 0, 0):
+            moment = datetime(day.year, day.month, day.day) + timedelta(days=1)
+        else:
+            moment = datetime(day.year, day.month, day.day, hour, minute, second)
+        offset = timedelta(hours=int(match[8] or 0), minutes=int(match[9] or 0))
+        return (moment - offset if match[7] == "+" else moment + offset).date()
+    except (ValueError, OverflowError):
         return None
 
 

@@ -89,8 +89,10 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
         shown.add_row(terminal.plain(source.source), *numbers, _took(source.elapsed_ms, reused=source.reused))
     console.print(shown)
     reasons: Counter[str] = Counter()
+    cells: Counter[str] = Counter()
     for source in sources:
         reasons.update(source.reasons)
+        cells.update({f"{source.source}.{name.removeprefix('invalid:')}": n for name, n in source.cell_reasons.items()})
     if reasons:
         rest = len(reasons) - _REASONS_SHOWN
         listed = ", ".join(f"{reason} {amount:,}" for reason, amount in reasons.most_common(_REASONS_SHOWN))
@@ -99,6 +101,18 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
             Text.assemble("quarantined: ", terminal.plain(listed), more, "; see the table quarantine"),
             soft_wrap=True,
         )
+    if cells:
+        _show_cells(console, cells)
+
+
+def _show_cells(console: Console, cells: Counter[str]) -> None:
+    rest = len(cells) - _REASONS_SHOWN
+    listed = ", ".join(f"{name} {amount:,}" for name, amount in cells.most_common(_REASONS_SHOWN))
+    more = f" and {terminal.count(rest, 'other column')}" if rest > 0 else ""
+    console.print(
+        Text.assemble("invalid cells, now null: ", terminal.plain(listed), more, "; see the table quarantine"),
+        soft_wrap=True,
+    )
 
 
 def _show_shards(console: Console, shards: Sequence[ShardReport]) -> None:

@@ -4,6 +4,9 @@ Encoding version 1 is a JSON array of strings and nulls without spaces, in contr
 
     ["v1", "<source>", <each of its columns>, "<source>" | null, …]
 
+A source with many records of a key contributes, in the place of its columns, the sorted list of their encodings: each
+a JSON array like this one, of its columns only, and the list itself as the text of a JSON array.
+
 A source without a record contributes null for its name and for each of its columns, so absence differs from a record
 of nulls; a JSON string is quoted and escaped, so null differs from the text `null` and no two records run together.
 Escaped are quote, backslash and the control characters below U+0020, by their short form (\b \t \n \f \r) or else as
@@ -19,6 +22,8 @@ from etl_assets.project.contract import Source
 ENCODING_VERSION = "v1"
 # On every row of a source's relation, so that presence can be seen after the joins.
 SOURCE_NAME = "_source"
+# The sorted encodings of many records of one key.
+RECORDS = "_records"
 
 
 def encoding_sql(sources: Sequence[Source]) -> str:
@@ -27,5 +32,14 @@ def encoding_sql(sources: Sequence[Source]) -> str:
     for source in sources:
         relation = identifier(source.name)
         parts.append(f"{relation}.{SOURCE_NAME}")
-        parts.extend(f"{relation}.{identifier(column.name)}::VARCHAR" for column in source.columns)
+        if source.has_many:
+            parts.append(f"to_json({relation}.{RECORDS})::VARCHAR")
+        else:
+            parts.extend(f"{relation}.{identifier(column.name)}::VARCHAR" for column in source.columns)
     return f"to_json([{', '.join(parts)}])::VARCHAR"
+
+
+def records_sql(source: Source) -> str:
+    """The SQL aggregate of the encodings of a source's many records, in an order that files do not decide."""
+    cells = ", ".join(f"{identifier(column.name)}::VARCHAR" for column in source.columns)
+    return f"list_sort(list(to_json([{cells}])::VARCHAR))"

@@ -22,7 +22,7 @@ COLUMN_SCHEMA, ROW_COUNT, TABLE_NAME = "dagster/column_schema", "dagster/row_cou
 def source_schema(source: Source) -> dg.TableSchema:
     """The columns of a source by the contract."""
     columns = [dg.TableColumn(source.key.name, "VARCHAR", "The key; decides the shard")]
-    columns += [dg.TableColumn(column.name, column.type.duckdb, column.meaning or None) for column in source.columns]
+    columns += [dg.TableColumn(column.name, column.duckdb, column.meaning or None) for column in source.columns]
     return dg.TableSchema(columns)
 
 

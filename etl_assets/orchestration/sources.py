@@ -198,6 +198,7 @@ def _accounting(snapshot: Snapshot) -> dict[str, Any]:
         **snapshots.describe(snapshot),
         ROW_COUNT: snapshot.rows_accepted,
         "rejected_by_reason": counts_table("reason", snapshot.reasons),
+        "cells_by_reason": counts_table("reason", snapshot.cell_reasons),
         "files": dg.MetadataValue.json(list(snapshot.files)),
         "extra_columns_ignored": dg.MetadataValue.json(list(snapshot.extra_columns)),
         "snapshot": snapshot.id,

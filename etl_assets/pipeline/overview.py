@@ -44,6 +44,7 @@ class SourceFacts:
     rows_accepted: int | None
     rows_quarantined: int | None
     quarantine_reasons: dict[str, int]
+    cell_reasons: dict[str, int]
     # Advice for an unavailable source.
     advice: Sequence[Advice] = ()
 
@@ -133,7 +134,7 @@ def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts
     except InputError as error:
         state, reason, advice = "unavailable", error.finding, error.advice
     if snapshot is None:
-        return SourceFacts(source.name, state, reason, None, (), None, None, None, {}, advice)
+        return SourceFacts(source.name, state, reason, None, (), None, None, None, {}, {}, advice)
     return SourceFacts(
         source.name,
         state,
@@ -144,6 +145,7 @@ def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts
         snapshot.rows_accepted,
         snapshot.rows_quarantined,
         snapshot.reasons,
+        snapshot.cell_reasons,
         advice,
     )
 

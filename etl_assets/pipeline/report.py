@@ -20,6 +20,8 @@ class SourceReport:
     reused: bool = False
     elapsed_ms: int | None = None
     error: Exception | None = None
+    # Cells of accepted rows that are null because they broke the contract, by reason.
+    cell_reasons: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,4 +81,5 @@ def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -
         snapshot.reasons,
         reused,
         elapsed_ms,
+        cell_reasons=snapshot.cell_reasons,
     )

@@ -4,20 +4,22 @@ Models of `etl_assets.yaml` and their checks; values only. How a type is read fr
 `parse_*.sql` macros of the engine, where the files are is a setting.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-# Names become SQL identifiers, file names and asset keys; none begins with an underscore, which the engine's own do.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
+from etl_assets.project.dialect import Dialect
+
+__all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
 
 # The struct beside those of the sources in the relation that `sql/profiles.sql` reads.
 BASE = "base"
 # Columns that the engine adds to every profile, besides the key.
 SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN = "sources", "shard_id", "idempotency_key"
+ISSUES_COLUMN = "issues"
 
 
 class MisdeclaredError(ValueError):
@@ -28,97 +30,72 @@ class MisdeclaredError(ValueError):
         self.findings = tuple(findings)
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("expected a finite number")
-    return value
+class Case(StrEnum):
+    """What becomes of capitals in a key."""
+
+    KEEP = "keep"
+    LOWER = "lower"
 
 
-Bound = Annotated[int | float, BeforeValidator(_number)]
+class Strip(StrEnum):
+    """Which blanks around a key do not count."""
+
+    ASCII = "ascii"
+    UNICODE = "unicode"
 
 
-class ColumnType(StrEnum):
-    """The value types of the contract."""
+class Rows(StrEnum):
+    """How many records of a key a source has."""
 
-    TEXT = "text"
-    INT = "int"
-    FLOAT = "float"
-    DATE = "date"
-
-    @property
-    def duckdb(self) -> str:
-        """The DuckDB type that holds such a value."""
-        return _DUCKDB_TYPES[self]
+    ONE = "one"
+    MANY = "many"
 
 
-_DUCKDB_TYPES = {
-    ColumnType.TEXT: "VARCHAR",
-    ColumnType.INT: "BIGINT",
-    ColumnType.FLOAT: "DOUBLE",
-    ColumnType.DATE: "DATE",
-}
-_NUMBERS = (ColumnType.INT, ColumnType.FLOAT)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Bounded(_Model):
-    """A column with a type and inclusive bounds; None means unbounded."""
-
-    name: Name = Field(description="The column's name; in a source, also in the header of its exports.")
-    type: ColumnType = Field(default=ColumnType.TEXT, description="The type of the values.")
-    min: Bound | None = Field(default=None, description="The smallest value allowed, for int and float.")
-    max: Bound | None = Field(default=None, description="The largest value allowed, for int and float.")
-    pii: bool = Field(default=False, description="Personal data: masked in the previews of the Dagster UI.")
-    meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
-
-    @property
-    def is_number(self) -> bool:
-        """Whether its values can be added up."""
-        return self.type in _NUMBERS
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> "_Bounded":
-        if (self.min is not None or self.max is not None) and not self.is_number:
-            raise ValueError(f"min and max need a column of type int or float, found type {self.type.value}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is greater than max {self.max}")
-        return self
-
-
-class Column(_Bounded):
-    """One column of a source besides the key."""
-
-
-class ProfileColumn(_Bounded):
-    """The promises about one column that `sql/profiles.sql` computes."""
-
-    values: tuple[str, ...] = Field(default=(), description="The only values that are allowed; empty allows all.")
-    required: bool = Field(default=False, description="Whether null breaks the promise.")
-
-    @model_validator(mode="after")
-    def _check_values(self) -> "ProfileColumn":
-        if self.values and self.type is not ColumnType.TEXT:
-            raise ValueError(f"values need a column of type text, found type {self.type.value}")
-        return self
-
-
-class Key(_Model):
+class Key(Model):
     """The column that tells whose record a row is; in every source, never null."""
 
     name: Name = Field(default="customer_id", description="The key's column in every source and in the result.")
     max_chars: int = Field(default=128, ge=1, le=4096, description="A row with a longer key goes to quarantine.")
+    case: Case = Field(default=Case.KEEP, description="Whether capitals count in it; `lower` folds them.")
+    strip: Strip = Field(
+        default=Strip.ASCII,
+        description="The blanks around it that do not count; `unicode` includes no-break and zero-width ones.",
+    )
 
 
-class Source(_Model):
+class Source(Model):
     """One system that exports records; `columns` is in contract order, without the key."""
 
     name: Name = Field(description="Names the export, the asset and the relation in SQL.")
     title: str = Field(default="", description="The source as people call it; by default its name.")
+    files: Names = Field(
+        default=(),
+        description="Patterns of its files in the folder of the exports, such as `accounts-*.csv` or `crm/**`; by "
+        "default `<name>.csv`, `<name>.parquet` or `<name>/*`.",
+    )
+    key_from: Names = Field(
+        default=(),
+        alias="key",
+        description="The key's name in this source's headers, if another; several columns make up the key together.",
+    )
+    csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
+    rows: Rows = Field(
+        default=Rows.ONE,
+        description="`one` record of a key, the last one counts; or `many`, such as tickets, which SQL aggregates.",
+    )
+    row_key: Names = Field(
+        default=(),
+        description="With `rows: many`, the columns that name a record: of those with equal ones, the last one counts.",
+    )
+    latest_by: str = Field(
+        default="", description="The column whose greatest value makes a record the last one, not the order of files."
+    )
     columns: tuple[Column, ...] = Field(
         min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
+    )
+    on_invalid: OnInvalid = Field(
+        default=OnInvalid.SET_NULL,
+        description="What becomes of a value that breaks the contract, where its column does not say.",
     )
     _key: Key = PrivateAttr(default=Key())
 
@@ -129,10 +106,46 @@ class Source(_Model):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Source":
-        doubles = _doubles(self.columns, "columns")
-        if doubles:
-            raise MisdeclaredError(doubles)
+        wrong = _doubles(self.columns, "columns")
+        known = [column.name for column in self.columns]
+        wrong += [
+            (("row_key",), f"{name} is not among the columns of this source")
+            for name in self.row_key
+            if name not in known
+        ]
+        if self.latest_by and self.latest_by not in known:
+            wrong.append((("latest_by",), f"{self.latest_by} is not among the columns of this source"))
+        if self.row_key and not self.has_many:
+            wrong.append((("row_key",), "it needs rows: many; with one record of a key, the key names it"))
+        if self.latest_by and self.has_many and not self.row_key:
+            wrong.append((("latest_by",), "with rows: many it needs row_key: without it no record replaces another"))
+        wrong += [
+            (("files", number), f"a pattern below the folder of the exports is expected, found '{pattern}'")
+            for number, pattern in enumerate(self.files)
+            if pattern.startswith(("/", "~")) or ".." in pattern.replace("\\", "/").split("/")
+        ]
+        if wrong:
+            raise MisdeclaredError(wrong)
         return self
+
+    @property
+    def has_many(self) -> bool:
+        """Whether a key may have many records here."""
+        return self.rows is Rows.MANY
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The columns in which null is refused: a record without its own key cannot replace another."""
+        return frozenset([*self.row_key, *(column.name for column in self.columns if column.required)])
+
+    def nulls(self, column: Column) -> bool:
+        """Whether a value that breaks this column's rules costs its cell only, not its row."""
+        return column.name not in self.needed and (column.on_invalid or self.on_invalid) is OnInvalid.SET_NULL
+
+    @property
+    def has_issues(self) -> bool:
+        """Whether a record may have lost a cell."""
+        return any(column.can_break and self.nulls(column) for column in self.columns)
 
     @property
     def key(self) -> Key:
@@ -146,6 +159,11 @@ class Source(_Model):
         return source
 
     @property
+    def key_headers(self) -> tuple[str, ...]:
+        """The names in a header of the columns that make up the key."""
+        return self.key_from or (self.key.name,)
+
+    @property
     def label(self) -> str:
         """The source as people call it."""
         return self.title or self.name
@@ -156,7 +174,7 @@ class Source(_Model):
         return (self.key.name, *(column.name for column in self.columns))
 
 
-class Contract(_Model):
+class Contract(Model):
     """A project's declarations, in the order in which the idempotency key takes them."""
 
     name: Name = Field(description="The project's name.")
@@ -203,7 +221,7 @@ class Contract(_Model):
     @property
     def personal_columns(self) -> frozenset[str]:
         """Columns of sources and profile that hold personal data."""
-        columns: Sequence[_Bounded] = [*self.profile, *(c for source in self.sources for c in source.columns)]
+        columns: Sequence[Bounded] = [*self.profile, *(c for source in self.sources for c in source.columns)]
         return frozenset(column.name for column in columns if column.pii)
 
     def meanings(self) -> dict[str, str]:
@@ -238,7 +256,7 @@ def _with_named(value: Any, field: str) -> Any:
     return {**value, field: named}
 
 
-def _doubles(entries: Sequence[_Bounded | Source], field: str) -> list[tuple[tuple[str | int, ...], str]]:
+def _doubles(entries: Sequence[Bounded | Source], field: str) -> list[tuple[tuple[str | int, ...], str]]:
     names = [entry.name for entry in entries]
     return [
         ((field, number), f"{name} is declared more than once")

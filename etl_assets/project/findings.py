@@ -11,17 +11,25 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from etl_assets.project.contract import Column, Contract, Key, MisdeclaredError, ProfileColumn, Source
+from etl_assets.project.dialect import Dialect
 
 Location = Sequence[str | int]
 _Finding = tuple[int, str]
 
+
+def words_of(model: type[BaseModel]) -> list[str]:
+    """The words that a user may write for the fields of a model."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 # The words that may stand at a place; a name is the word before the colon where several have one.
 _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
-    (): list(Contract.model_fields),
-    ("key",): list(Key.model_fields),
-    ("sources",): [word for word in Source.model_fields if word != "name"],
-    ("sources", "columns"): [word for word in Column.model_fields if word != "name"],
-    ("profile",): [word for word in ProfileColumn.model_fields if word != "name"],
+    (): words_of(Contract),
+    ("key",): words_of(Key),
+    ("sources",): [word for word in words_of(Source) if word != "name"],
+    ("sources", "csv"): words_of(Dialect),
+    ("sources", "columns"): [word for word in words_of(Column) if word != "name"],
+    ("profile",): [word for word in words_of(ProfileColumn) if word != "name"],
 }
 # By pydantic's type of error, or the first word of it; with its own details in braces.
 _EXPECTED = {
@@ -31,12 +39,17 @@ _EXPECTED = {
     "int": "expected a whole number",
     "enum": "expected {expected}",
     "tuple": "expected a list",
+    "texts": "expected a text or a list of texts",
     "names": "expected names, each with what is declared of it",
     "model": "expected words with values",
     "too_short": "expected at least one entry",
     "greater": "expected at least {ge}",
     "less": "expected at most {le}",
 }
+# Places where names stand, each with what is declared of it.
+_NAMED = ("sources", "columns", "profile")
+# Places where one text stands for a list of one.
+_ONE_OR_MORE = ("files", "key", "from", "row_key")
 _YAML_TRUTH = "; YAML reads on, off, yes and no as true or false: put such a word in quotes"
 
 
@@ -105,13 +118,15 @@ def _expected(one: Mapping[str, Any]) -> str:
     kind, value, last = str(one["type"]), one["input"], one["loc"][-1] if one["loc"] else None
     if kind == "missing":
         return f"'{last}' is missing"
-    if kind == "tuple_type" and last != "values":
+    if kind == "tuple_type" and last in _NAMED:
         kind = "names"
+    elif kind == "tuple_type" and last in _ONE_OR_MORE:
+        kind = "texts"
     text = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0]) or str(one["msg"]).removeprefix("Value error, ")
     # What was found in a whole mapping is in the text, where it matters.
     if kind == "too_short" or isinstance(value, dict | BaseModel):
         return text.format(**one.get("ctx", {}))
-    hint = _YAML_TRUTH if isinstance(value, bool) and kind.startswith("string") else ""
+    hint = _YAML_TRUTH if isinstance(value, bool) and kind.startswith(("string", "texts")) else ""
     return f"{text.format(**one.get('ctx', {}))}, found {'nothing' if value is None else repr(value)}{hint}"
 
 

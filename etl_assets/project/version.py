@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 
 import xxhash
+from pydantic import BaseModel
 
 from etl_assets.project.contract import Contract, Source
 
 VERSION_CHARS = 12
 _PROSE = frozenset({"meaning", "title", "pii"})
+# How exports are read changes which records a source has, never what is made of them.
+_READING = frozenset({"files", "key_from", "from_", "csv"})
 # Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.
 _TOKEN = re.compile(
     r"""(?P<kept>\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"""
@@ -24,12 +27,12 @@ _TOKEN = re.compile(
 
 def source_version(source: Source) -> str:
     """Changes when a row of this source would be read, judged or routed differently."""
-    return version_of({"key": source.key.model_dump(mode="json"), "source": _declared(source.model_dump(mode="json"))})
+    return version_of({"key": _declared(source.key), "source": _declared(source)})
 
 
 def project_version(contract: Contract, statements: Mapping[str, str]) -> str:
     """Changes when a profile would be another: the contract and the project's SQL, by name."""
-    declared = _declared(contract.model_dump(mode="json", exclude={"name"}))
+    declared = _declared(contract.model_copy(update={"name": ""}), _READING)
     return version_of({"contract": declared, "sql": {name: plain_sql(text) for name, text in statements.items()}})
 
 
@@ -44,8 +47,12 @@ def plain_sql(text: str) -> str:
     return _TOKEN.sub(lambda match: match["kept"] or " ", text).strip()
 
 
-def _declared(value: object) -> object:
-    """A dumped model without its prose."""
+def _declared(model: BaseModel, left_out: frozenset[str] = frozenset()) -> object:
+    """What a model declares, without prose and without what is as it is by default: a new word changes no version."""
+    return _without(model.model_dump(mode="json", exclude_defaults=True), _PROSE | left_out)
+
+
+def _without(value: object, left_out: frozenset[str]) -> object:
     if isinstance(value, dict):
-        return {name: _declared(entry) for name, entry in value.items() if name not in _PROSE}
-    return [_declared(entry) for entry in value] if isinstance(value, list) else value
+        return {name: _without(entry, left_out) for name, entry in value.items() if name not in left_out}
+    return [_without(entry, left_out) for entry in value] if isinstance(value, list) else value

@@ -154,7 +154,7 @@ _VALUES: Mapping[str, Mapping[str, str]] = {
 
 def duckdb_type(column: Column) -> str:
     """The name of the DuckDB type that holds the column."""
-    return column.type.duckdb
+    return column.duckdb
 
 
 def records_sql(sources: Sequence[Source], source: Source, seed: int, wanted: str) -> str:

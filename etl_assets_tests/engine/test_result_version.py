@@ -18,8 +18,8 @@ from etl_assets.project.loading import Project
 from etl_assets_tests import factory
 
 # What was pinned, and for which version of the engine.
-VERSION = 1
-RESULT = "e36910cf0393e95d0830cbb4acca5a82"
+VERSION = 2
+RESULT = "ddba120c296222ecd338d3f98231304c"
 
 CONTRACT = {
     "name": "golden",
@@ -27,15 +27,28 @@ CONTRACT = {
     "key": {"name": "thing_id", "max_chars": 12},
     "sources": {
         "first": {
+            "on_invalid": "reject_row",
             "columns": {
                 "word": {},
                 "count": {"type": "int", "min": -5, "max": 1000},
                 "share": {"type": "float", "max": 1e6},
                 "day": {"type": "date"},
-            }
+            },
         },
         "second": {"columns": {"word": {}, "count": {"type": "int"}}},
         "third": {"columns": ["note"]},
+        "fourth": {
+            "key": "Owner",
+            "csv": {"delimiter": ";", "decimal": ",", "thousands": ".", "encoding": "cp1252", "dates": ["%d.%m.%Y"]},
+            "rows": "many",
+            "row_key": "number",
+            "columns": {
+                "number": {"type": "int"},
+                "amount": {"type": "decimal(8,2)"},
+                "paid": {"type": "bool"},
+                "at": {"type": "timestamp", "from": "Paid at"},
+            },
+        },
     },
     "profile": {"size": {"values": ["S", "L"], "required": True}, "total": {"type": "int", "min": -100}},
 }
@@ -50,6 +63,7 @@ SELECT
     total_of(first.count, second.count) AS total,
     CASE WHEN total_of(first.count, second.count) > 9 THEN 'L' ELSE 'S' END AS size,
     base.sources,
+    base.issues,
     base.shard_id,
     base.idempotency_key
 FROM things
@@ -83,6 +97,10 @@ FIRST = (
 SECOND = b"thing_id,word,count\na1,other,3\nc1,only second,10\nc2,,9223372036854775807\nc3,,9223372036854775808\n"
 THIRD_A = b"thing_id,note\na1,of file a\nd1,only third\n"
 THIRD_B = b"note,thing_id\nof file b,a1\n"
+FOURTH = (
+    "Owner;Number;Amount;Paid;Paid at\na1;1;1.234,5;ja;2024-02-29T23:30:00-05:00\na1;2;12;no;29.02.2024\n"
+    "a1;2;13;yes;\na2;2;14;;2024-01-01\né;3;0,123;yes;\na1;;1;yes;\n"
+)
 
 
 def result_of(folder: Path) -> str:
@@ -91,6 +109,7 @@ def result_of(folder: Path) -> str:
     (exports / "third").mkdir(parents=True)
     (exports / "first.csv").write_bytes(FIRST)
     (exports / "second.csv").write_bytes(SECOND)
+    (exports / "fourth.csv").write_bytes(FOURTH.encode("cp1252"))
     (exports / "third" / "a.csv").write_bytes(THIRD_A)
     (exports / "third" / "b.csv").write_bytes(THIRD_B)
     site = Site(Project(Contract.model_validate(CONTRACT), PROFILES, MACROS), Home(folder / "home"), 3)
@@ -99,12 +118,14 @@ def result_of(folder: Path) -> str:
         "profiles": "SELECT * FROM merged_profiles ORDER BY thing_id",
         "quarantine": "SELECT * FROM quarantine ORDER BY source, file, line_number",
         "sources": (
-            "SELECT source, files, rows_in, rows_accepted, rows_quarantined, extra_columns FROM source_snapshots"
+            "SELECT source, files, rows_in, rows_accepted, rows_quarantined, cells_quarantined, extra_columns "
+            "FROM source_snapshots"
         ),
     }
     document = {name: factory.query(site.home.warehouse, statement) for name, statement in tables.items()}
-    assert len(document["profiles"]) == merged.publication.record_count == 11
-    assert len({row[-1] for row in document["quarantine"]}) == 7, "every kind of reason"
+    assert len(document["profiles"]) == merged.publication.record_count == 14
+    assert len({row[-2] for row in document["quarantine"]}) == 10, "every kind of reason"
+    assert len([row for row in document["quarantine"] if row[-1] is not None]) == 3, "cells"
     return xxhash.xxh3_128_hexdigest(json.dumps(document, default=str, ensure_ascii=False).encode())
 
 

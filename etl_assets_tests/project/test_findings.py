@@ -5,7 +5,8 @@ import pytest
 from etl_assets_tests.project.conftest import CONTRACT, Finding
 
 _NAME = "expected small letters, digits and underscores, a letter first, at most 63 in all"
-_BOUNDS = "min and max need a column of type int or float, found type text"
+_TYPES = "expected 'text', 'int', 'float', 'decimal', 'bool', 'date' or 'timestamp'"
+_BOUNDS = "min and max need a column of type int, float or decimal, found type text"
 
 
 def _column(spec: str) -> str:
@@ -56,10 +57,11 @@ def test_what_is_missing_is_named_with_its_place(findings_in: Finding, contract:
         ),
         # Nothing is near it: all that is known at that place, and no word of another place.
         (CONTRACT + "42: x\n", "line 6: 42: unknown word; known are name, entity, key, sources, profile"),
-        (CONTRACT + "    key: {name: id}\n", "line 6: sources.crm.key: unknown word; known are title, columns"),
+        (CONTRACT + "    ky: id\n", "line 6: sources.crm.ky: unknown word; did you mean 'key'?"),
         (
-            _column("{values: [a]}"),
-            "line 5: sources.crm.columns.email.values: unknown word; known are type, min, max, pii, meaning",
+            _column("{zzz: [a]}"),
+            "line 5: sources.crm.columns.email.zzz: unknown word; known are type, precision, scale, min, max, values, "
+            "required, pii, meaning, from, pattern, on_invalid",
         ),
     ],
 )
@@ -76,7 +78,7 @@ def test_an_unknown_word_is_answered_with_the_nearest_one_of_its_place(
         (_column("{pii: maybe}"), "line 5: sources.crm.columns.email.pii: expected true or false, found 'maybe'"),
         (
             _column("{type: integer}"),
-            "line 5: sources.crm.columns.email.type: expected 'text', 'int', 'float' or 'date', found 'integer'",
+            f"line 5: sources.crm.columns.email.type: {_TYPES}, found 'integer'",
         ),
         (_column("{meaning: 5}"), "line 5: sources.crm.columns.email.meaning: expected text, found 5"),
         (_column("text"), "line 5: sources.crm.columns.email: expected words with values, found 'text'"),
@@ -144,7 +146,7 @@ def test_a_word_that_yaml_takes_for_a_truth_value_is_to_be_quoted(
     ("spec", "finding"),
     [
         ("{min: 1}", f"email: {_BOUNDS}"),
-        ("{type: date, max: 1}", "email: min and max need a column of type int or float, found type date"),
+        ("{type: date, max: 1}", "email: min and max need a column of type int, float or decimal, found type date"),
         ("{type: int, min: 5, max: 1}", "email: min 5 is greater than max 1"),
         ("{type: int, min: five}", "email.min: expected a finite number, found 'five'"),
         ("{type: int, min: '5'}", "email.min: expected a finite number, found '5'"),
@@ -212,7 +214,7 @@ def test_all_findings_are_given_at_once_in_the_order_of_the_lines(findings_in: F
         "line 4: sources.crm.colums: unknown word; did you mean 'columns'?",
         "line 5: sources.crm.titel: unknown word; did you mean 'title'?",
         f"line 6: sources.Billing: {_NAME}, found 'Billing'",
-        "line 8: sources.Billing.columns.a.type: expected 'text', 'int', 'float' or 'date', found 'money'",
+        f"line 8: sources.Billing.columns.a.type: {_TYPES}, found 'money'",
         "line 10: 'b' is written twice",
         "line 11: keys: unknown word; did you mean 'key'?",
         "line 12: key.max_chars: expected a whole number, found 'many'",

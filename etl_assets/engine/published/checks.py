@@ -13,7 +13,7 @@ from importlib import resources
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.promises import promise_rules
-from etl_assets.engine.published.snapshots import QUARANTINE_FILE, Snapshot
+from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
 from etl_assets.engine.sql_text import identifier, pattern, statement
 from etl_assets.project.contract import Contract
@@ -95,10 +95,15 @@ def recount_source(home: Home, snapshot: Snapshot) -> Finding:
     with duck.reader(folder) as connection:
         rows = connection.execute(
             f"SELECT file_name LIKE '%/{QUARANTINE_FILE}', sum(num_rows)::BIGINT "
-            "FROM parquet_file_metadata(?) GROUP BY 1",
+            f"FROM parquet_file_metadata(?) WHERE file_name NOT LIKE '%/{REJECTED_KEYS_FILE}' GROUP BY 1",
             [f"{pattern(folder)}/*.parquet"],
         ).fetchall()
     counts = dict(rows)
-    accepted, quarantined = counts.get(False, 0), counts.get(True, 0)
-    facts = {"rows_in": snapshot.rows_in, "rows_accepted": accepted, "rows_quarantined": quarantined}
+    accepted, quarantined = counts.get(False, 0), counts.get(True, 0) - snapshot.cells_quarantined
+    facts = {
+        "rows_in": snapshot.rows_in,
+        "rows_accepted": accepted,
+        "rows_quarantined": quarantined,
+        "cells_quarantined": snapshot.cells_quarantined,
+    }
     return Finding("accounting_closed", snapshot.rows_in == accepted + quarantined, facts)

@@ -51,6 +51,11 @@ class ShardInput:
         """Rows of each source."""
         return {name: snapshot.slice_of(self.shard_id).record_count for name, snapshot in self.snapshots.items()}
 
+    @property
+    def key_counts(self) -> dict[str, int]:
+        """Keys of each source, of which one with many rows a key has fewer."""
+        return {name: snapshot.slice_of(self.shard_id).key_count for name, snapshot in self.snapshots.items()}
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -149,7 +154,7 @@ def shard_input(site: Site, snapshots: Mapping[str, Snapshot], shard_id: str) ->
     """The inputs of a shard, given the sources' snapshots."""
     slices = {name: snapshot.slice_of(shard_id) for name, snapshot in snapshots.items()}
     # By the slices' content, not the snapshot: a change elsewhere in the files leaves this shard as it is.
-    content = [f"{name}={part.content_hash}" for name, part in slices.items()]
+    content = [f"{name}={part.version}" for name, part in slices.items()]
     versions = [site.staging_version(source) for source in site.contract.sources]
     return ShardInput(shard_id, site.shard_count, snapshots, stable_hash(";".join([*versions, *content])))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -16,6 +16,7 @@ from etl_assets.engine.duck import Limits, scalar, workbench
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import publish_json, read_json, remove, scratch_directory, size_bytes
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
+from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, pattern_list, pattern_literal
 from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
@@ -23,6 +24,8 @@ from etl_assets.project.contract import Source
 
 ACCOUNTING_FILE = "snapshot.json"
 QUARANTINE_FILE = "quarantine.parquet"
+# The keys of rejected rows, and the number of the shard of each.
+REJECTED_KEYS_FILE = "rejected_keys.parquet"
 SUPERSEDED = "superseded"
 # Slices that one statement measures: their keys fit into little memory together.
 _FILES_A_STATEMENT, _BYTES_A_STATEMENT = 64, 4 << 20
@@ -34,7 +37,27 @@ class Slice:
 
     shard_id: str
     record_count: int
+    key_count: int
     content_hash: str
+    # Rows that lost a cell.
+    issue_count: int = 0
+    # Rows of its keys that were rejected, and a hash of these keys: their profiles say so.
+    rejected_count: int = 0
+    rejected_hash: str = ""
+
+    @property
+    def version(self) -> str:
+        """Changes with everything that a profile is made from."""
+        return f"{self.content_hash}{self.rejected_hash and '+'}{self.rejected_hash}"
+
+
+class SliceFigures(NamedTuple):
+    """Rows, distinct keys, hash of the rows and rows with issues, of one slice's file."""
+
+    record_count: int
+    key_count: int
+    content_hash: str
+    issue_count: int
 
 
 @dataclass(frozen=True)
@@ -56,12 +79,18 @@ class Snapshot:
     rows_accepted: int
     rows_quarantined: int
     reasons: dict[str, int]
+    cell_reasons: dict[str, int]
     slices: tuple[Slice, ...]
 
     @property
+    def cells_quarantined(self) -> int:
+        """Cells that broke the contract and are null in their rows."""
+        return sum(self.cell_reasons.values())
+
+    @property
     def reject_ratio(self) -> float:
-        """Share of the rows that broke the contract; superseded rows are sound rows that a later one replaced."""
-        broken = self.rows_quarantined - self.reasons.get(SUPERSEDED, 0)
+        """Share of the rows that broke the contract, be it in one cell; superseded rows are sound ones."""
+        broken = self.rows_quarantined - self.reasons.get(SUPERSEDED, 0) + sum(part.issue_count for part in self.slices)
         return broken / self.rows_in if self.rows_in else 0.0
 
     def slice_of(self, shard_id: str) -> Slice:
@@ -168,35 +197,40 @@ def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> b
             raise
         except (duckdb.Error, OSError):
             return False
-    promised = [(part.record_count, part.record_count, part.content_hash) for part in snapshot.slices]
-    return [measured[path] for path in paths] == promised and quarantined == snapshot.rows_quarantined
+    promised = [(part.record_count, part.key_count, part.content_hash, part.issue_count) for part in snapshot.slices]
+    entries = snapshot.rows_quarantined + snapshot.cells_quarantined
+    return [measured[path] for path in paths] == promised and quarantined == entries
 
 
 def measure_slices(
     connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]
-) -> dict[Path, tuple[int, int, str]]:
-    """Rows, distinct keys and content hash of slice files; small ones are read together, in a third of the time."""
-    measured: dict[Path, tuple[int, int, str]] = {}
+) -> dict[Path, SliceFigures]:
+    """The figures of slice files; small ones are read together, in a third of the time."""
+    measured: dict[Path, SliceFigures] = {}
     for batch in _batches(paths):
         measured |= _measure(connection, source, batch)
     return measured
 
 
-def _measure(
-    connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]
-) -> dict[Path, tuple[int, int, str]]:
+def _measure(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> dict[Path, SliceFigures]:
     rows = f"read_parquet({pattern_list(paths)}, filename = true)"
     key = identifier(source.key.name)
+    # Which cells were lost is part of a profile, too.
+    hashed = [*source.required, ISSUES] if source.has_issues else source.required
+    issue_count = f"count({ISSUES})" if source.has_issues else "0"
     # Deliberately two statements: beside other aggregates, counting distinct values takes three times as long.
-    hashes = connection.execute(f"SELECT filename, {set_hash_sql(source.required)} FROM {rows} GROUP BY ALL").fetchall()
+    sums = connection.execute(
+        f"SELECT filename, {issue_count}, {set_hash_sql(hashed)} FROM {rows} GROUP BY filename"
+    ).fetchall()
     counts = connection.execute(f"SELECT filename, count(DISTINCT {key}) FROM {rows} GROUP BY ALL").fetchall()
-    keys, contents = dict(counts), {name: SetHash.of_row(values) for name, *values in hashes}
-    # A file without rows has no group.
-    return {
-        path: (content.count, keys.get(str(path), 0), str(content))
-        for path in paths
-        for content in [contents.get(str(path), SetHash())]
+    keys = dict(counts)
+    figures = {
+        name: SliceFigures(content.count, keys[name], str(content), issues)
+        for name, issues, *values in sums
+        for content in [SetHash.of_row(values)]
     }
+    # A file without rows has no group.
+    return {path: figures.get(str(path), SliceFigures(0, 0, str(SetHash()), 0)) for path in paths}
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
@@ -227,6 +261,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
         "rows_in": snapshot.rows_in,
         "rows_accepted": snapshot.rows_accepted,
         "rows_quarantined": snapshot.rows_quarantined,
+        "cells_quarantined": snapshot.cells_quarantined,
         "reject_ratio": round(snapshot.reject_ratio, 6),
         "size_bytes": snapshot.size_bytes,
     }

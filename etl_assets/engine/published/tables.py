@@ -12,7 +12,7 @@ import duckdb
 
 from etl_assets.engine.duck import transaction
 from etl_assets.engine.sql_text import identifier, literal
-from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract
+from etl_assets.project.contract import IDEMPOTENCY_COLUMN, ISSUES_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract
 
 # Names of tables do not depend on what is declared.
 _ANY_CONTRACT = Contract(name="any", sources=({"name": "any", "columns": ["any"]},))  # type: ignore[arg-type]
@@ -134,6 +134,7 @@ SOURCE_SNAPSHOTS = Table(
         TableColumn("rows_in", "BIGINT", "Records in the files, blank lines left out"),
         TableColumn("rows_accepted", "BIGINT", "Rows that went to the shards"),
         TableColumn("rows_quarantined", "BIGINT", "Rows that went to quarantine"),
+        TableColumn("cells_quarantined", "BIGINT", "Cells of accepted rows that are null because they were invalid"),
         TableColumn("data_hash", "VARCHAR", "xxh3_128 of the files' bytes"),
         TableColumn("size_bytes", "BIGINT", "Size of the files"),
         TableColumn("extra_columns", "VARCHAR[]", "Columns of the files that the contract does not name; ignored"),
@@ -163,11 +164,11 @@ PUBLICATION = Table(
 
 
 def quarantine_table(contract: Contract) -> Table:
-    """The rejected rows of all sources."""
+    """The rejected rows and cells of all sources."""
     key = contract.key.name
     return Table(
         "quarantine",
-        "Every rejected row of the current snapshots, and why",
+        "Every rejected row and cell of the current snapshots, and why",
         (
             TableColumn("source", "VARCHAR", "The source"),
             TableColumn("file", "VARCHAR", "The file, relative to the folder of the exports"),
@@ -178,7 +179,10 @@ def quarantine_table(contract: Contract) -> Table:
             ),
             TableColumn(key, "VARCHAR", "The key, where the row had one that could be read"),
             TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON)"),
-            TableColumn("reason", "VARCHAR", f"missing_{key}, superseded, malformed_row or invalid:<column>"),
+            TableColumn(
+                "reason", "VARCHAR", f"missing_{key}, missing:<column>, superseded, malformed_row or invalid:<column>"
+            ),
+            TableColumn("cell", "VARCHAR", "The cell that is null in the accepted row; null when the row was rejected"),
         ),
     )
 
@@ -188,6 +192,7 @@ def profiles_table(contract: Contract, *, name: str = "merged_profiles") -> Tabl
     meanings = contract.meanings() | {
         contract.key.name: "The key; unique",
         SOURCES_COLUMN: "The sources that have a record of this key, in contract order",
+        ISSUES_COLUMN: "What is missing because it was invalid: <source>.<column>, or <source>: row rejected",
         SHARD_COLUMN: "The shard that holds the profile",
         IDEMPOTENCY_COLUMN: f"{contract.key.name}, a colon and the xxh3_128 of its source records; unique",
     }

@@ -1,7 +1,7 @@
 """The export files of a source: finding them, opening them, reading their headers.
 
-A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`) or a folder of them (`<source>/*`), read in name order.
-Every file is read through `Export`, which opens the file whose stats were taken, and no other.
+A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`), a folder of them (`<source>/*`), or what the contract's
+patterns name, read in the natural order of names. Every file is read through `Export`, which opens the file whose stats were taken, and no other.
 """
 
 import contextlib
@@ -19,16 +19,22 @@ import duckdb
 from etl_assets.engine import duck
 from etl_assets.engine.files.regular import NotRegularError, require_regular
 from etl_assets.engine.reading import verified
+from etl_assets.engine.reading.decoding import text_of
+from etl_assets.engine.reading.headers import find_columns
+from etl_assets.engine.reading.marks import marks_of
+from etl_assets.engine.reading.patterns import matching_files, natural_order
 from etl_assets.engine.reading.verified import FileStat, not_a_file, stat_files
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
+from etl_assets.project.dialect import Dialect
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # DuckDB's name for the number of a row; a file that has such a column cannot be read with it.
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
+_PLAIN = Dialect()
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_REASON = 150
 
@@ -37,13 +43,16 @@ _LONGEST_REASON = 150
 class Export:
     """One file of a source, as its stats are. `stop` interrupts whoever reads it.
 
-    `columns` are its header's names as written, `found` maps contract names to them.
+    `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
+    that make up the key.
     """
 
     root: Path
     stat: FileStat
     columns: tuple[str, ...] = ()
     found: dict[str, str] = field(default_factory=dict)
+    key_columns: tuple[str, ...] = ()
+    dialect: Dialect = _PLAIN
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -69,16 +78,33 @@ class Export:
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns the contract does not know; they are ignored."""
-        return tuple(column for column in self.columns if column not in self.found.values())
+        known = {*self.found.values(), *self.key_columns}
+        return tuple(column for column in self.columns if column not in known)
+
+    @property
+    def is_read_directly(self) -> bool:
+        """Whether DuckDB can read the text as it lies in the file, if its records are regular."""
+        return self.dialect.encoding == _PLAIN.encoding and not (
+            self.dialect.skip_lines or self.dialect.footer_lines or self.dialect.comment or self.dialect.surplus_cell
+        )
+
+    @property
+    def cell_count(self) -> int:
+        """Cells of a record: the header's, and the surplus one of the dialect."""
+        return len(self.columns) + self.dialect.surplus_cell
 
     @contextlib.contextmanager
     def open(self, limit_bytes: int | None = None) -> Iterator[IO[bytes]]:
-        """The bytes of the CSV text, unpacked; InputError when there are more than `limit_bytes` in a packed file."""
+        """The text of a CSV file as UTF-8 bytes: unpacked, decoded, from its header to its last record.
+
+        InputError when there are more than `limit_bytes` in a packed file.
+        """
         with contextlib.ExitStack() as stack:
             stream: IO[bytes] = stack.enter_context(verified.open_verified(self.root, self.stat))
             if self.is_packed:
                 stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream)))
-            yield cast("IO[bytes]", _Text(self, stream, limit_bytes if self.is_packed else None))
+            text = cast("IO[bytes]", _Text(self, stream, limit_bytes if self.is_packed else None))
+            yield text_of(text, self.dialect)
 
     def held(self) -> contextlib.AbstractContextManager[Path]:
         """A path at which DuckDB reads this very file, within the block."""
@@ -119,7 +145,7 @@ def unpacks_to_more(export: Export, limit_bytes: int) -> InputError:
 
 
 def find_files(source: Source, root: Path) -> list[Path]:
-    """The files of a source in name order; InputError says what was expected and what was found."""
+    """The files of a source in natural order of their names; InputError says what was expected and what was found."""
     if not root.is_dir():
         raise InputError(
             f"The folder of the exports, {root}, does not exist.",
@@ -127,6 +153,8 @@ def find_files(source: Source, root: Path) -> list[Path]:
             Advice(Action.GENERATE, value=str(root)),
             subject=str(root),
         )
+    if source.files:
+        return [path for path in matching_files(source, root) if _is_file(path, root)]
     candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
     found = [path for path in candidates if _is_file(path, root)]
     folder = root / source.name
@@ -158,7 +186,7 @@ def _require_text(path: Path) -> None:
 
 
 def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
-    files = [path for path in sorted(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
+    files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
     if not files:
         raise InputError(
             f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.",
@@ -197,7 +225,7 @@ def open_exports(
     """
     if stats is None:
         stats = stat_files(find_files(source, root), root)
-    return [_open_export(source, Export(root, stat, stop=stop or Stop())) for stat in stats]
+    return [_open_export(source, Export(root, stat, dialect=source.csv, stop=stop or Stop())) for stat in stats]
 
 
 def _open_export(source: Source, export: Export) -> Export:
@@ -209,40 +237,22 @@ def _open_export(source: Source, export: Export) -> Export:
             subject=source.name,
         )
     columns = _parquet_columns(export) if export.is_parquet else _csv_columns(export)
-    spelled: dict[str, list[str]] = {}
-    for column in columns:
-        spelled.setdefault(column.strip().lower(), []).append(column)
-    missing = [column for column in source.required if column not in spelled]
-    if missing:
-        raise InputError(
-            f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
-            f"Its header has: {shown(', '.join(columns)[:500])}.",
-            _EXPORT_AGAIN,
-            Advice(Action.EDIT, value="etl_assets.yaml"),
-            subject=source.name,
-        )
-    twice = [column for column in source.required if len(spelled[column]) > 1]
-    if twice:
-        raise InputError(
-            f"{name} of source '{source.name}' has the column {twice[0]} more than once.",
-            _EXPORT_AGAIN,
-            subject=source.name,
-        )
-    return replace(export, columns=tuple(columns), found={column: spelled[column][0] for column in source.required})
+    found, key_columns = find_columns(source, columns, name)
+    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
 
 
 def _csv_columns(export: Export) -> list[str]:
     # Here: `status` and an unchanged `run` read no records, and numpy takes 0.1 s to import.
     from etl_assets.engine.reading.records import scan
 
-    name = export.shown
+    name, dialect = export.shown, export.dialect
     try:
         with export.open() as stream:
             start = stream.read(2)
         if start in _UTF16_MARKS:
             raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
         with export.open() as stream:
-            block = next(scan(stream), None)
+            block = next(scan(stream, marks=marks_of(dialect)), None)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{name} is not a readable gzip file ({error}).", _EXPORT_AGAIN) from error
     if block is None or block.blank[0]:
@@ -253,7 +263,15 @@ def _csv_columns(export: Export) -> list[str]:
         raise InputError(f"The header of {name} is not UTF-8 text ({error}). Export it as UTF-8.") from error
     if block.damaged[0]:
         raise InputError(f"The header of {name} is not a sound CSV line: {header[:200]!r}.")
-    return next(csv.reader([header]))
+    escape = None if dialect.escape == dialect.quote else dialect.escape
+    lines = csv.reader(
+        [header],
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote,
+        escapechar=escape,
+        doublequote=escape is None,
+    )
+    return next(lines)
 
 
 def _parquet_columns(export: Export) -> list[str]:

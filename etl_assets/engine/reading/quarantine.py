@@ -1,4 +1,4 @@
-"""Where rejected rows go: each keeps its source, file, physical line, raw text and reason.
+"""Where rejected rows and cells go: each keeps its source, file, physical line, raw text and reason.
 
 DuckDB numbers the rows it accepts and names the records it refuses, but knows no physical lines and keeps no raw text.
 A file is scanned again only if rows were rejected, to look up just those records.
@@ -47,17 +47,26 @@ class Reading:
         return f"csv_rejects_{self.number}"
 
     def column(self, name: str) -> str:
-        """The reader's name of a contract column: by position for CSV, the file's own name for Parquet."""
-        spelled = self.export.found[name]
+        """The reader's name of a contract column."""
+        return self._read_as(self.export.found[name])
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The reader's names of the columns that make up the key."""
+        return tuple(self._read_as(column) for column in self.export.key_columns)
+
+    def _read_as(self, spelled: str) -> str:
+        """The reader's name of a file's column: by position for CSV, the file's own name for Parquet."""
         return spelled if self.export.is_parquet else f"c{self.export.columns.index(spelled)}"
 
 
 def write(
     connection: duckdb.DuckDBPyConnection, source: Source, readings: Sequence[Reading], target: Path
-) -> dict[str, int]:
-    """Write the quarantine of a source from the temp table `rejected` and DuckDB's rejects; returns counts by reason.
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the quarantine of a source from the temp table `rejected` and DuckDB's rejects.
 
-    `rejected` holds (file_index, source_row, key, reason); source_row counts the rows DuckDB accepted from 1.
+    `rejected` holds (file_index, source_row, key, reason, cell); source_row counts the rows DuckDB accepted from 1, and
+    `cell` is null where the whole row was rejected. Returns counts by reason: of rows, and of cells.
     """
     connection.execute(
         "CREATE TEMP TABLE located (file_index SMALLINT, source_row BIGINT, line_number BIGINT, raw_text VARCHAR)"
@@ -70,15 +79,17 @@ def write(
         COPY (
             SELECT {literal(source.name)} AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file,
                 l.line_number, r.key AS {identifier(source.key.name)}, l.raw_text,
-                coalesce(r.reason, '{MALFORMED}') AS reason
+                coalesce(r.reason, '{MALFORMED}') AS reason, r.cell
             FROM located l LEFT JOIN rejected r ON l.file_index = r.file_index AND l.source_row = r.source_row
-            ORDER BY l.file_index, l.line_number
+            ORDER BY l.file_index, l.line_number, r.reason
         ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""
     )
     rows = connection.execute(
-        "SELECT reason, count(*) FROM read_parquet(?) GROUP BY reason ORDER BY reason", [pattern(target)]
+        "SELECT reason, count(*) FILTER (cell IS NULL), count(cell) FROM read_parquet(?) GROUP BY ALL ORDER BY reason",
+        [pattern(target)],
     ).fetchall()
-    return dict(rows)
+    of_rows = {reason: row_count for reason, row_count, _ in rows if row_count}
+    return of_rows, {reason: cell_count for reason, _, cell_count in rows if cell_count}
 
 
 def _text_list(values: Sequence[str]) -> str:
@@ -90,7 +101,9 @@ def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None
     import numpy as np
 
     refused = _refused_records(connection, reading)
-    rows = _numbers(connection, f"SELECT source_row FROM rejected WHERE file_index = {reading.number} ORDER BY 1")
+    rows = _numbers(
+        connection, f"SELECT DISTINCT source_row FROM rejected WHERE file_index = {reading.number} ORDER BY 1"
+    )
     if not len(refused) and not len(rows) and not reading.is_copy:
         return
     # The n-th accepted row comes after n - 1 accepted records and the refused ones between them.

@@ -5,10 +5,10 @@ independently, so accounting is a check and not a tautology), on which physical 
 far damage reaches. An unterminated quote costs its own line, never its neighbours.
 
 The scan is vectorised and reads a file once in bounded memory. Only lines that hold a quote, a NUL or a lone CR in a
-chunk with irregular quoting are looked at one by one.
+chunk with irregular quoting are looked at one by one. What separates cells and encloses them is told by `Marks`; the
+bytes are those of UTF-8 text, whatever the file's own encoding (`decoding`).
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -16,18 +16,16 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from etl_assets.engine.reading.marks import PLAIN, Marks
+
 CHUNK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 1 << 20
 # Quarantine keeps this much of a record that is too long.
 MAX_RAW_BYTES = 64 << 10
 
-_LF, _CR, _QUOTE, _COMMA, _NUL = 10, 13, 34, 44, 0
+_LF, _CR, _NUL = 10, 13, 0
 _BOM = b"\xef\xbb\xbf"
-# A quote after one blank opens a field too, as DuckDB reads it; after more blanks it is ambiguous.
-_FIELD = rb'(?: ?"(?:[^"\0]++|"")*+"|(?! *")[^,\r\n\0]++|)'
-_RECORD = re.compile(_FIELD + rb"(?:," + _FIELD + rb")*+(\r?\n)?")
-_QUOTED = re.compile(rb'"(?:[^"]++|"")*+"')
-_OPEN_FIELD = re.compile(rb' ?"(?:[^"\0]++|"")*+\Z')
+
 
 Offsets = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -69,13 +67,22 @@ class _Split:
     line_count: int
 
 
-def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES, *, column_count: int | None = None) -> Iterator[Block]:
+def scan(
+    stream: IO[bytes],
+    chunk_bytes: int = CHUNK_BYTES,
+    *,
+    column_count: int | None = None,
+    marks: Marks = PLAIN,
+    first_line: int = 1,
+) -> Iterator[Block]:
     """Yield every record of the stream, header and blank lines included, in file order.
+
+    A comment is given as a blank line. `first_line` is the number of the stream's first line in the file.
 
     With `column_count`, a record with empty cells beyond that many is damaged: DuckDB drops them without a word, and
     the usual cause is an unquoted comma in a value, which shifted every cell behind it.
     """
-    carry, first_line, at_start = b"", 1, True
+    carry, at_start = b"", True
     while True:
         chunk = stream.read(chunk_bytes)
         at_end = not chunk
@@ -87,7 +94,7 @@ def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES, *, column_count: int
             data, at_start = data.removeprefix(_BOM), False
         if not data and at_end:
             return
-        split = _split(data, at_end)
+        split = _split(data, marks, at_end=at_end)
         if split is None and not at_end:
             # One byte more than a record may have can still be the CR of its terminator.
             if len(data) > MAX_RECORD_BYTES + 1 and b"\n" not in data:
@@ -98,14 +105,14 @@ def scan(stream: IO[bytes], chunk_bytes: int = CHUNK_BYTES, *, column_count: int
             continue
         assert split is not None
         stop = int(split.stops[-1])
-        yield _block(data, split, first_line, column_count)
+        yield _block(data, split, first_line, column_count, marks)
         first_line += split.line_count
         carry = data[stop:]
         if at_end:
             return
 
 
-def _block(data: bytes, split: _Split, first_line: int, column_count: int | None) -> Block:
+def _block(data: bytes, split: _Split, first_line: int, column_count: int | None, marks: Marks) -> Block:
     """Give a split its file coordinates and take the terminators off."""
     buffer = np.frombuffer(data, np.uint8)
     last = split.stops - 1
@@ -114,8 +121,11 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
     has_crlf = has_lf & (ends > split.starts) & (buffer[np.maximum(ends - 1, 0)] == _CR)
     ends = np.where(has_crlf, ends - 1, ends)
     damaged = split.damaged | (ends - split.starts > MAX_RECORD_BYTES)
+    if marks.comment:
+        is_comment = _begins_with(buffer, split.starts, ends, marks.comment)
+        ends, damaged = np.where(is_comment, split.starts, ends), damaged & ~is_comment
     if column_count is not None:
-        damaged[_with_surplus(data, split.starts, ends, column_count)] = True
+        damaged[_with_surplus(data, split.starts, ends, column_count, marks)] = True
     return Block(
         data,
         split.starts,
@@ -127,35 +137,47 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
     )
 
 
-def _with_surplus(data: bytes, starts: Offsets, ends: Offsets, column_count: int) -> list[int]:
+def _begins_with(buffer: npt.NDArray[np.uint8], starts: Offsets, ends: Offsets, mark: bytes) -> Mask:
+    """Which records begin with `mark`."""
+    found: Mask = ends - starts >= len(mark)
+    for place, byte in enumerate(mark):
+        found &= buffer[np.minimum(starts + place, len(buffer) - 1)] == byte
+    return found
+
+
+def _with_surplus(data: bytes, starts: Offsets, ends: Offsets, column_count: int, marks: Marks) -> list[int]:
     """The records that end in an empty cell beyond `column_count`; only candidates are counted."""
     buffer = np.frombuffer(data, np.uint8)
     last = buffer[np.maximum(ends - 1, 0)]
-    (candidates,) = np.nonzero((ends > starts) & ((last == _COMMA) | (last == _QUOTE)))
+    (candidates,) = np.nonzero((ends > starts) & ((last == marks.delimiter[0]) | (last == marks.quote[0])))
     found = []
     for index, start, end in zip(
         candidates.tolist(), starts[candidates].tolist(), ends[candidates].tolist(), strict=True
     ):
-        if data.count(b",", start, end) < column_count:
+        if data.count(marks.delimiter, start, end) < column_count:
             continue
         record = data[start:end]
-        # Commas inside quotes are no separators: take the quoted fields out before counting.
-        if b'"' not in record or _QUOTED.sub(b"", record).count(b",") >= column_count:
+        # Delimiters inside quotes separate nothing: take the quoted fields out before counting.
+        if marks.quote not in record or marks.quoted.sub(b"", record).count(marks.delimiter) >= column_count:
             found.append(index)
     return found
 
 
-def _split(data: bytes, at_end: bool) -> _Split | None:
+def _split(data: bytes, marks: Marks, *, at_end: bool) -> _Split | None:
     """Cut `data` into records up to the last complete one; None when not even one is complete."""
     buffer = np.frombuffer(data, np.uint8)
     newlines = np.flatnonzero(buffer == _LF)
-    quoted = b'"' in data
+    quoted = marks.quote in data
     regular = b"\0" not in data and (b"\r" not in data or _has_no_lone_cr(data, at_end))
+    # A quote that is no quote: after a backslash, or in a comment.
+    has_other = quoted and (
+        (not marks.doubles_quotes and marks.escape in data) or (bool(marks.comment) and marks.comment in data)
+    )
     if quoted or not regular:
-        quotes = np.flatnonzero(buffer == _QUOTE)
+        quotes = np.flatnonzero(buffer == marks.quote[0])
         record_newlines = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
-        if not regular or not _quoting_is_sound(buffer, quotes, record_newlines, at_end):
-            return _walk(data, newlines, at_end)
+        if not regular or has_other or not _quoting_is_sound(buffer, quotes, record_newlines, marks, at_end=at_end):
+            return _walk(data, newlines, marks, at_end=at_end)
     else:
         record_newlines = newlines
     stops = record_newlines + 1
@@ -173,7 +195,9 @@ def _has_no_lone_cr(data: bytes, at_end: bool) -> bool:
     return data.count(b"\r") == data.count(b"\r\n") + (data.endswith(b"\r") and not at_end)
 
 
-def _quoting_is_sound(buffer: npt.NDArray[np.uint8], quotes: Offsets, record_newlines: Offsets, at_end: bool) -> bool:
+def _quoting_is_sound(
+    buffer: npt.NDArray[np.uint8], quotes: Offsets, record_newlines: Offsets, marks: Marks, *, at_end: bool
+) -> bool:
     """Whether every quote up to the last complete record opens or closes a field, or is doubled inside one."""
     stop = len(buffer) if at_end else (int(record_newlines[-1]) + 1 if len(record_newlines) else 0)
     if stop == 0:
@@ -187,15 +211,16 @@ def _quoting_is_sound(buffer: npt.NDArray[np.uint8], quotes: Offsets, record_new
     after = buffer[np.minimum(closes + 1, len(buffer) - 1)]
     doubled = np.zeros(len(opens) + 1, np.bool_)
     doubled[1:-1] = opens[1:] == closes[:-1] + 1
-    opens_field = (opens == 0) | (before == _COMMA) | (before == _LF) | doubled[:-1]
-    closes_field = (closes + 1 == len(buffer)) | (after == _COMMA) | (after == _LF) | (after == _CR) | doubled[1:]
+    delimiter = marks.delimiter[0]
+    opens_field = (opens == 0) | (before == delimiter) | (before == _LF) | doubled[:-1]
+    closes_field = (closes + 1 == len(buffer)) | (after == delimiter) | (after == _LF) | (after == _CR) | doubled[1:]
     # An open tail or a record longer than one may be is damage too; the line-wise walk finds where it starts.
     tail_is_short = len(buffer) - stop <= MAX_RECORD_BYTES
     records_are_short = not (np.diff(record_newlines, prepend=-1) > MAX_RECORD_BYTES).any()
     return bool(opens_field.all() and closes_field.all() and tail_is_short and records_are_short)
 
 
-def _walk(data: bytes, newlines: Offsets, at_end: bool) -> _Split | None:
+def _walk(data: bytes, newlines: Offsets, marks: Marks, *, at_end: bool) -> _Split | None:
     """Cut irregular data line by line: a line that cannot start a sound record is damaged, and only that line."""
     buffer = np.frombuffer(data, np.uint8)
     stops = newlines + 1
@@ -208,10 +233,10 @@ def _walk(data: bytes, newlines: Offsets, at_end: bool) -> _Split | None:
     damaged = np.zeros(len(starts), np.bool_)
     record_stops = stops.copy()
     next_line, line_limit = 0, len(starts)
-    for line in _suspicious_lines(buffer, newlines, len(starts)):
-        if line < next_line:
+    for line in _suspicious_lines(buffer, newlines, len(starts), marks):
+        if line < next_line or (marks.comment and data.startswith(marks.comment, int(starts[line]))):
             continue
-        stop = _record_stop(data, int(starts[line]), at_end)
+        stop = _record_stop(data, int(starts[line]), marks, at_end=at_end)
         if stop is None:
             line_limit = line
             break
@@ -228,22 +253,22 @@ def _walk(data: bytes, newlines: Offsets, at_end: bool) -> _Split | None:
     return _Split(starts[kept], record_stops[kept], line_index, damaged[kept], line_limit)
 
 
-def _suspicious_lines(buffer: npt.NDArray[np.uint8], newlines: Offsets, line_count: int) -> list[int]:
+def _suspicious_lines(buffer: npt.NDArray[np.uint8], newlines: Offsets, line_count: int, marks: Marks) -> list[int]:
     """The lines that hold a quote, a NUL or a CR, ascending."""
-    marks = np.flatnonzero((buffer == _QUOTE) | (buffer == _NUL) | (buffer == _CR))
-    lines = np.unique(np.searchsorted(newlines, marks))
+    places = np.flatnonzero((buffer == marks.quote[0]) | (buffer == _NUL) | (buffer == _CR))
+    lines = np.unique(np.searchsorted(newlines, places))
     return [int(line) for line in lines if line < line_count]
 
 
-def _record_stop(data: bytes, start: int, at_end: bool) -> int | None:
+def _record_stop(data: bytes, start: int, marks: Marks, *, at_end: bool) -> int | None:
     """One past the record that starts here; -1 when it is damaged; None when more data is needed to tell."""
-    match = _RECORD.match(data, start, start + MAX_RECORD_BYTES + 2)
+    match = marks.record.match(data, start, start + MAX_RECORD_BYTES + 2)
     assert match is not None, "the pattern matches the empty record"
     stop = match.end()
     if match.group(1) or (stop == len(data) and at_end):
         return stop if stop - len(match.group(1) or b"") - start <= MAX_RECORD_BYTES else -1
     ends_in_cr = stop + 1 == len(data) and data.endswith(b"\r")
-    undecided = stop == len(data) or ends_in_cr or _OPEN_FIELD.match(data, stop) is not None
+    undecided = stop == len(data) or ends_in_cr or marks.open_field.match(data, stop) is not None
     if undecided and not at_end and len(data) - start <= MAX_RECORD_BYTES + 1:
         return None
     return -1

@@ -1,8 +1,8 @@
 """The records of a CSV file: counted, judged, and copied without those that DuckDB cannot have.
 
 DuckDB reads a file directly if its structure is regular. If a file has damaged records, mixed line ends or blank lines,
-DuckDB reads a scratch copy of the sound records: it would refuse some of these files whole, and an unterminated quote
-would swallow the rows after it.
+or is not UTF-8, DuckDB reads a scratch copy of the sound records: it would refuse some of these files whole, and an
+unterminated quote would swallow the rows after it.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from etl_assets.engine.reading.exports import Export
+from etl_assets.engine.reading.marks import marks_of
 
 if TYPE_CHECKING:
     from etl_assets.engine.reading.records import Block
@@ -41,13 +42,14 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
         damaged_count += int(block.damaged.sum())
         uniform_lf = uniform_lf and block.uniform_lf
         uniform_crlf = uniform_crlf and block.uniform_crlf
-    return Survey(record_count, damaged_count, damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf))
+    is_regular = damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf)
+    return Survey(record_count, damaged_count, is_regular and export.is_read_directly)
 
 
 def write_sound_records(export: Export, target: Path, limit_bytes: int | None = None) -> None:
     """Write the sound records of a CSV file, header first, each ended by LF, without damaged and blank ones."""
     with export.open(limit_bytes) as stream, target.open("wb") as out:
-        for block in _scan(stream, column_count=len(export.columns)):
+        for block in _scan(export, stream):
             sound = ~(block.damaged | block.blank)
             if block.uniform_lf and sound.all():
                 out.write(block.data[: int(block.ends[-1])] + b"\n")
@@ -63,7 +65,7 @@ def data_blocks(export: Export, limit_bytes: int | None = None) -> "Iterator[Blo
     from etl_assets.engine.reading.records import Block
 
     with export.open(limit_bytes) as stream:
-        for number, block in enumerate(_scan(stream, column_count=len(export.columns))):
+        for number, block in enumerate(_scan(export, stream)):
             if number:
                 yield block
             else:
@@ -78,8 +80,9 @@ def data_blocks(export: Export, limit_bytes: int | None = None) -> "Iterator[Blo
                 )
 
 
-def _scan(stream: IO[bytes], *, column_count: int | None = None) -> "Iterator[Block]":
+def _scan(export: Export, stream: IO[bytes]) -> "Iterator[Block]":
     """The records of a CSV file. Imported here: `status` and an unchanged `run` read none, and numpy takes 0.1 s."""
     from etl_assets.engine.reading.records import scan
 
-    return scan(stream, column_count=column_count)
+    first_line = 1 + export.dialect.skip_lines
+    return scan(stream, column_count=export.cell_count, marks=marks_of(export.dialect), first_line=first_line)

@@ -188,11 +188,11 @@ def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInp
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=given.shard_id,
         )
-    expected = [given.slice_counts[name] for name in contract.source_names]
+    expected = [given.key_counts[name] for name in contract.source_names]
     if (content.count, content.count, joined) != (row[0], row[1], expected):
         raise AccountingError(
             f"{given.shard_id}: {content.count} profiles for {row[0]} values of {contract.key.name} and {row[1]} "
-            f"idempotency keys; rows joined by source {joined}, staged {expected}. Nothing was published.",
+            f"idempotency keys; keys joined by source {joined}, staged {expected}. Nothing was published.",
             Advice(Action.EDIT, value=PROFILES_FILE),
             Advice(Action.REPORT),
             subject=given.shard_id,

@@ -1,23 +1,19 @@
-"""The relations that a project's `sql/profiles.sql` reads, over one shard's slices.
-
-Each source is a relation of its own name. The entity's relation has one row for each key: a struct for each source,
-null fields where it has no record, and `base` (key, sources, shard_id, idempotency_key).
-"""
+"""A project's `sql/profiles.sql` over the relations that it reads: bound before anything is built, then run."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from etl_assets.engine.files.layout import Home
-from etl_assets.engine.keys import SOURCE_NAME, encoding_sql
+from etl_assets.engine.keys import RECORDS, SOURCE_NAME
 from etl_assets.engine.published.preview import MASK
 from etl_assets.engine.published.shards import ShardInput
-from etl_assets.engine.routing import shard_key_sql
+from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_list, statement
+from etl_assets.engine.sql_text import identifier, statement
+from etl_assets.engine.steps.relations import Relations, base_types, needed_of_base, over_nothing, over_slices
 from etl_assets.errors import Action, Advice, ConfigError, ProfileError
-from etl_assets.project.contract import BASE, IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract, Source
+from etl_assets.project.contract import BASE, Contract
 from etl_assets.project.loading import Project
 from etl_assets.project.version import plain_sql
 
@@ -67,10 +63,9 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
     Always the form with structs, which is what the project's files promise.
     """
     contract = site.contract
-    nothing = {source.name: _no_rows_sql(source) for source in contract.sources}
     try:
         # DESCRIBE binds and no more: 8 ms for each connection, where running it over no rows takes 17.
-        query = _struct_form(_query_of(site.project), contract, nothing, literal(""))
+        query = _struct_form(_query_of(site.project), over_nothing(contract))
         bound = connection.execute(f"DESCRIBE {query}").fetchall()
     except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
         raise ProfileError(
@@ -79,12 +74,13 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
             subject=PROFILES_FILE,
         ) from error
     types = {row[0]: row[1] for row in bound}
-    missing = [f"{BASE}.{name}" for name, type_name in _base_types(contract).items() if types.get(name) != type_name]
+    wanted = needed_of_base(contract)
+    missing = [f"{BASE}.{name}" for name, type_name in wanted.items() if types.get(name) != type_name]
     missing += [column.name for column in contract.profile if column.name not in types]
     if missing:
         raise ProfileError(
-            f"{PROFILES_FILE} does not select {', '.join(missing)}. Expected all four columns of {BASE} as they are, "
-            "and every column that the contract declares under profile.",
+            f"{PROFILES_FILE} does not select {', '.join(missing)}. Expected {', '.join(wanted)} of {BASE} as they "
+            "are, and every column that the contract declares under profile.",
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=PROFILES_FILE,
         )
@@ -92,12 +88,9 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
 
 def profiles_sql(site: Site, given: Sequence[ShardInput]) -> str:
     """The project's query over the slices of these shards: of one, or of several if it works row by row."""
-    contract, text = site.contract, _query_of(site.project)
-    slices = {source.name: _slice_sql(site.home, given, source) for source in contract.sources}
-    form = _flat_form if is_flat(text, contract) else _struct_form
-    first, key = given[0], identifier(contract.key.name)
-    shard = literal(first.shard_id) if len(given) == 1 else shard_key_sql(key, first.shard_count)
-    return form(text, contract, slices, shard)
+    text = _query_of(site.project)
+    form = _flat_form if is_flat(text, site.contract) else _struct_form
+    return form(text, over_slices(site, given))
 
 
 def is_row_wise(site: Site) -> bool:
@@ -115,10 +108,12 @@ def is_flat(text: str, contract: Contract) -> bool:
     """
     words = ["", "", *(token.strip('"').lower() for token in _TOKEN.findall(text)), "", ""]
     fields = {source.name: {column.name for column in source.columns} for source in contract.sources}
-    fields[BASE] = set(_base_types(contract))
-    columns = {SOURCE_NAME}.union(*fields.values())
+    # A source with many records has no struct: only a query of its own can read it.
+    many = {source.name for source in contract.sources if source.has_many}
+    fields[BASE] = set(base_types(contract))
+    columns = {SOURCE_NAME, RECORDS, ISSUES}.union(*fields.values())
     is_one_select = all(words.count(word) == 1 for word in ("select", "from", contract.entity))
-    if not is_one_select or words[-4:-2] != ["from", contract.entity] or {"with", "columns"} & set(words):
+    if not is_one_select or words[-4:-2] != ["from", contract.entity] or {"with", "columns", *many} & set(words):
         return False
     for place, word in enumerate(words):
         before, after = words[place - 1], words[place + 1 : place + 3]
@@ -133,78 +128,23 @@ def is_flat(text: str, contract: Contract) -> bool:
     return True
 
 
-def _flat_form(text: str, contract: Contract, slices: Mapping[str, str], shard: str) -> str:
+def _flat_form(text: str, relations: Relations) -> str:
     """The query with the joined slices and `base` in the place of the entity."""
-    fields = _base_fields(contract, shard)
     # The key keeps its name without an alias, which the other expressions would be taken to refer to.
-    base = ", ".join(value if value == identifier(name) else f"{value} AS {name}" for name, value in fields.items())
-    before = re.sub(rf'"?{contract.entity}"?$', "", text, flags=re.IGNORECASE)
-    return f"{before}{_joined(contract, slices)},\nLATERAL (SELECT {base}) AS {BASE}"
-
-
-def _struct_form(text: str, contract: Contract, slices: Mapping[str, str], shard: str) -> str:
-    """The query over named relations: the sources', and the entity's with its structs."""
-    views = ", ".join(
-        f"{identifier(source.name)} AS (SELECT {identifiers(source.required)} FROM {slices[source.name]})"
-        for source in contract.sources
+    base = ", ".join(
+        value if value == identifier(name) else f"{value} AS {name}" for name, value in relations.base_fields().items()
     )
-    structs = ", ".join(f"{_struct_sql(source)} AS {identifier(source.name)}" for source in contract.sources)
-    base = ", ".join(f"{identifier(name)} := {value}" for name, value in _base_fields(contract, shard).items())
-    joined = _joined(contract, slices)
-    entity = f"{identifier(contract.entity)} AS (SELECT struct_pack({base}) AS {BASE}, {structs} FROM {joined})"
-    return f"WITH {views}, {entity} SELECT * FROM (\n{text}\n)"
+    before = re.sub(rf'"?{relations.contract.entity}"?$', "", text, flags=re.IGNORECASE)
+    return f"{before}{relations.joined()},\nLATERAL (SELECT {base}) AS {BASE}"
+
+
+def _struct_form(text: str, relations: Relations) -> str:
+    """The query over named relations: the sources', and the entity's with its structs."""
+    return f"WITH {relations.views()} SELECT * FROM (\n{text}\n)"
 
 
 def _query_of(project: Project) -> str:
     return plain_sql(project.profiles_sql).rstrip("; ")
-
-
-def _joined(contract: Contract, slices: Mapping[str, str]) -> str:
-    first, *others = [f"{slices[name]} AS {identifier(name)}" for name in contract.source_names]
-    return first + "".join(f"\nFULL JOIN {other} USING ({identifier(contract.key.name)})" for other in others)
-
-
-def _base_types(contract: Contract) -> dict[str, str]:
-    """The columns of `base` and their types in DuckDB."""
-    return {
-        contract.key.name: "VARCHAR",
-        SOURCES_COLUMN: "VARCHAR[]",
-        SHARD_COLUMN: "VARCHAR",
-        IDEMPOTENCY_COLUMN: "VARCHAR",
-    }
-
-
-def _base_fields(contract: Contract, shard: str) -> dict[str, str]:
-    """The columns that the engine adds to the sources': name and SQL over the joined slices; `shard` is SQL too."""
-    key = identifier(contract.key.name)
-    names = ", ".join(f"{identifier(name)}.{SOURCE_NAME}" for name in contract.source_names)
-    return {
-        contract.key.name: key,
-        SOURCES_COLUMN: f"list_filter([{names}], lambda name: name IS NOT NULL)",
-        SHARD_COLUMN: shard,
-        IDEMPOTENCY_COLUMN: f"{key} || ':' || stable_hash({encoding_sql(contract.sources)})",
-    }
-
-
-def _struct_sql(source: Source) -> str:
-    fields = ", ".join(
-        f"{identifier(column.name)} := {identifier(source.name)}.{identifier(column.name)}" for column in source.columns
-    )
-    return f"struct_pack({fields})"
-
-
-def _slice_sql(home: Home, given: Sequence[ShardInput], source: Source) -> str:
-    """A source's slices as a relation, with the source's name on every row so that presence shows after the joins."""
-    paths = [home.snapshot(source.name, g.snapshots[source.name].folder) / f"{g.shard_id}.parquet" for g in given]
-    columns = identifiers(source.required)
-    return f"(SELECT '{source.name}' AS {SOURCE_NAME}, {columns} FROM read_parquet({pattern_list(paths)}))"
-
-
-def _no_rows_sql(source: Source) -> str:
-    """A relation like that of a slice, without rows."""
-    columns = ", ".join(f"NULL::{column.type.duckdb} AS {identifier(column.name)}" for column in source.columns)
-    key = identifier(source.key.name)
-    return f"(SELECT '{source.name}' AS {SOURCE_NAME}, NULL::VARCHAR AS {key}, {columns} WHERE false)"
 
 
 def refused_values(error: duckdb.Error, shard_id: str) -> ProfileError:

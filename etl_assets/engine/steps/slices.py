@@ -1,4 +1,8 @@
-"""From the partitions that one COPY wrote to one slice file a shard, each with the last row of every key."""
+"""From the partitions that one COPY wrote to one slice file a shard, each without the rows that later ones replaced.
+
+Of a source with one record a key, that is all but the last row of a key. Of one with many, all but the last row of each
+`row_key`, in whichever shards they are; without a `row_key`, no row replaces another.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +10,19 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine.files import publishing
-from etl_assets.engine.published.snapshots import SUPERSEDED, Slice, measure_slices
-from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REASON, REJECTED, SOURCE_ROW, no_rows_sql
-from etl_assets.engine.sql_text import identifier, literal, pattern, pattern_literal
+from etl_assets.engine.hashing import SetHash, set_hash_sql
+from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice, measure_slices
+from etl_assets.engine.reading.judging import (
+    BAD_CELLS,
+    FILE_INDEX,
+    ISSUES,
+    PARTITION,
+    REASON,
+    REJECTED,
+    SOURCE_ROW,
+    no_rows_sql,
+)
+from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
 
 # The newer encodings are a fifth smaller and read in two thirds of the time. The search for a dictionary is given up
@@ -21,16 +35,16 @@ def finish_slices(
 ) -> list[Slice]:
     """Give every shard its slice file, without superseded rows; those join the rejected ones.
 
-    Leaves the temp table `rejected` (file_index, source_row, key, reason) for the quarantine.
+    Leaves the temp table `rejected` (file_index, source_row, key, reason, cell) for the quarantine.
     """
     connection.execute(
-        "CREATE TEMP TABLE rejected (file_index SMALLINT, source_row BIGINT, key VARCHAR, reason VARCHAR)"
+        "CREATE TEMP TABLE rejected (file_index SMALLINT, source_row BIGINT, key VARCHAR, reason VARCHAR, cell VARCHAR)"
     )
     nothing = no_rows_sql(source)
     rejected = target / "rejected.parquet"
     _take_partition(connection, nothing, target, REJECTED, rejected)
     connection.execute(
-        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, {REASON} "
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, {REASON}, NULL "
         "FROM read_parquet(?)",
         [pattern(rejected)],
     )
@@ -39,11 +53,47 @@ def finish_slices(
     for number, path in enumerate(paths.values()):
         _take_partition(connection, nothing, target, number, path)
     measured = measure_slices(connection, source, list(paths.values()))
-    doubled = [path for path, (record_count, key_count, _) in measured.items() if key_count < record_count]
+    if source.has_many:
+        doubled = _supersede_records(connection, source, list(paths.values())) if source.row_key else []
+    else:
+        doubled = [path for path, figures in measured.items() if figures.key_count < figures.record_count]
+        for path in doubled:
+            _supersede(connection, source, [path], source.key.name)
     for path in doubled:
-        _supersede(connection, source, path)
+        _drop_superseded(connection, path)
     measured |= measure_slices(connection, source, doubled)
-    return [Slice(shard_id, measured[path][0], measured[path][2]) for shard_id, path in paths.items()]
+    with_issues = [path for path, figures in measured.items() if figures.issue_count]
+    rejected_keys = _write_rejected_keys(connection, source, shard_ids, target)
+    if with_issues:
+        _record_cells(connection, source, with_issues)
+    return [Slice(shard_id, *measured[path], *rejected_keys.get(shard_id, (0, ""))) for shard_id, path in paths.items()]
+
+
+def _record_cells(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> None:
+    """Record the cells that became null."""
+    connection.execute(
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, "
+        f"'invalid:' || unnest(string_split({ISSUES}, ',')), unnest({BAD_CELLS}) "
+        f"FROM read_parquet({pattern_list(paths)}) WHERE {ISSUES} IS NOT NULL"
+    )
+
+
+def _write_rejected_keys(
+    connection: duckdb.DuckDBPyConnection, source: Source, shard_ids: Sequence[str], target: Path
+) -> dict[str, tuple[int, str]]:
+    """Write which keys lost a row, in the shards' order; returns the number of keys and their hash by shard.
+
+    Without rows that a later one replaced, and without keys that no profile can have.
+    """
+    path = target / REJECTED_KEYS_FILE
+    connection.execute(
+        f"COPY (SELECT DISTINCT key, route(key) AS shard FROM rejected WHERE key IS NOT NULL AND reason NOT IN "
+        f"('{SUPERSEDED}', 'invalid:{source.key.name}') ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
+    )
+    rows = connection.execute(
+        f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"
+    ).fetchall()
+    return {shard_ids[number]: (keys.count, str(keys)) for number, *sums in rows for keys in [SetHash.of_row(sums)]}
 
 
 def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target: Path, number: int, path: Path) -> None:
@@ -60,19 +110,48 @@ def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target:
     publishing.remove(folder)
 
 
-def _supersede(connection: duckdb.DuckDBPyConnection, source: Source, path: Path) -> None:
-    """Keep each key's last row in file order; the earlier ones are recorded as superseded."""
-    key = identifier(source.key.name)
-    window = f"row_number() OVER (PARTITION BY {key} ORDER BY {FILE_INDEX} DESC, {SOURCE_ROW} DESC)"
-    connection.execute(
-        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {key}, '{SUPERSEDED}' "
-        f"FROM read_parquet(?) QUALIFY {window} > 1",
-        [pattern(path)],
+def _supersede_records(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> list[Path]:
+    """Record which rows of all slices together are superseded; returns the slices that hold any.
+
+    A record may have moved to another key, and so to another shard: only the last one counts there too.
+    """
+    columns = identifiers(source.row_key)
+    rows = f"read_parquet({pattern_list(paths)})"
+    counts = connection.execute(f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}").fetchone()
+    assert counts is not None, "an aggregate always returns a row"
+    if counts[0] == counts[1]:
+        return []
+    _supersede(connection, source, paths, *source.row_key)
+    found = connection.execute(
+        f"SELECT DISTINCT filename FROM read_parquet({pattern_list(paths)}, filename = true) "
+        f"SEMI JOIN {_superseded_sql()} USING ({FILE_INDEX}, {SOURCE_ROW})"
+    ).fetchall()
+    return [path for path in paths if (str(path),) in found]
+
+
+def _supersede(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path], *columns: str) -> None:
+    """Record all but the last of the rows with equal columns: by the source's own order, else by that of its files."""
+    latest = f"{identifier(source.latest_by)} DESC NULLS LAST, " if source.latest_by else ""
+    window = (
+        f"row_number() OVER (PARTITION BY {identifiers(columns)} ORDER BY {latest}{FILE_INDEX} DESC, {SOURCE_ROW} DESC)"
     )
+    connection.execute(
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, '{SUPERSEDED}', "
+        f"NULL FROM read_parquet({pattern_list(paths)}) QUALIFY {window} > 1"
+    )
+
+
+def _superseded_sql() -> str:
+    return (
+        f"(SELECT file_index AS {FILE_INDEX}, source_row AS {SOURCE_ROW} FROM rejected WHERE reason = '{SUPERSEDED}') r"
+    )
+
+
+def _drop_superseded(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Write the slice again, without the rows that are recorded as superseded."""
     deduped = path.with_suffix(".deduped")
     connection.execute(
-        f"COPY (SELECT * FROM read_parquet({pattern_literal(path)}) t ANTI JOIN "
-        f"(SELECT file_index AS {FILE_INDEX}, source_row AS {SOURCE_ROW} FROM rejected "
-        f"WHERE reason = '{SUPERSEDED}') r USING ({FILE_INDEX}, {SOURCE_ROW})) TO {literal(str(deduped))} ({PARQUET})"
+        f"COPY (SELECT * FROM read_parquet({pattern_literal(path)}) t "
+        f"ANTI JOIN {_superseded_sql()} USING ({FILE_INDEX}, {SOURCE_ROW})) TO {literal(str(deduped))} ({PARQUET})"
     )
     publishing.rename(deduped, path)

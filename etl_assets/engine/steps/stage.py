@@ -29,7 +29,8 @@ from etl_assets.engine.published.snapshots import (
 )
 from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified
 from etl_assets.engine.reading.exports import Export
-from etl_assets.engine.reading.judging import MACROS, PARTITION, judged_rows_sql
+from etl_assets.engine.reading.forms import MACROS
+from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
 from etl_assets.engine.reading.quarantine import Reading
 from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import route_macro
@@ -175,7 +176,7 @@ def _build(
         slices = finish_slices(connection, source, site.shard_ids, target)
         faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
         with _naming_files(readings, request):
-            reasons = quarantine.write(connection, source, readings, target / QUARANTINE_FILE)
+            reasons, cell_reasons = quarantine.write(connection, source, readings, target / QUARANTINE_FILE)
         faults.point("staging.quarantine", target / QUARANTINE_FILE)
         snapshot = Snapshot(
             source=source.name,
@@ -190,6 +191,7 @@ def _build(
             rows_accepted=sum(part.record_count for part in slices),
             rows_quarantined=sum(reasons.values()),
             reasons=reasons,
+            cell_reasons=cell_reasons,
             slices=tuple(slices),
         )
         _close_books(snapshot)
@@ -262,7 +264,10 @@ def _close_books(snapshot: Snapshot) -> None:
 def _check_reject_ratio(snapshot: Snapshot, request: StagingRequest) -> None:
     if snapshot.reject_ratio <= request.max_reject_ratio:
         return
-    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(snapshot.reasons.items()))
+    counts = ", ".join(
+        [f"{reason} {count}" for reason, count in sorted(snapshot.reasons.items())]
+        + [f"{reason} {count} cells" for reason, count in sorted(snapshot.cell_reasons.items())]
+    )
     path = request.site.home.snapshot(snapshot.source, snapshot.folder) / QUARANTINE_FILE
     raise RejectRatioError(
         f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at "

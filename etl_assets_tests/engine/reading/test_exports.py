@@ -78,7 +78,7 @@ def test_a_source_is_a_folder_of_files_in_name_order(sources: Path) -> None:
     write_parquet(sources / "crm" / "2026-08.parquet", *CRM.required)
     write_bytes(sources / "crm" / "README.txt", "not an export")
     (sources / "crm" / "old").mkdir()
-    expected = ["2026-08.parquet", "2026-09.csv", "2026-10-b.csv.gz", "2026-10.csv", "2026-11.csv"]
+    expected = ["2026-08.parquet", "2026-09.csv", "2026-10.csv", "2026-10-b.csv.gz", "2026-11.csv"]
     assert names_of(sources) == [f"crm/{name}" for name in expected]
 
 
@@ -142,7 +142,8 @@ def test_columns_may_stand_in_any_order_case_and_padding(sources: Path) -> None:
     header = [f" {column.upper()}\t" for column in reversed(CRM.required)]
     write_bytes(sources / "crm.csv", ",".join(header) + "\n")
     (export,) = exports.open_exports(CRM, sources)
-    assert export.found == {column: f" {column.upper()}\t" for column in CRM.required}
+    assert export.found == {column.name: f" {column.name.upper()}\t" for column in CRM.columns}
+    assert export.key_columns == (" CUSTOMER_ID\t",)
     assert export.extra_columns == ()
 
 

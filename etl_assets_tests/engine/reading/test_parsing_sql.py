@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from etl_assets.engine import duck
 
 Parse = Callable[[str, str | None], object]
-MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_date")
+MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_timestamp", "parse_date")
 _SPACE = " \t\n\r\v\f"
 
 
@@ -109,15 +109,38 @@ def test_a_day_is_read_with_or_without_midnight(parse: Parse, cell: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("cell", "moment"),
+    [
+        ("2026-05-01T14:22:33Z", datetime(2026, 5, 1, 14, 22, 33)),
+        ("2026-05-01 14:22", datetime(2026, 5, 1, 14, 22)),
+        ("2026-05-01 9:05", datetime(2026, 5, 1, 9, 5)),
+        ("2026-05-01 14:22:33 UTC", datetime(2026, 5, 1, 14, 22, 33)),
+        ("2026-05-01T00:00:00.000+0000", datetime(2026, 5, 1)),
+        ("2026-05-01T23:30:00-05:00", datetime(2026, 5, 2, 4, 30)),
+        ("2026-05-01T00:30:00+02", datetime(2026, 4, 30, 22, 30)),
+        ("2026-05-01T00:30:00 +0530", datetime(2026, 4, 30, 19, 0)),
+        ("2026-05-01 14:22:33.123456789", datetime(2026, 5, 1, 14, 22, 33, 123456)),
+        (" 2026-05-01\n", datetime(2026, 5, 1)),
+    ],
+)
+def test_a_moment_is_that_of_utc(parse: Parse, cell: str, moment: datetime) -> None:
+    """Fails: the zone is dropped and the hour kept, so that a customer's last day is another one."""
+    assert parse("parse_timestamp", cell) == moment
+    assert parse("parse_date", cell) == moment.date()
+
+
+@pytest.mark.parametrize(
     "cell",
     [
         *("", " ", "2026-02-30", "2026-13-01", "2026-00-10", "2025-02-29", "0000-01-01", "2026-5-1", "20260501"),
-        *("01/05/2026", "2026/05/01", "2026-05-01 12:00:00", "2026-05-01T00:00:01Z", "2026-05-01x", "12026-05-01"),
+        *("01/05/2026", "2026/05/01", "2026-05-01 25:00:00", "2026-05-01T00:61Z", "2026-05-01x", "12026-05-01"),
+        *("2026-05-01 12", "2026-05-01 12:00 CET", "2026-05-01T12:00+2", "2026-05-01 12:00 pm", "2026-05-01Z"),
         *("infinity", "-infinity", "epoch", "today", "-2026-05-01", "2026-05-01 (BC)", "2026-05", "２026-05-01"),
     ],
 )
 def test_anything_else_is_no_day(parse: Parse, cell: str) -> None:
     assert parse("parse_date", cell) is None
+    assert parse("parse_timestamp", cell) is None
 
 
 @pytest.mark.parametrize("macro", MACROS)

@@ -32,6 +32,7 @@ SELECT
     churn_risk(product.usage_pct, billing.payment_status, support.nps_score, support.open_tickets) AS churn_risk,
     expansion_potential(product.usage_pct, billing.plan, support.nps_score, crm.deal_stage) AS expansion_potential,
     base.sources,
+    base.issues,
     base.shard_id,
     base.idempotency_key
 FROM customers

@@ -1,0 +1,148 @@
+"""The forms of values as SQL: from a cell as a system writes it to a value of the contract's type, or null.
+
+The forms of a source are those of its dialect and no others: `1.234` is a thousand with `thousands: .`, else it is one
+and a bit, and a sign that is not declared makes a cell no number. So nothing is read with another meaning than its own.
+"""
+
+import re
+from collections.abc import Sequence
+
+from etl_assets.engine.sql_text import literal
+from etl_assets.project.contract import Case, Column, ColumnType, Key, Strip
+from etl_assets.project.dialect import COUNTED_DATES, Dialect
+
+MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_timestamp", "parse_date")
+# Everything that looks like nothing: blanks of every kind, and marks without width.
+_UNICODE_BLANKS = r"[\s\p{Z}\x{200B}-\x{200D}\x{2060}\x{FEFF}]+"
+# Blanks that spreadsheets and browsers write between groups of digits.
+_DIGIT_BLANKS = r"[ \x{00A0}\x{2009}\x{202F}]"
+_COUNTED = {
+    "epoch": "make_timestamp(TRY_CAST({cell} AS BIGINT) * 1000000)",
+    "epoch_ms": "make_timestamp(TRY_CAST({cell} AS BIGINT) * 1000)",
+    # Day 60 of a spreadsheet is a 29 February 1900 that was none; later days count from 30 December 1899.
+    "excel": "TIMESTAMP '1899-12-30' + to_microseconds(round(TRY_CAST({cell} AS DOUBLE) * 86400) ::BIGINT * 1000000)",
+}
+# What a counted date may look like, and the days that it may be: from 1900-03-01 (or 1970) to 2199.
+_COUNTED_RANGE = {"epoch": (-2_208_988_800, 7_258_118_399), "epoch_ms": (0, 7_258_118_399_999), "excel": (61, 109_939)}
+
+
+def key_sql(cell: str, key: Key) -> str:
+    """The key in a cell: without the blanks around it, in the case that counts; null when nothing is left."""
+    text = f"strip({cell})"
+    if key.strip is Strip.UNICODE:
+        text = f"regexp_replace({cell}, '^{_UNICODE_BLANKS}|{_UNICODE_BLANKS}$', '', 'g')"
+    if key.case is Case.LOWER:
+        text = f"lower({text})"
+    return f"nullif({text}, '')"
+
+
+def cell_sql(text: str, dialect: Dialect) -> str:
+    """A cell as text; null when it is one of the words for that."""
+    if not dialect.nulls:
+        return text
+    words = ", ".join(literal(word) for word in dialect.nulls)
+    return f"CASE WHEN strip({text}) NOT IN ({words}) THEN {text} END"
+
+
+def value_sql(cell: str, column: Column, dialect: Dialect) -> str:
+    """The value in a cell; null when it is not of the column's type."""
+    match column.type:
+        case ColumnType.TEXT:
+            return f"blank_to_null({cell})"
+        case ColumnType.INT:
+            return f"parse_int({number_sql(cell, dialect)})"
+        case ColumnType.FLOAT:
+            return f"parse_float({number_sql(cell, dialect)})"
+        case ColumnType.DECIMAL:
+            return _decimal_sql(number_sql(cell, dialect), column)
+        case ColumnType.BOOL:
+            return _bool_sql(cell, dialect)
+        case ColumnType.DATE:
+            return _first_of([f"parse_date({cell})", *(f"{form}::DATE" for form in _dated_sql(cell, dialect))])
+        case ColumnType.TIMESTAMP:
+            return _first_of([f"parse_timestamp({cell})", *_dated_sql(cell, dialect)])
+
+
+def number_sql(cell: str, dialect: Dialect) -> str:
+    """A number's text as DuckDB writes it; null when the cell is not a number in this dialect."""
+    if dialect.has_plain_numbers:
+        return cell
+    digits, plain = _digits_pattern(dialect)
+    signs = "|".join(_quoted(sign) for sign in dialect.currency)
+    before = rf"(?:(?:{signs})\s*)?" if signs else ""
+    after = (rf"(?:\s*(?:{signs}))?" if signs else "") + (r"(?:\s*%)?" if dialect.percent else "")
+    # The sign may stand before or after that of the currency; blanks count as nothing around both.
+    signed = rf"([+-]?)\s*{before}([+-]?)({digits}){after}"
+    text = f"trim(regexp_replace({cell}, {literal(_DIGIT_BLANKS)}, ' ', 'g'))"
+    cases = [_case(text, signed, r"'\1\2'", r"'\3'", plain)]
+    if dialect.parentheses:
+        cases.append(_case(text, rf"\(\s*{before}({digits}){after}\s*\)", "'-'", r"'\1'", plain))
+    return f"CASE {' '.join(cases)} END"
+
+
+def _case(text: str, whole: str, sign: str, digits: str, plain: Sequence[tuple[str, str]]) -> str:
+    pattern = literal(f"^{whole}$")
+    value = f"regexp_replace({text}, {pattern}, {digits})"
+    for mark, written in plain:
+        value = f"replace({value}, {literal(mark)}, {literal(written)})"
+    shown_sign = sign if "\\" not in sign else f"regexp_replace({text}, {pattern}, {sign})"
+    return f"WHEN regexp_matches({text}, {pattern}) THEN {shown_sign} || {value}"
+
+
+def _digits_pattern(dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
+    """The pattern of an unsigned number, and what is replaced in it to get DuckDB's form."""
+    point = re.escape(dialect.decimal)
+    whole, plain = "[0-9]+", []
+    if dialect.thousands:
+        # In groups of three, or not at all: `1,23` is not 123.
+        whole = rf"(?:[0-9]{{1,3}}(?:{re.escape(dialect.thousands)}[0-9]{{3}})+|[0-9]+)"
+        plain.append((dialect.thousands, ""))
+    if dialect.decimal != ".":
+        plain.append((dialect.decimal, "."))
+    return rf"(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?", plain
+
+
+def _quoted(sign: str) -> str:
+    return re.escape(sign)
+
+
+def _decimal_sql(number: str, column: Column) -> str:
+    """Exactly the number that is written; more digits after the point than the column has are refused, not rounded."""
+    scale = column.scale
+    form = rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
+    return (
+        f"CASE WHEN regexp_full_match(strip({number}), '{form}') THEN TRY_CAST(strip({number}) AS {column.duckdb}) END"
+    )
+
+
+def _bool_sql(cell: str, dialect: Dialect) -> str:
+    true, false = (", ".join(literal(word.lower()) for word in words) for words in _words(dialect))
+    text = f"lower(strip({cell}))"
+    return f"CASE WHEN {text} IN ({true}) THEN true WHEN {text} IN ({false}) THEN false END"
+
+
+def _words(dialect: Dialect) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return dialect.true_words, dialect.false_words
+
+
+def _dated_sql(cell: str, dialect: Dialect) -> list[str]:
+    """A timestamp in each of the dialect's own forms."""
+    written = [form for form in dialect.dates if form not in COUNTED_DATES]
+    found = [_strptime_sql(f"strip({cell})", form) for form in written]
+    for form in dialect.dates:
+        if form in COUNTED_DATES:
+            text = f"strip({cell})"
+            low, high = _COUNTED_RANGE[form]
+            count = _COUNTED[form].format(cell=text)
+            found.append(f"CASE WHEN TRY_CAST({text} AS DOUBLE) BETWEEN {low} AND {high} THEN {count} END")
+    return found
+
+
+def _strptime_sql(text: str, form: str) -> str:
+    parsed = f"try_strptime({text}, {literal(form)})"
+    # A form with a zone gives a moment, whose day is that of UTC.
+    return f"({parsed} AT TIME ZONE 'UTC')" if "%z" in form else parsed
+
+
+def _first_of(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"

@@ -1,0 +1,77 @@
+"""Which column of a file is which column of the contract: names in headers are written in many ways.
+
+Upper and lower case and blanks around a name never count. Where no header has a name just so, everything between its
+letters and digits counts as one underscore: `Company Name` and `company-name` are `company_name`.
+"""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from etl_assets.errors import Action, Advice, InputError, shown
+from etl_assets.project.contract import Source
+
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
+_EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
+_EDIT = Advice(Action.EDIT, value="etl_assets.yaml")
+_CHARS_SHOWN = 500
+
+
+def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The header's name of each column of the contract, and those of the columns that make up the key.
+
+    `name` is the file's, for errors: InputError when a column is missing or is there more than once.
+    """
+    wanted = {column.name: column.headers for column in source.columns}
+    keys = {header: (header,) for header in source.key_headers}
+    found, missing = {}, []
+    for column, headers in {**keys, **wanted}.items():
+        matches = next(filter(None, (_matching(header, columns) for header in headers)), [])
+        if len(matches) > 1:
+            raise InputError(
+                f"{name} of source '{source.name}' has the column {headers[0]} more than once"
+                f"{'' if len(set(matches)) == 1 else ': ' + shown(', '.join(matches))}.",
+                _EXPORT_AGAIN,
+                subject=source.name,
+            )
+        if matches:
+            found[column] = matches[0]
+        else:
+            missing.append(headers)
+    if missing:
+        raise InputError(
+            f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(_alternatives(headers) for headers in missing)}. "
+            f"Its header has: {shown(', '.join(columns)[:_CHARS_SHOWN])}.{_nearest(missing, columns)}",
+            _EXPORT_AGAIN,
+            _EDIT,
+            subject=source.name,
+        )
+    return {column: found[column] for column in wanted}, tuple(found[header] for header in keys)
+
+
+def plain_name(header: str) -> str:
+    """A header's name without case, blanks and punctuation: `Account ID` is `account_id`."""
+    return _BETWEEN_WORDS.sub("_", header).strip("_").lower()
+
+
+def _matching(header: str, columns: Sequence[str]) -> list[str]:
+    """The columns with this name, as written; by their plain names only where none is written just so."""
+    exact = [column for column in columns if column.strip().lower() == header.strip().lower()]
+    wanted = plain_name(header)
+    return exact or [column for column in columns if wanted and plain_name(column) == wanted]
+
+
+def _alternatives(headers: Sequence[str]) -> str:
+    return " or ".join(headers)
+
+
+def _nearest(missing: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+    """A sentence with the header that the missing column may be, when there is a near one."""
+    named = {plain_name(column): column for column in columns}
+    for headers in missing:
+        close = get_close_matches(plain_name(headers[0]), named, n=1)
+        if close:
+            header = shown(named[close[0]])
+            return f" Is {headers[0]} the column '{header}'? Then add to it: from: \"{header}\"."
+    return ""

@@ -1,0 +1,54 @@
+"""The files that a source's patterns name, in the order in which a person would number them."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from etl_assets.errors import Action, Advice, InputError, shown
+from etl_assets.project.contract import Source
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def natural_order(paths: Iterable[Path]) -> list[Path]:
+    """Numbers in names count as numbers, and a name comes before its longer ones.
+
+    `billing-9` before `billing-10`, `billing.csv` before `billing (1).csv`; folders before what is in them.
+    """
+    return sorted(paths, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[list[tuple[int, str]], str]], str]:
+    # The ending last: otherwise `billing (1).csv` comes before `billing.csv`, because a blank comes before a point.
+    parts = [(_numbered(part.partition(".")[0]), part.partition(".")[2]) for part in path.parts]
+    return parts, str(path)
+
+
+def _numbered(text: str) -> list[tuple[int, str]]:
+    """Text and numbers in turn; all are pairs, so that they compare."""
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _DIGITS.split(text)]
+
+
+def matching_files(source: Source, root: Path) -> list[Path]:
+    """The files in `root` that the source's patterns name; InputError when one of them names none."""
+    found: dict[Path, None] = {}
+    for pattern in source.files:
+        paths = [path for path in root.glob(pattern) if not path.is_dir() and not _is_hidden(path, root)]
+        if not paths:
+            raise InputError(
+                f"No file in {root} matches '{pattern}' of source '{source.name}'. Found: {_names(root)}.",
+                Advice(Action.EDIT, value="etl_assets.yaml"),
+                Advice(Action.SET, "ETL_SOURCES"),
+                subject=source.name,
+            )
+        found |= dict.fromkeys(paths)
+    return natural_order(found)
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    # Hidden files and folders belong to other programs: unfinished copies, macOS's ._name.csv.
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _names(root: Path) -> str:
+    return ", ".join(shown(name) for name in sorted(path.name for path in root.iterdir())[:20]) or "nothing"
