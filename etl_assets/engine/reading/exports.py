@@ -1,7 +1,8 @@
 """The export files of a source: finding them, opening them, reading their headers.
 
 A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`), a folder of them (`<source>/*`), or what the contract's
-patterns name, read in the natural order of names. Every file is read through `Export`, which opens the file whose stats were taken, and no other.
+patterns name, read in the natural order of names. Every file is read through `Export`, which opens the file whose stats
+were taken, and no other.
 """
 
 import contextlib
