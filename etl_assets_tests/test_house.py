@@ -113,11 +113,44 @@ def test_everything_that_is_allowed_to_touch_files_still_does() -> None:
     assert [(module, function) for module, function in _ALLOWED if function not in calls[module]] == []
 
 
-@pytest.mark.parametrize("module", _modules_of("engine", "pipeline", "orchestration"))
-def test_every_connection_of_the_engine_is_opened_in_one_room(module: str) -> None:
-    """Fails: a connection without limits takes 80 % of the machine's memory and every core."""
-    opened = [function for name, function in _calls(module) if (name, function) == ("duckdb", "connect")]
-    assert (opened != []) == (module == "engine/duck.py")
+# What `duckdb` offers that opens no connection, neither a new one nor the default one that the whole process shares.
+_WITHOUT_CONNECTION = {"__version__", "tokenize", "token_type", "Statement", "DuckDBPyConnection"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_connection_of_the_package_is_opened_in_one_place(module: str) -> None:
+    """Fails: a connection without limits takes all of the machine's memory, and one without a lock fetches extensions.
+
+    `duckdb.sql`, `duckdb.execute` and `duckdb.read_csv` use a connection of the module's own.
+    """
+    found = sorted(
+        f"duckdb.{node.attr}"
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "duckdb"
+        and node.attr not in _WITHOUT_CONNECTION
+        and not node.attr.endswith(("Exception", "Error"))
+    )
+    assert found == (["duckdb.connect"] if module == "engine/duck.py" else [])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_duckdb_is_imported_under_its_own_name_only(module: str) -> None:
+    """Fails: the test above is blind to `from duckdb import connect` and to `import duckdb as db`."""
+    names = [
+        (alias.name, alias.asname)
+        for node in ast.walk(_tree(module))
+        for alias in (node.names if isinstance(node, ast.Import) else ())
+        if alias.name.split(".")[0] in ("duckdb", "_duckdb")
+    ]
+    froms = [
+        node.module
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.ImportFrom) and "duckdb" in str(node.module)
+    ]
+    assert set(names) <= {("duckdb", None)}
+    assert froms == []
 
 
 def _engine_texts() -> Iterator[tuple[str, str]]:

@@ -9,28 +9,49 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TextIO
 
-# Characters that act on a terminal instead of being seen: control characters, line and paragraph separators, lone
-# surrogates (bytes of a file name that are not UTF-8) and marks that reverse the direction of the text after them.
-_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Marks and letters that Unicode says to show as nothing; not the selectors of an emoji's look, U+FE0E and U+FE0F.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
 
 
 def printable(text: str, encoding: str | None = "utf-8") -> str:
-    """`text` with every character that acts on a terminal, or that `encoding` lacks, written as an escape."""
-    shown = _ACTING.sub(lambda match: _escape(match[0]), text)
+    """`text` with every character that cannot be seen, or that `encoding` lacks, written as an escape.
+
+    The one rule for everything that may reach a terminal. What Python does not call printable acts instead of being
+    seen: it moves the cursor, ends a line, reverses the text after it or has no width. There are no exceptions for
+    sequences of emoji that a joiner holds together, nor for spaces that are not ASCII.
+    """
+    shown = _escaped(text, _escape)
     return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 
 def printable_lines(text: str) -> str:
     """As `printable`, but line breaks and tabs stay: for messages of several lines, such as DuckDB's."""
-    return _ACTING.sub(lambda match: match[0] if match[0] in "\n\t" else _escape(match[0]), text)
+    return _escaped(text, lambda character: character if character in "\n\t" else _escape(character))
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable() and not _INVISIBLE.search(text):
+        return text
+    return "".join(
+        escape(character) if not character.isprintable() or _INVISIBLE.match(character) else character
+        for character in text
+    )
 
 
 def _escape(character: str) -> str:
     """The escape that Python's `ascii` writes for it."""
-    return ascii(character)[1:-1]
+    if not character.isprintable():
+        return ascii(character)[1:-1]
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
+
+
+def _escape_json(character: str) -> str:
+    """The escape for it in a text of JSON; line breaks stay, which are between values only."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return character if character == "\n" else re.sub("....", r"\\u\g<0>", units)
 
 
 def prepare() -> None:
@@ -67,6 +88,19 @@ def machine_readable() -> TextIO:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="")
     return sys.stdout
+
+
+def machine_writer(*, is_json: bool = False) -> Callable[[str], object]:
+    """A function that writes to `machine_readable`, as it is; a terminal gets what `printable` escapes as escapes.
+
+    JSON stays JSON there, and CSV keeps its lines.
+    """
+    write = machine_readable().write
+    if not sys.stdout.isatty():
+        return write
+    if is_json:
+        return lambda text: write(_escaped(text, _escape_json))
+    return lambda text: write(printable_lines(text))
 
 
 def write_error(text: str) -> None:

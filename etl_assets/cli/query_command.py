@@ -1,8 +1,8 @@
 """`etl-assets query`: read-only SQL against the published warehouse.
 
 A statement may come from anywhere, so it can read the warehouse and nothing else: no files, no other database, no
-extension, no setting. The warehouse file is opened read-only. That does not block the pipeline, which publishes by
-replacing the file.
+extension, no setting; and it writes nothing. The warehouse file is opened read-only. That does not block the pipeline,
+which publishes by replacing the file.
 """
 
 import argparse
@@ -10,27 +10,33 @@ import contextlib
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import duckdb
 
-from etl_assets.cli import rendering
-from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli import rendering, terminations
+from etl_assets.cli.arguments import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Parser,
+    Subparsers,
+    add_subcommand,
+    whole_number,
+)
+from etl_assets.cli.clock import Bounds, Clock, DiskFullError
 from etl_assets.cli.output import write_error
 from etl_assets.cli.program import program
+from etl_assets.cli.statements import message, reading_statement
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.tables import table_names
-from etl_assets.engine.sql_text import literal
 from etl_assets.errors import ConfigError, EtlError
 from etl_assets.project.settings import Settings, load_settings
 
@@ -46,20 +52,23 @@ _EXAMPLES = """
     etl-assets query "SUMMARIZE merged_profiles"
     etl-assets query - --format json <question.sql | jq .
 """
-# PIVOT without a list of values is parsed as several statements in one.
-_READING = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 # Failures of the machine, not of the statement.
 _MACHINE = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)
 _BATCH_ROWS = 2_000
 _TOO_LONG = "The statement was stopped after {} s. Narrow it down or give it more time with --timeout."
+_TOO_LARGE = (
+    "The statement was stopped: it wrote more than {} MB of temporary files. Narrow it down, or raise ETL_MEMORY_LIMIT "
+    "(the bound is {} times as much)."
+)
 # Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
 _SPILL_FACTOR = 8
+# DuckDB keeps to that bound but for what it is writing; what a statement writes in other ways is measured.
+_SPILL_MARGIN = 1.1
 # Memory of the process beyond DuckDB's limit, which does not count single long texts: code, heap, the result.
 _OVERHEAD_MB = 2_048
-# How often the time limit is checked; the end of a call is seen at once.
-_POLL_S = 0.1
-# How long a statement may take to react to its interrupt: DuckDB checks between steps, and one step can take minutes.
-_GRACE_S = 5.0
+_MAX_STATEMENT_BYTES = 1_000_000
+# A statement that cannot be stopped may write a file while its folder is removed.
+_REMOVALS = 10
 
 _T = TypeVar("_T")
 
@@ -83,38 +92,59 @@ def add_parser(subparsers: Subparsers) -> Parser:
     return parser
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a result is written; `limit` is for tables, see `rendering.write_table`."""
+
+    name: str = "table"
+    limit: int | None = None
+
+
 def command(args: argparse.Namespace) -> int:
     """Run the statement and write its result."""
-    settings = load_settings()
-    sql = _text(args.sql)
+    answer(load_settings(), _text(args.sql), Form(args.format, args.limit), args.timeout)
+    return EXIT_OK
+
+
+def answer(settings: Settings, sql: str, form: Form, timeout_s: float) -> None:
+    """Run the one reading statement in `sql` and write its result to stdout; ConfigError when it is refused.
+
+    For the main thread. A statement that cannot be interrupted ends the process.
+    """
     # Deliberately not under ETL_HOME: a reader does not need write access there.
     with (
+        terminations.ordinary_end(),
         _bounded_memory(settings.memory_limit + _OVERHEAD_MB),
-        tempfile.TemporaryDirectory(prefix="etl-assets-") as scratch,
+        _temporary_folder() as scratch,
         _connected(settings, scratch) as connection,
+        _explained(settings, timeout_s),
     ):
-        statement = _reading_statement(connection, sql)
-        clock = Clock(connection, args.timeout, lambda: _give_up(scratch, args.timeout))
-        with _explained(settings, args.timeout):
-            result = _execute(connection, statement, clock)
-            if args.format == "csv":
-                rendering.write_csv(result)
-            elif args.format == "json":
-                rendering.write_json(result)
-            elif statement.type.name == "EXPLAIN":
-                rendering.write_plan(result)
-            else:
-                rendering.write_table(result, args.limit)
-                sys.stdout.flush()
-                rendering.write_footer(result, round(clock.used_s * 1000))
-    return EXIT_OK
+        statement = reading_statement(connection, sql)
+        bounds = Bounds(timeout_s, scratch, int(_spill_mb(settings) * _SPILL_MARGIN * 1_000_000))
+        clock = Clock(
+            connection, bounds, lambda reason: _give_up(reason, scratch, _stopped(reason, settings, timeout_s))
+        )
+        result = _execute(connection, statement, clock)
+        if form.name == "csv":
+            rendering.write_csv(result)
+        elif form.name == "json":
+            rendering.write_json(result)
+        elif statement.type.name == "EXPLAIN":
+            rendering.write_plan(result)
+        else:
+            rendering.write_table(result, form.limit)
+            sys.stdout.flush()
+            rendering.write_footer(result, round(clock.used_s * 1000))
 
 
 def _text(argument: str) -> str:
     """The SQL of the command line, or of stdin for `-`."""
     try:
         if argument == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
+            text = sys.stdin.buffer.read(_MAX_STATEMENT_BYTES + 1)
+            if len(text) > _MAX_STATEMENT_BYTES:
+                raise ConfigError("The statement on stdin is longer than 1 MB.")
+            return text.decode("utf-8")
         # In a C locale Python keeps the bytes beyond ASCII as surrogates.
         is_decoded = not any("\ud800" <= character <= "\udfff" for character in argument)
         return argument if is_decoded else os.fsencode(argument).decode("utf-8")
@@ -122,62 +152,21 @@ def _text(argument: str) -> str:
         raise ConfigError(f"The statement is not valid UTF-8 (byte {error.start}): {error.reason}.") from error
 
 
-class Clock:
-    """Runs calls into DuckDB; interrupts them on Ctrl-C and when their time is used up.
-
-    Only time inside DuckDB counts: a pager that waits for its reader must not end the query. The calls run on another
-    thread, because Python handles signals on the main thread, and only outside of C code.
-    """
-
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, limit_s: float, abandon: Callable[[], None] = lambda: None
-    ) -> None:
-        """`abandon` is called when a statement ignores its interrupt; it may end the process."""
-        self.used_s = 0.0
-        self._connection = connection
-        self._limit_s = limit_s
-        self._abandon = abandon
-        self._worker = ThreadPoolExecutor(max_workers=1)
-
-    def run(self, call: Callable[[], _T]) -> _T:
-        """The result of `call`; TimeoutError when the time is used up. For the main thread."""
-        started = time.perf_counter()
-        with _collected_interrupts() as interrupts:
-            future = self._worker.submit(call)
-            is_over = False
-            while not future.done():
-                # Repeated, because DuckDB ignores an interrupt that arrives before the statement starts.
-                if interrupts or is_over:
-                    self._connection.interrupt()
-                wait([future], timeout=_POLL_S)
-                used_s = self.used_s + time.perf_counter() - started
-                is_over = used_s > self._limit_s
-                if used_s > self._limit_s + _GRACE_S and not future.done():
-                    self._abandon()
-        self.used_s += time.perf_counter() - started
-        if interrupts:
-            raise KeyboardInterrupt
-        if is_over and future.exception():
-            raise TimeoutError
-        return future.result()
-
-
 @contextlib.contextmanager
-def _collected_interrupts() -> Iterator[list[int]]:
-    """Yields a list that Ctrl-C adds to, instead of raising KeyboardInterrupt at any line.
-
-    An exception at any line would close the connection while DuckDB still works on it.
-    """
-    interrupts: list[int] = []
-    # A shell's background job ignores Ctrl-C and must go on ignoring it.
-    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_default:
-        signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+def _temporary_folder() -> Iterator[Path]:
+    """A folder of its own, removed at the end even if a signal arrives just then."""
+    folder = Path(tempfile.mkdtemp(prefix="etl-assets-"))
     try:
-        yield interrupts
+        yield folder
     finally:
-        if is_default:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with terminations.collected() as signals:
+            shutil.rmtree(folder, ignore_errors=True)
+        if signals:
+            raise terminations.ending(signals[0])
+
+
+def _spill_mb(settings: Settings) -> int:
+    return settings.memory_limit * _SPILL_FACTOR
 
 
 @dataclass
@@ -193,7 +182,7 @@ class _Streamed(rendering.Result):
         rows = self.first
         while rows:
             yield rows
-            rows = self.clock.run(lambda: self.connection.fetchmany(_BATCH_ROWS))
+            rows = _fetched(self.clock, lambda: self.connection.fetchmany(_BATCH_ROWS))
 
 
 @contextlib.contextmanager
@@ -209,60 +198,48 @@ def _bounded_memory(limit_mb: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _give_up(scratch: str, timeout_s: int) -> NoReturn:
+def _stopped(reason: BaseException, settings: Settings, timeout_s: float) -> str:
+    """Why a statement was stopped, and what helps."""
+    if isinstance(reason, DiskFullError):
+        return _TOO_LARGE.format(_spill_mb(settings), _SPILL_FACTOR)
+    return _TOO_LONG.format(f"{timeout_s:g}")
+
+
+def _give_up(reason: BaseException, scratch: Path, text: str) -> NoReturn:
     """End the process at once: the statement ignores its interrupt, and a query writes nothing that could be lost."""
-    shutil.rmtree(scratch, ignore_errors=True)
+    for _ in range(_REMOVALS):
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
+            break
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    write_error(f"error: {_TOO_LONG.format(timeout_s)}")
+    if isinstance(reason, KeyboardInterrupt):
+        write_error("interrupted")
+        os._exit(EXIT_INTERRUPTED)
+    if isinstance(reason, terminations.Terminated):
+        os._exit(reason.exit_code)
+    write_error(f"error: {text}")
     os._exit(EXIT_FAILED)
 
 
 @contextlib.contextmanager
-def _connected(settings: Settings, scratch: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _connected(settings: Settings, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory connection that sees the warehouse and nothing else."""
     path = Home(settings.home).warehouse
     if not path.is_file():
         raise ConfigError(f"There is no warehouse at {path} yet. Make it with: {program()} run")
-    with contextlib.closing(duckdb.connect()) as found:
-        # Otherwise a table name could refer to a Python variable of this program.
-        found.execute("SET python_enable_replacements = false")
-        found.execute(f"SET memory_limit = '{settings.memory_limit}MB'")
-        found.execute(f"SET threads = {settings.workers}")
-        found.execute(f"SET temp_directory = {literal(scratch)}")
-        found.execute(f"SET max_temp_directory_size = '{settings.memory_limit * _SPILL_FACTOR}MB'")
-        _attach(found, path)
-        duck.lock_down(found)
-        yield found
-
-
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    try:
-        connection.execute(f"ATTACH {literal(str(path))} AS warehouse (READ_ONLY)")
-        connection.execute("USE warehouse")
-    except duckdb.Error as error:
-        raise ConfigError(
-            f"{path} cannot be read as a warehouse ({str(error).splitlines()[0]}). "
-            f"Rebuild it with: {program()} run --force"
-        ) from error
-
-
-def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
-    """The one statement in `sql`, if it is one that reads."""
-    try:
-        statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        raise ConfigError(_message(error)) from error
-    if len(statements) != 1:
-        found = f"{len(statements)} statements" if statements else "none"
-        raise ConfigError(f'Expected one SQL statement, found {found}. Try: {program()} query "SHOW TABLES"')
-    kind = statements[0].type.name
-    if kind not in _READING:
-        raise ConfigError(
-            f"The warehouse is read-only: a statement of type {kind} is not run. Use SELECT, FROM, WITH, VALUES, "
-            "DESCRIBE, SHOW, SUMMARIZE, PIVOT or EXPLAIN."
-        )
-    return statements[0]
+    limits = duck.Limits(settings.memory_limit, settings.workers)
+    spilling = {"max_temp_directory_size": f"{_spill_mb(settings)}MB"}
+    with contextlib.closing(duck.connect(limits, scratch, files=[path], settings=spilling)) as connection:
+        try:
+            duck.attach_published(connection, path, "warehouse")
+            connection.execute("USE warehouse")
+        except duckdb.Error as error:
+            raise ConfigError(
+                f"{path} cannot be read as a warehouse ({str(error).splitlines()[0]}). "
+                f"Rebuild it with: {program()} run --force"
+            ) from error
+        yield connection
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, clock: Clock) -> _Streamed:
@@ -271,30 +248,36 @@ def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement,
     def start() -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchmany(_BATCH_ROWS)
 
-    first = clock.run(start)
+    first = _fetched(clock, start)
     columns = [rendering.ColumnShown(str(name), str(kind)) for name, kind, *_ in connection.description or []]
     return _Streamed(columns, connection=connection, clock=clock, first=first)
 
 
+def _fetched(clock: Clock, call: Callable[[], _T]) -> _T:
+    """The result of a call that fetches rows; ConfigError for a value beyond Python's types."""
+    try:
+        return clock.run(call)
+    except (OverflowError, ValueError) as error:
+        raise ConfigError(f"A value is out of the range that can be shown ({error}). Cast it to VARCHAR.") from error
+
+
 @contextlib.contextmanager
-def _explained(settings: Settings, timeout_s: int) -> Iterator[None]:
-    """Turn DuckDB's errors into a message and an exit code."""
+def _explained(settings: Settings, timeout_s: float) -> Iterator[None]:
+    """Turn DuckDB's errors, and the ends that `Clock` makes, into a message and an exit code."""
     try:
         yield
-    except TimeoutError as error:
-        raise EtlError(_TOO_LONG.format(timeout_s)) from error
-    except duckdb.OutOfMemoryException as error:
+    except (TimeoutError, DiskFullError) as error:
+        raise EtlError(_stopped(error, settings, timeout_s)) from error
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
         # DuckDB's own advice names settings that are locked here.
+        found = message(error).splitlines()[0] if isinstance(error, duckdb.Error) else "Out of memory"
         raise EtlError(
-            f"{_message(error).splitlines()[0]}. The memory limit is {settings.memory_limit} MB, and "
-            f"{_SPILL_FACTOR} times as much on disk: raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
+            f"{found}. The memory limit is {settings.memory_limit} MB, and {_SPILL_FACTOR} times as much on disk: "
+            "raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
         ) from error
+    except RecursionError as error:
+        raise ConfigError("A value is nested too deeply to be shown. Cast it to VARCHAR.") from error
     except _MACHINE as error:
-        raise EtlError(_message(error)) from error
+        raise EtlError(message(error)) from error
     except duckdb.Error as error:
-        raise ConfigError(_message(error)) from error
-
-
-def _message(error: duckdb.Error) -> str:
-    """DuckDB's own text: it points at the place in the statement and suggests names."""
-    return str(error).strip()
+        raise ConfigError(message(error)) from error

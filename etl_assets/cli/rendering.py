@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etl_assets.cli import terminal
-from etl_assets.cli.output import machine_readable, printable
+from etl_assets.cli.output import machine_writer, printable
 
 # Rows of a table, and records shown as one line per column when a row is too wide.
 TABLE_ROWS = 1000
@@ -61,10 +61,16 @@ class Result:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class _Writing:
+    """What the csv module writes to."""
+
+    write: Callable[[str], object]
+
+
 def write_csv(result: Result) -> None:
     """RFC 4180 with Unix line ends: a header, null as an empty field, ISO 8601 dates, lists as DuckDB writes them."""
-    stream = machine_readable()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(_Writing(machine_writer()), lineterminator="\n")
     writer.writerow([column.name for column in result.columns])
     converted = [
         index
@@ -86,14 +92,14 @@ def _with_text(rows: list[tuple[object, ...]], indexes: Sequence[int]) -> Iterat
 
 def write_json(result: Result) -> None:
     """An array of objects, one per line; dates in ISO 8601, lists as lists, NaN and infinity as null."""
-    stream = machine_readable()
+    write = machine_writer(is_json=True)
     keys = [_quoted(name) + ": " for name in _unique([c.name for c in result.columns])]
-    stream.write("[")
+    write("[")
     separator = "\n"
     for row in chain.from_iterable(result.batches()):
-        stream.write(separator + "{" + ", ".join([key + to_json(cell) for key, cell in zip(keys, row)]) + "}")  # noqa: B905
+        write(separator + "{" + ", ".join([key + to_json(cell) for key, cell in zip(keys, row)]) + "}")  # noqa: B905
         separator = ",\n"
-    stream.write("\n]\n" if separator != "\n" else "]\n")
+    write("\n]\n" if separator != "\n" else "]\n")
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Output for people: consoles, tables, numbers, sizes and times, in one style for every command.
 
-Machine-readable output (csv, json) does not come here; it goes to stdout as it is. Every console of the program is made
-here, because a value must never be interpreted: no console parses markup, and none passes on a control character.
+Machine-readable output (csv, json) does not come here but to `output.machine_writer`. Every console of the program is
+made here, because a value must never be interpreted: no console parses markup, and none passes on a control character.
 """
 
 import re

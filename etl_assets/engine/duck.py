@@ -1,22 +1,25 @@
 """DuckDB connections: limits, the functions SQL may call, and the lockdown for untrusted input.
 
-Every connection of the engine is opened here. It is in memory; databases on disk are attached. Without limits each
-process would take 80 % of the memory and every core, and spill beside the files it has open.
+Every connection of the package is opened here, by `connect`. It is in memory; databases on disk are attached. Without
+limits each process would take 80 % of the memory and every core, and spill beside the files it has open. Without the
+lockdown a view in a database file from elsewhere could read any file of this user.
 """
 
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 
 import duckdb
 import xxhash
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.wal import WAL_SUFFIX
 from etl_assets.engine.sql_text import identifier, literal, pattern, statement
 from etl_assets.engine.stopping import Stop
 
@@ -28,6 +31,20 @@ _ROW_GROUP_ROWS = 61_440
 _SMALL_BLOCK_BYTES = 16_384
 # For connections that read one file: enough to hash rows, and to find the first rows of a large table in key order.
 _READER_MB = 256
+# Fixed when a connection is made. Else the first ATTACH of another kind of file, or a function of an extension, would
+# download code; and a table name could refer to a Python variable of the program.
+_CLOSED: Mapping[str, bool] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_unsigned_extensions": False,
+    "allow_persistent_secrets": False,
+    "python_enable_replacements": False,
+}
+# A Parquet time stamp with a zone is written out in this one, whatever machine this is.
+_IN_UTC: Mapping[str, str | int] = {"TimeZone": "UTC"}
+# Without it, a file of SQLite or another system is a matter for an extension.
+_AS_DUCKDB = "TYPE duckdb"
 
 
 @dataclass(frozen=True)
@@ -49,15 +66,19 @@ def workbench(
     scratch: Path,
     *,
     folders: Sequence[Path] = (),
+    files: Sequence[Path] = (),
     flush_rows: int | None = None,
     keep_order: bool = True,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory connection that may read and write only `folders` and `scratch`, whatever SQL it runs.
+    """An in-memory connection that may use only `folders`, `files` and `scratch`, whatever SQL it runs.
 
     `flush_rows` is how many rows a partitioned COPY collects before it hands them to its files. `keep_order` is for
     files whose rows are numbered. Each thread needs 130 MB for it; with less, the threads work one after another.
     """
-    opened = _confined(limits, scratch, folders, flush_rows, keep_order=keep_order)
+    settings: dict[str, str | int] = {"preserve_insertion_order": keep_order}
+    if flush_rows is not None:
+        settings["partitioned_write_flush_threshold"] = flush_rows
+    opened = connect(limits, scratch, folders=[scratch, *folders], files=files, settings={**_IN_UTC, **settings})
     with contextlib.closing(opened) as connection, limits.stop.watching(connection), _explained(limits):
         yield connection
 
@@ -91,7 +112,7 @@ class Workbenches:
         except Empty:
             # A folder of its own: two databases that spill to one would write to files of the same names.
             scratch = publishing.subfolder(self._scratch, str(next(self._numbers)))
-            connection = _confined(self._limits, scratch, self._folders)
+            connection = connect(self._limits, scratch, folders=[scratch, *self._folders], settings=_IN_UTC)
             try:
                 self._prepare(connection)
             except BaseException:
@@ -124,51 +145,49 @@ def _explained(limits: Limits) -> Iterator[None]:
         ) from error
 
 
-def _confined(
+def connect(
     limits: Limits,
-    scratch: Path,
-    folders: Sequence[Path],
-    flush_rows: int | None = None,
+    scratch: Path | None,
     *,
-    keep_order: bool = True,
+    folders: Sequence[Path] = (),
+    files: Sequence[Path] = (),
+    settings: Mapping[str, str | int] = MappingProxyType({}),
 ) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
+    """A new in-memory connection, the only way to one: closed to the network, limited, and confined to some files.
+
+    It spills to `scratch`, or not at all, and reads and writes `folders` and the database files `files`. `settings`
+    are further ones of DuckDB, by name. None can be changed afterwards.
+    """
+    connection = duckdb.connect(config=dict(_CLOSED))
     try:
         connection.execute(f"SET memory_limit = '{limits.memory_mb}MB'")
         connection.execute(f"SET threads = {limits.threads}")
-        connection.execute(f"SET temp_directory = {literal(str(scratch))}")
-        # A Parquet time stamp with a zone is written out in this one, whatever machine this is.
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET preserve_insertion_order = {keep_order}")
-        if flush_rows is not None:
-            connection.execute(f"SET partitioned_write_flush_threshold = {flush_rows}")
-        lock_down(connection, [scratch, *folders])
+        connection.execute(f"SET temp_directory = {literal(str(scratch or ''))}")
+        for name, value in settings.items():
+            connection.execute(f"SET {name} = {literal(str(value))}")
+        lock_down(connection, folders, files)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-@contextlib.contextmanager
-def reader(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def reader(*folders: Path) -> contextlib.closing[duckdb.DuckDBPyConnection]:
     """A small connection that reads files in `folders`: schemas, footers, previews, hashes. It cannot spill."""
-    with contextlib.closing(duckdb.connect()) as connection:
-        connection.execute(f"SET memory_limit = '{_READER_MB}MB'")
-        connection.execute("SET threads = 1")
-        connection.execute("SET temp_directory = ''")
-        connection.execute("SET TimeZone = 'UTC'")
-        lock_down(connection, folders)
-        yield connection
+    return contextlib.closing(connect(Limits(_READER_MB), None, folders=folders, settings=_IN_UTC))
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A reader with the published file `path` as its current database.
+def opened(path: Path, *tables: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A reader with the published file `path` as its current database, and no way to any other file.
+
+    duckdb.CatalogException unless each of `tables` is a table in it: a view would be evaluated.
 
     Deliberately not duckdb.connect(path): within one process that returns an older instance of the same path that
     another thread still holds open, from before the file was swapped.
     """
-    with reader(path.parent) as connection, attached(connection, path):
+    small = connect(Limits(_READER_MB), None, files=[path], settings=_IN_UTC)
+    with contextlib.closing(small) as connection, attached(connection, path, *tables):
         connection.execute("USE opened")
         try:
             yield connection
@@ -177,18 +196,41 @@ def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextlib.contextmanager
-def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
-    """A published file as the database `opened` of a connection."""
-    attach_published(connection, path, "opened")
+def attached(connection: duckdb.DuckDBPyConnection, path: Path, *tables: str) -> Iterator[None]:
+    """A published file as the database `opened` of a connection; `tables` as in `attach_published`."""
+    attach_published(connection, path, "opened", *tables)
     try:
         yield
     finally:
         connection.execute("DETACH opened")
 
 
-def attach_published(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
-    """Attach a published file for reading, known to the connection as `name`."""
-    connection.execute(f"ATTACH {literal(str(path))} AS {identifier(name)} (READ_ONLY)")
+def attach_published(connection: duckdb.DuckDBPyConnection, path: Path, name: str, *tables: str) -> None:
+    """Attach a published file for reading, known to the connection as `name`.
+
+    duckdb.CatalogException unless each of `tables` is a table in it: a database file from elsewhere may hold a view of
+    that name, which is code. duckdb.PermissionException when its log is a link to another file.
+    """
+    log = path.with_name(path.name + WAL_SUFFIX)
+    if log.is_symlink() and log.exists():
+        raise duckdb.PermissionException(f"{log} is a link to another file")
+    connection.execute(f"ATTACH {literal(str(path))} AS {identifier(name)} ({_AS_DUCKDB}, READ_ONLY)")
+    try:
+        _require_tables(connection, name, tables)
+    except BaseException:
+        connection.execute(f"DETACH {identifier(name)}")
+        raise
+
+
+def _require_tables(connection: duckdb.DuckDBPyConnection, database: str, names: Sequence[str]) -> None:
+    if not names:
+        return
+    found = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main'", [database]
+    ).fetchall()
+    missing = [name for name in names if (name,) not in found]
+    if missing:
+        raise duckdb.CatalogException(f"it has no table {', '.join(missing)}")
 
 
 def attach_writable(connection: duckdb.DuckDBPyConnection, path: Path, name: str, *, is_small: bool = False) -> None:
@@ -201,18 +243,21 @@ def attach_writable(connection: duckdb.DuckDBPyConnection, path: Path, name: str
     """
     blocks = f", BLOCK_SIZE {_SMALL_BLOCK_BYTES}" if is_small else ""
     connection.execute(
-        f"ATTACH {literal(str(path))} AS {identifier(name)} (STORAGE_VERSION '{STORAGE_VERSION}', "
+        f"ATTACH {literal(str(path))} AS {identifier(name)} ({_AS_DUCKDB}, STORAGE_VERSION '{STORAGE_VERSION}', "
         f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, RECOVERY_MODE no_wal_writes{blocks})"
     )
 
 
-def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
-    """Confine the connection to `folders`; blocks `../`, links that lead out, ATTACH outside, INSTALL and later SET."""
+def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = (), files: Sequence[Path] = ()) -> None:
+    """Confine the connection; blocks `../`, links that lead out of `folders`, ATTACH outside, INSTALL and later SET."""
     resolved = [str(folder.resolve()) for folder in folders]
     # DuckDB checks a path as it is written, and the readers write it as a pattern.
     spellings = dict.fromkeys(spelling for path in resolved for spelling in (path, pattern(path)))
     allowed = ", ".join(literal(f"{spelling}/") for spelling in spellings)
     connection.execute(f"SET allowed_directories = [{allowed}]")
+    # ATTACH looks for the log of a database file.
+    paths = ", ".join(literal(f"{path}{suffix}") for path in files for suffix in ("", WAL_SUFFIX))
+    connection.execute(f"SET allowed_paths = [{paths}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

@@ -23,12 +23,28 @@ from etl_assets_tests.command_line import Cli, command, environment
         # Would show "txt.exe" as "exe.txt".
         ("\u202egnp.exe", r"\u202egnp.exe"),
         ("one\u2028two", r"one\u2028two"),
+        ("\u2066a\u2069\u200bb\u2060c\ufeff", r"\u2066a\u2069\u200bb\u2060c\ufeff"),
+        ("tag\U000e0041", r"tag\U000e0041"),
+        # Letters and marks that are shown as nothing.
+        ("\u3164\u034f\U000e0100", r"\u3164\u034f\U000e0100"),
+        # What belongs to a letter or to an emoji stays; what joins two does not.
+        ("a\u0301 ❤\ufe0f 👩\u200d💻", "a\u0301 ❤\ufe0f 👩" + r"\u200d" + "💻"),
+        ("1\xa0234", r"1\xa0234"),
         # A file name whose bytes are not UTF-8.
         (os.fsdecode(b"caf\xe9"), r"caf\udce9"),
     ],
 )
 def test_a_character_that_acts_on_the_terminal_is_shown_as_an_escape(text: str, shown: str) -> None:
     assert output.printable(text) == shown
+
+
+def test_every_character_that_is_not_printable_is_escaped() -> None:
+    """Fails: one of the many characters that act, or that hide text, reaches the terminal."""
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    shown = [output.printable_lines(character) for character in characters]
+    assert [character for character in shown if character not in ("\n", "\t") and not character.isprintable()] == []
+    changed = [text for text, character in zip(shown, characters, strict=True) if text != character]
+    assert [text for text in changed if not text.startswith("\\")] == []
 
 
 def test_a_character_that_the_terminal_lacks_is_shown_as_an_escape() -> None:

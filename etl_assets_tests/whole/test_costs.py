@@ -114,9 +114,9 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> Touched:
     workbench, close = duck.workbench, duck.Workbenches.close
     lock_down = duck.lock_down
 
-    def logging(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
+    def logging(connection: duckdb.DuckDBPyConnection, *reach: Sequence[Path]) -> None:
         connection.execute("CALL enable_logging('FileSystem', level = 'TRACE')")
-        lock_down(connection, folders)
+        lock_down(connection, *reach)
 
     def count(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("USE memory")

@@ -1,4 +1,4 @@
-"""`etl-assets query` against texts that want more than to read the warehouse, as a process of its own."""
+"""`etl-assets query` against texts that want all of the machine, as a process of its own."""
 
 import subprocess
 import sys
@@ -16,14 +16,13 @@ from etl_assets_tests.whole import children
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment of a small warehouse, a secret beside it, and a current and a temporary folder of its own."""
+    """The environment of a small warehouse, and a current and a temporary folder of its own."""
     folder = tmp_path_factory.mktemp("published")
     customers = [factory.row(f"cust_{number}") for number in range(5)]
     factory.write_exports(folder / "sources", crm=customers, billing=customers, product=customers, support=customers)
     factory.run_engine(folder / "sources", factory.site_at(Home(folder / "home"), 2))
     for name in ("here", "tmp"):
         (folder / name).mkdir()
-    (folder / "secret.csv").write_text("password\nhunter2\n", encoding="utf-8")
     return children.environment(
         folder / "sources", folder / "home", HOME=str(folder), TMPDIR=str(folder / "tmp"), ETL_MEMORY_LIMIT="128MB"
     )
@@ -43,98 +42,6 @@ def _query(published: Mapping[str, str], sql: str, *options: str) -> subprocess.
         timeout=100,
         check=False,
     )
-
-
-def _everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in children.files_under(folder)}
-
-
-_WRITES = [
-    "WITH gone AS (DELETE FROM merged_profiles RETURNING *) FROM gone",
-    "UPDATE merged_profiles SET health_score = 100",
-    "MERGE INTO merged_profiles USING quarantine ON false WHEN NOT MATCHED THEN INSERT DEFAULT VALUES",
-    "TRUNCATE merged_profiles",
-    "ALTER TABLE merged_profiles DROP COLUMN email",
-    "CREATE OR REPLACE VIEW warehouse.merged_profiles AS SELECT 1",
-    "SELECT 1; DROP TABLE merged_profiles",
-    "SELECT 1;;;/* */ DROP TABLE merged_profiles",
-    "PIVOT merged_profiles ON churn_risk USING count(*); DROP TABLE merged_profiles",
-    "EXPLAIN ANALYZE UPDATE merged_profiles SET health_score = 100",
-    "EXPLAIN ANALYZE CREATE TABLE mine AS SELECT 1",
-    "FROM query('DROP TABLE merged_profiles')",
-    "FROM force_checkpoint('warehouse')",
-    "PREPARE p AS DELETE FROM merged_profiles",
-    "EXECUTE p",
-    "VACUUM",
-    "CHECKPOINT",
-    "DETACH warehouse",
-    "USE memory",
-    "BEGIN",
-]
-_FILES = [
-    "FROM '{folder}/secret.csv'",
-    'FROM "{folder}/secret.csv"',
-    "FROM read_csv('{folder}/secret.csv')",
-    "FROM read_text('{folder}/home/../secret.csv')",
-    "FROM read_blob('/proc/self/environ')",
-    "FROM read_json('{folder}/secret.csv')",
-    "FROM read_parquet('{folder}/home/staged/*/*/*.parquet')",
-    "FROM parquet_schema('{folder}/home/staged/crm/x.parquet')",
-    "FROM read_duckdb('{folder}/home/shards/shard_00.duckdb', table_name = 'profiles')",
-    "FROM sniff_csv('{folder}/secret.csv')",
-    "FROM glob('{folder}/*')",
-    "FROM query('FROM read_text(''{folder}/secret.csv'')')",
-    "FROM json_execute_serialized_sql(json_serialize_sql('FROM read_text(''{folder}/secret.csv'')'))",
-    "SELECT (SELECT content FROM read_text('{folder}/secret.csv')) FROM merged_profiles",
-    "FROM read_text('http://127.0.0.1:9/secret')",
-    "FROM read_csv('s3://bucket/secret.csv')",
-    "FROM read_csv('/dev/stdin')",
-    "FROM duckdb_secrets()",
-    "SELECT getenv('HOME')",
-]
-_ESCAPES = [
-    "ATTACH '{folder}/here/mine.duckdb'",
-    "ATTACH ':memory:' AS mine",
-    "COPY merged_profiles TO '{folder}/here/stolen.csv'",
-    "COPY (SELECT 1) TO '/dev/stdout'",
-    "EXPORT DATABASE '{folder}/here/stolen'",
-    "IMPORT DATABASE '{folder}/here/stolen'",
-    "EXPLAIN ANALYZE COPY merged_profiles TO '{folder}/here/stolen.csv'",
-    "INSTALL httpfs",
-    "LOAD '{folder}/here/evil.duckdb_extension'",
-    "EXPLAIN ANALYZE INSTALL httpfs",
-    "FROM st_read('{folder}/secret.csv')",
-    "SET enable_external_access = true",
-    "RESET lock_configuration",
-    "SET memory_limit = '100GB'",
-    "PRAGMA enable_profiling = 'json'",
-    "PRAGMA profiling_output = '{folder}/here/profile.json'",
-    "SET log_query_path = '{folder}/here/log'",
-    "FROM enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{folder}/here/log'}})",
-    "FROM enable_profiling()",
-    "CREATE SECRET mine (TYPE s3, KEY_ID 'x', SECRET 'y')",
-    "CREATE FUNCTION mine(x) AS x",
-    "EXPLAIN ANALYZE SET threads = 100",
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["writes", "files", "escapes"])
-def test_a_hostile_text_is_refused_with_exit_code_2_and_leaves_no_trace(
-    published: Mapping[str, str], kind: str
-) -> None:
-    """The texts come from anywhere (a form, a chat, a notebook): none may change the warehouse or see another file."""
-    folder = _folder(published)
-    before = _everything(folder)
-    texts = {"writes": _WRITES, "files": _FILES, "escapes": _ESCAPES}[kind]
-    for text in texts if children.IS_FULL_SIZE else texts[::4]:
-        done = _query(published, text.format(folder=folder))
-        assert done.returncode == 2, (text, done.stderr)
-        assert done.stderr.startswith("error: "), (text, done.stderr)
-        assert "Traceback" not in done.stderr, text
-        assert "hunter2" not in done.stdout + done.stderr, text
-        assert done.stdout == "", text
-        assert _everything(folder) == before, text
 
 
 _ENDLESS = [

@@ -9,6 +9,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.tables import SHARD_MANIFEST
 from etl_assets.engine.sql_text import identifier
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, Contract
 
@@ -40,7 +41,7 @@ def glancing(contract: Contract, *folders: Path) -> Iterator[Glance]:
     with duck.reader(*folders) as connection:
 
         def glance(path: Path, table: str, limit: int) -> TableGlance:
-            with duck.attached(connection, path):
+            with duck.attached(connection, path, table):
                 described = connection.execute(f"DESCRIBE opened.{identifier(table)}").fetchall()
                 columns = [(str(name), str(kind)) for name, kind, *_ in described]
                 shown = shown_columns(contract, [name for name, _ in columns])
@@ -85,7 +86,7 @@ def shard_timings(home: Home, limit: int) -> tuple[list[str], list[tuple[object,
 
     As narrow as the place that an asset's page has for it on a screen of 1400 pixels; `shard_manifest` has the rest.
     """
-    with duck.opened(home.warehouse) as connection:
+    with duck.opened(home.warehouse, SHARD_MANIFEST.name) as connection:
         cursor = connection.execute(
             "SELECT shard_id AS shard, record_count AS records, elapsed_ms, attempt, left(run_id, 8) AS run "
             f"FROM shard_manifest ORDER BY elapsed_ms DESC, shard_id LIMIT {limit}"

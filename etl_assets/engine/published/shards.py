@@ -207,7 +207,7 @@ def reusable(site: Site, given: ShardInput, connection: duckdb.DuckDBPyConnectio
 def verify_shard(home: Home, manifest: Manifest, connection: duckdb.DuckDBPyConnection) -> Obstacle | None:
     """Read the whole file over this connection and compare it with its manifest; returns what is wrong, or None."""
     try:
-        with duck.attached(connection, home.shard_file(manifest.shard_id)):
+        with duck.attached(connection, home.shard_file(manifest.shard_id), PROFILES):
             table = f"opened.{PROFILES}"
             sums = set_hash_sql(hashed_columns(connection, table))
             row = connection.execute(

@@ -11,6 +11,7 @@ from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import SetHash, digest, set_hash_sql, total
+from etl_assets.engine.published import tables
 from etl_assets.engine.published.shards import hashed_columns
 from etl_assets.engine.sql_text import identifiers
 from etl_assets.project.contract import SHARD_COLUMN
@@ -40,7 +41,7 @@ def read_publication(home: Home) -> Publication | None:
         return None
     names = [field.name for field in fields(Publication)]
     try:
-        with duck.opened(home.warehouse) as connection:
+        with duck.opened(home.warehouse, tables.PUBLICATION.name) as connection:
             row = connection.execute(f"SELECT {identifiers(names)} FROM publication").fetchone()
     except (duckdb.Error, OSError):
         return None
@@ -52,7 +53,7 @@ def read_publication(home: Home) -> Publication | None:
 
 def listed_attempts(home: Home) -> set[tuple[str, str, int]]:
     """The attempts that the warehouse lists: shard, first 8 characters of the run, number; duckdb.Error or OSError."""
-    with duck.opened(home.warehouse) as connection:
+    with duck.opened(home.warehouse, tables.SHARD_ATTEMPTS.name) as connection:
         rows = connection.execute("SELECT shard_id, left(run_id, 8), attempt FROM shard_attempts").fetchall()
     return {(shard_id, run, number) for shard_id, run, number in rows}
 
@@ -65,9 +66,9 @@ def opened_whole(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyCon
     """
     with (
         publishing.scratch_directory(home) as scratch,
-        duck.workbench(limits, scratch, folders=[home.root]) as connection,
+        duck.workbench(limits, scratch, files=[home.warehouse]) as connection,
     ):
-        duck.attach_published(connection, home.warehouse, "warehouse")
+        duck.attach_published(connection, home.warehouse, "warehouse", *tables.table_names())
         connection.execute("USE warehouse")
         yield connection
 

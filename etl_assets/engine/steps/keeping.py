@@ -7,7 +7,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.published.shards import ShardSet
-from etl_assets.engine.published.tables import warehouse_tables
+from etl_assets.engine.published.tables import MERGED_FILES, warehouse_tables
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, read_publication
 from etl_assets.engine.site import Site
 from etl_assets.errors import AccountingError, ShardSetError, WriteError
@@ -64,7 +64,7 @@ def shards_to_keep(site: Site, found: ShardSet) -> frozenset[str]:
     if publication is None or made_by != (site.profile_version, site.shard_count):
         return frozenset()
     try:
-        with duck.opened(site.home.warehouse) as connection:
+        with duck.opened(site.home.warehouse, MERGED_FILES.name, PROFILES_TABLE) as connection:
             held = dict(connection.execute("SELECT shard_id, file_stamp FROM merged_files").fetchall())
             stored_rows = duck.scalar(connection, _STORED_ROWS, [site.contract.key.name])
             entries = {row[0] for row in connection.execute(_ENTRIES).fetchall()}

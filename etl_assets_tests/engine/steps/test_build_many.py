@@ -229,9 +229,9 @@ def test_a_connection_is_used_for_many_shards_until_one_fails(
     made: list[duckdb.DuckDBPyConnection] = []
     lock_down = duck.lock_down
 
-    def counting(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
+    def counting(connection: duckdb.DuckDBPyConnection, *reach: Sequence[Path]) -> None:
         made.append(connection)
-        lock_down(connection, folders)
+        lock_down(connection, *reach)
 
     monkeypatch.setattr(duck, "lock_down", counting)
     build(request(staged, workers=1))
@@ -271,9 +271,9 @@ def test_a_connection_that_a_project_cannot_use_is_closed(staged: Site, monkeypa
     made: list[duckdb.DuckDBPyConnection] = []
     lock_down = duck.lock_down
 
-    def counting(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
+    def counting(connection: duckdb.DuckDBPyConnection, *reach: Sequence[Path]) -> None:
         made.append(connection)
-        lock_down(connection, folders)
+        lock_down(connection, *reach)
 
     monkeypatch.setattr(duck, "lock_down", counting)
     lacking = replace(
