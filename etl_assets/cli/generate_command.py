@@ -14,7 +14,10 @@ import duckdb
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand, share, whole_number
 from etl_assets.cli.output import printable
 from etl_assets.cli.terminal import Bar, console, count, duration, is_live, size
+from etl_assets.engine.files import publishing
+from etl_assets.engine.files.layout import Home
 from etl_assets.errors import ConfigError, EtlError
+from etl_assets.project.settings import load_settings
 from etl_assets.samples.writing import FORMATS, MAX_DIRTY, MAX_ROWS, generate
 
 _DESCRIPTION = """
@@ -89,12 +92,22 @@ def command(args: argparse.Namespace) -> int:
 def _check_writable(folder: Path) -> None:
     """Fail now, not after the first file was computed."""
     try:
+        _ensure_home_around(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ConfigError(f"Cannot write to {folder}: {reason}. Choose another folder with --out.") from error
+
+
+def _ensure_home_around(folder: Path) -> None:
+    """Make an ETL_HOME in which the folder lies, for its owner alone, as `run` does."""
+    # A wrong setting is the business of commands that use it.
+    with contextlib.suppress(ConfigError):
+        home = Home(load_settings().home)
+        if folder.absolute().is_relative_to(home.root.absolute()):
+            publishing.ensure_home(home)
 
 
 @contextlib.contextmanager

@@ -63,17 +63,21 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError(f"{settings.home} or {settings.sources} cannot be read: {error}") from error
     if args.json:
         # In ASCII with escapes: valid whatever the locale, also for a path whose bytes are no text.
-        output.machine_readable().write(json.dumps(_document(found), indent=2) + "\n")
+        output.machine_readable().write(json.dumps(document(found), indent=2) + "\n")
         return EXIT_OK
-    console = terminal.console()
+    show(terminal.console(), found)
+    return EXIT_OK
+
+
+def show(console: Console, found: facts.Facts) -> None:
+    """Write the facts for a person."""
     _show_sources(console, found)
     _show_shards(console, found)
     _show_warehouse(console, found.warehouse)
     _show_next(console, found)
-    return EXIT_OK
 
 
-def _document(found: facts.Facts) -> dict[str, object]:
+def document(found: facts.Facts) -> dict[str, object]:
     """The facts as JSON; `next_command` is the next step as a command."""
     return asdict(found) | {"next_command": f"etl-assets {found.next_step}" if found.next_step else None}
 

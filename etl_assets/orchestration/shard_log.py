@@ -5,6 +5,7 @@ killed processes, is the engine's; it becomes `shard_attempts` in the warehouse.
 """
 
 import json
+import re
 
 import dagster as dg
 
@@ -13,13 +14,24 @@ from etl_assets.engine.published.status import Status
 
 # How often the daemon has repeated the run of a killed process; absent on a first run.
 _RUN_RETRY_TAG = "dagster/retry_number"
+_RUN_RETRIES = re.compile("[0-9]{1,6}")
 _SHARDS_LOGGED_ONE_BY_ONE, _LINES_AN_ENTRY = 100, 50
 
 
 def attempt_number(context: dg.AssetExecutionContext) -> int:
-    """The number of this attempt, from 1. Retries of the step count, and those of a run whose process was killed."""
+    """The number of this attempt, from 1. Retries of the step count, and those of a run whose process was killed.
+
+    Raises a Failure, which is not retried, for a run whose tag someone has set to anything else than a number.
+    """
     step_retries: int = context.retry_number
-    return 1 + step_retries + int(context.run.tags.get(_RUN_RETRY_TAG, "0"))
+    run_retries = context.run.tags.get(_RUN_RETRY_TAG, "0")
+    if _RUN_RETRIES.fullmatch(run_retries) is None:
+        raise dg.Failure(
+            f"The tag {_RUN_RETRY_TAG} of this run is {run_retries!r}. Expected a whole number, such as 1: Dagster's "
+            "daemon counts the repetitions of a run in it. Launch the run again without this tag.",
+            allow_retries=False,
+        )
+    return 1 + step_retries + int(run_retries)
 
 
 class AttemptLog:

@@ -88,3 +88,11 @@ def test_the_bar_on_a_terminal_is_not_red_and_can_be_read_without_colours(
 
 def test_a_folder_is_named_as_it_is(cli: Cli) -> None:
     assert cli("generate", "--rows", "10", "--out", "[/x]\x1b[31m").stdout.startswith(r"10 customers in [/x]\x1b[31m: ")
+
+
+def test_sample_exports_in_etl_home_make_it_for_its_owner_alone(cli: Cli, tmp_path: Path) -> None:
+    """By default they are in `data/sources`, and `data` is ETL_HOME. Fails: the home is open, as `generate` made it."""
+    assert cli("generate", "--rows", "5").returncode == 0
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    assert cli("generate", "--rows", "5", "--out", str(tmp_path / "exports" / "new")).returncode == 0
+    assert (tmp_path / "exports").stat().st_mode & 0o055

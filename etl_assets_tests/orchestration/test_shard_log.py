@@ -10,6 +10,7 @@ import pytest
 from etl_assets.engine.published.attempts import Attempt
 from etl_assets.engine.published.status import Status
 from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
+from etl_assets_tests.dagster_runs import failure_text
 
 FIELDS = ["event", "shard_id", "attempt", "run_id", "status", "record_count", "elapsed_ms"]
 
@@ -121,6 +122,23 @@ def test_retries_of_the_step_and_of_a_killed_run_are_counted_together(
 ) -> None:
     """Fails: the attempt that heals after a kill looks like a first one, and overwrites what is known of that."""
     assert numbers(instance, fails, tags) == expected
+
+
+@pytest.mark.parametrize("tag", ["x", "", "-1", "1.5", "1" * 30, "١"])
+def test_a_tag_that_is_no_number_is_named_at_once(instance: dg.DagsterInstance, tag: str) -> None:
+    """Tags can be set at launch. Fails: the run ends after all retries with a text that says nothing of the tag."""
+    seen: list[str] = []
+
+    @dg.asset(retry_policy=dg.RetryPolicy(max_retries=3))
+    def asked(context: dg.AssetExecutionContext) -> None:
+        seen.append(context.run.run_id)
+        attempt_number(context)
+
+    tags = {"dagster/retry_number": tag}
+    result = dg.materialize([asked], instance=instance, tags=tags, raise_on_error=False)
+    assert not result.success
+    assert f"The tag dagster/retry_number of this run is {tag!r}. Expected a whole number" in failure_text(result)
+    assert len(seen) == 1
 
 
 def test_a_run_of_many_shards_shares_entries_and_writes_a_failure_at_once(instance: dg.DagsterInstance) -> None:

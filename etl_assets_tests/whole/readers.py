@@ -12,8 +12,7 @@ from typing import NamedTuple
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.files import publishing
-from etl_assets.engine.published.shards import Manifest
+from etl_assets.engine.published.shards import read_manifest
 
 
 class State(NamedTuple):
@@ -65,7 +64,7 @@ def look(path: Path, *, is_plain: bool = False) -> State:
 
 
 def _look_at_manifest(path: Path) -> State:
-    manifest = Manifest.from_json(publishing.read_json(path))
+    manifest = read_manifest(path)
     if manifest is None:
         raise OSError(f"{path.name} holds no manifest")
     return State(manifest.content_hash, manifest.record_count, manifest.record_count, None, None, 1)

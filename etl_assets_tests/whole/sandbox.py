@@ -11,8 +11,8 @@ from typing import Any
 
 from etl_assets.cli import main as command
 from etl_assets.engine import faults
-from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.temporary import TEMPORARY_PREFIX
 from etl_assets.errors import EtlError
 from etl_assets_tests import factory
 from etl_assets_tests.whole import children
@@ -176,7 +176,7 @@ class Sandbox:
 
     def leftovers(self) -> list[Path]:
         """Temporary files and folders that were not removed."""
-        return list(self.home.root.rglob(f"{publishing.TEMPORARY_PREFIX}*"))
+        return list(self.home.root.rglob(f"{TEMPORARY_PREFIX}*"))
 
     def close(self) -> None:
         """End what is still running."""

@@ -9,6 +9,7 @@ warehouse.duckdb                               the published result
 scratch/                                       where DuckDB may spill; swept like any leftover
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,10 @@ class Home:
     def attempts_at(self, shard_id: str) -> Path:
         """The folder of the attempts at one shard."""
         return self.attempts / shard_id
+
+    def staged_folders(self, sources: Iterable[str]) -> list[Path]:
+        """The folders of staged rows, each of which a user may have replaced by a link to another disk."""
+        return [self.staged, *(self.staged / source for source in sources)]
 
     def source_pointer(self, source: str) -> Path:
         """The file that names the current snapshot of a source."""

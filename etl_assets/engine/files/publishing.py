@@ -6,31 +6,29 @@ process, so that a leftover of a killed process can be distinguished from a file
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
-import socket
+import stat
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from etl_assets.engine import faults
+from etl_assets.engine.files import locks
+from etl_assets.engine.files.documents import read_own
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.processes import process_is_alive, this_process
+from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, is_leftover, temporary_path
 from etl_assets.engine.files.wal import WAL_SUFFIX, swap
 from etl_assets.errors import Action, Advice, ConfigError
 
-TEMPORARY_PREFIX = ".tmp-"
 # The stamp of a file that does not exist.
 MISSING = "-"
+_COPIED_BYTES = 4 << 20
 # Below a path that is a file nothing exists, either.
 _ABSENT = (FileNotFoundError, NotADirectoryError)
-# A process of another host cannot be probed by pid; no build of this pipeline takes a day.
-FOREIGN_LEFTOVER_S = 24 * 3600.0
 
 
 def ensure_directory(path: Path) -> Path:
@@ -45,10 +43,23 @@ def ensure_directory(path: Path) -> Path:
     return path
 
 
+def ensure_home(home: Home) -> Path:
+    """Make `home` if it is not there, for its owner alone: it will hold customers' data.
+
+    A folder that is there keeps its mode, and parents that are made on the way get the usual one.
+    """
+    if not home.root.is_dir():
+        ensure_directory(home.root.parent)
+        with contextlib.suppress(FileExistsError):
+            home.root.mkdir(mode=0o700)
+        sync(home.root.parent)
+    return home.root
+
+
 def require_writable(home: Home) -> None:
     """Make sure that files can be created in `home`, creating it if needed; ConfigError says why not."""
     try:
-        ensure_directory(home.root)
+        ensure_home(home)
         with tempfile.TemporaryFile(dir=home.root):
             pass
     except OSError as error:
@@ -72,6 +83,7 @@ def publish_file(
     later open sees the new file.
     """
     ensure_directory(target.parent)
+    _require_replaceable(target)
     temporary = temporary_path(target)
     try:
         _point(what, "begin")
@@ -82,6 +94,9 @@ def publish_file(
         _point(what, "before_swap", temporary)
         if check is not None:
             check()
+        if not is_regular(target):
+            # A link leads to a file of someone else, and whoever opens a pipe waits.
+            target.unlink(missing_ok=True)
         swap(temporary, target)
         _point(what, "after_swap", target)
         if is_durable:
@@ -93,10 +108,11 @@ def publish_file(
 
 
 @contextlib.contextmanager
-def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
+def publish_directory(target: Path, *, what: str, holder: contextlib.ExitStack | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; when the block succeeds, sync and rename it.
 
-    For immutable folders: if the name is published already, the published copy stays.
+    For immutable folders: if the name is published already, the published copy stays. `holder` keeps the new folder's
+    lock, so that no other run sweeps it before anything names it.
     """
     ensure_directory(target.parent)
     temporary = temporary_path(target)
@@ -110,6 +126,8 @@ def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
             sync(path)
         sync(temporary)
         _point(what, "before_swap", some_file)
+        if holder is not None:
+            holder.enter_context(locks.shared(temporary))
         try:
             os.rename(temporary, target)
         except OSError:
@@ -125,6 +143,7 @@ def publish_directory(target: Path, *, what: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_directory(home: Home) -> Iterator[Path]:
     """A private folder for spilling and intermediate files, removed afterwards; those of killed processes are swept."""
+    ensure_home(home)
     ensure_directory(home.scratch)
     path = temporary_path(home.scratch / "work")
     path.mkdir()
@@ -147,21 +166,25 @@ def publish_json(target: Path, value: Any, *, what: str | None = None, is_durabl
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any | None:
-    """The document; None if the file does not exist or is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (*_ABSENT, ValueError):
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a small file; None if there is none, or anything else. `documents.Form` checks fields too."""
+    content = read_own(path)
+    if content is None:
         return None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def stamp(path: Path) -> str:
     """Changes when the file is published again; MISSING when it does not exist."""
     try:
-        stat = path.stat()
+        found = path.lstat()
     except _ABSENT:
         return MISSING
-    return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
+    return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
 
 
 def stamps(paths: Iterable[Path]) -> dict[Path, str]:
@@ -172,9 +195,17 @@ def stamps(paths: Iterable[Path]) -> dict[Path, str]:
 def size_bytes(path: Path) -> int | None:
     """The size of a published file; None when it does not exist."""
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except _ABSENT:
         return None
+
+
+def is_regular(path: Path) -> bool:
+    """Whether this is a file of its own: no link, which may lead to someone else's file, no folder and no pipe."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except _ABSENT:
+        return False
 
 
 def list_files(folder: Path, suffix: str) -> list[Path]:
@@ -187,16 +218,14 @@ def list_files(folder: Path, suffix: str) -> list[Path]:
     return [folder / name for name in names if not name.startswith(".")]
 
 
-def list_folders(folder: Path) -> dict[Path, float]:
-    """The published folders in a folder, and when each changed last (Unix time)."""
-    found: dict[Path, float] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            # Another run may sweep the same folder.
-            with contextlib.suppress(FileNotFoundError):
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                    found[folder / entry.name] = entry.stat(follow_symlinks=False).st_mtime
-    return found
+def list_folders(folder: Path) -> list[Path]:
+    """The published folders in a folder, links left out; none when there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except _ABSENT:
+        return []
+    return [folder / name for name in names if not name.startswith(".")]
 
 
 def rename(path: Path, target: Path) -> None:
@@ -205,19 +234,12 @@ def rename(path: Path, target: Path) -> None:
 
 
 def copy_published(path: Path, target: Path) -> None:
-    """Copy a published file to a temporary one."""
-    shutil.copyfile(path, target)
-
-
-def temporary_path(target: Path) -> Path:
-    """A name beside `target` that no other attempt uses and that says which process is writing."""
-    return target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{_owner(os.getpid())}-{uuid.uuid4().hex[:8]}")
-
-
-@lru_cache(maxsize=1)
-def _owner(_pid: int) -> str:
-    # Cached by pid, because a forked child is another process.
-    return "-".join(str(part) for part in this_process())
+    """Copy a published file to a temporary one; OSError for a link, which may lead to someone else's file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as source, target.open("wb", buffering=0) as copy:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        shutil.copyfileobj(source, copy, _COPIED_BYTES)
 
 
 def sweep_home(home: Home) -> None:
@@ -227,24 +249,28 @@ def sweep_home(home: Home) -> None:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove the leftovers of killed processes in `folder` and return them; files that a living process writes stay."""
+    """Remove the leftovers of killed processes in `folder` and return them; files that a living process writes stay.
+
+    Only names of the exact form that `temporary_path` gives. So a folder may be a link to another disk: nothing there
+    is taken for this pipeline's that it did not write.
+    """
     faults.point("sweep")
-    swept = []
     try:
         with os.scandir(folder) as entries:
-            left = sorted(entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX))
+            names = sorted(entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX))
     except _ABSENT:
         return []
-    for name in left:
-        path = folder / name
-        if not _writer_is_alive(path):
-            remove(path)
-            swept.append(path)
+    swept = [path for path in (folder / name for name in names) if is_leftover(path)]
+    for path in swept:
+        remove(path)
     return swept
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, whichever it is, if it exists."""
+    """Remove a file or a folder, whichever it is, if it exists; of a link, the link.
+
+    `rmtree` follows no link that is swapped in meanwhile, on systems that this pipeline runs on.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -271,31 +297,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _require_replaceable(target: Path) -> None:
+    """ConfigError for a folder under the name of a file: it is not this pipeline's, so it is not removed."""
+    if target.is_dir() and not target.is_symlink():
+        raise ConfigError(
+            f"{target} is a folder. Expected a file that this pipeline publishes, or nothing. Move the folder away.",
+            Advice(Action.RUN),
+            subject=str(target),
+        )
+
+
 def _point(what: str | None, moment: str, path: Path | None = None) -> None:
     if what is not None:
         faults.point(f"{what}.{moment}", path)
-
-
-def _writer_is_alive(path: Path) -> bool:
-    host, pid, start = _writer(path)
-    alive = process_is_alive(host, pid, start)
-    if alive is not None:
-        return alive
-    with contextlib.suppress(FileNotFoundError):
-        return time.time() - path.stat().st_mtime < FOREIGN_LEFTOVER_S
-    return False
-
-
-def _writer(path: Path) -> tuple[str, int, str]:
-    """Host, pid and process start out of a temporary name; an unreadable name has no writer here."""
-    parts = path.name.removesuffix(WAL_SUFFIX).rsplit("-", 4)
-    try:
-        # The host name may hold hyphens, the target's name may too; the host is what follows the target's last one.
-        return _host_in(parts[0] + "-" + parts[1]), int(parts[2]), parts[3]
-    except (IndexError, ValueError):
-        return "", 0, ""
-
-
-def _host_in(name: str) -> str:
-    host = socket.gethostname()
-    return host if name.endswith("-" + host) else ""

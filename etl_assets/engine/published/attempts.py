@@ -5,14 +5,15 @@ the warehouse as `shard_attempts` with the next merge. Files are numbered, so th
 clock: an attempt that was dated in the future would otherwise be the latest until that day.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.documents import Count, Form, MomentText, SmallCount
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.processes import process_is_alive, this_process
 from etl_assets.engine.published.status import Status
@@ -21,6 +22,8 @@ from etl_assets.engine.published.status import Status
 MAX_KEPT = 100
 MAX_ERROR_CHARS = 2000
 _FAULT_POINTS = "attempt"
+# Sequence, the first characters of the run, number. Other files in the folder are not this pipeline's.
+_NAME = re.compile(r"[0-9]{9,18}-[^/]{1,8}-[0-9]{1,9}\.json")
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,29 @@ class Attempt:
 
     shard_id: str
     run_id: str
-    number: int
+    number: SmallCount
     status: Status
-    started_at: str
-    ended_at: str | None
-    elapsed_ms: int | None
-    record_count: int | None
+    started_at: MomentText
+    ended_at: MomentText | None
+    elapsed_ms: Count | None
+    record_count: Count | None
     error: str | None
     host: str
-    pid: int
+    pid: SmallCount
     process_start: str
     # Its place among all attempts at the shard, which names its file.
-    sequence: int
+    sequence: Count
+
+
+_FORM = Form(Attempt)
 
 
 def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
     """Record that an attempt begins; `number` counts the attempts of the run from 1."""
     folder = publishing.ensure_directory(home.attempts_at(shard_id))
     publishing.sweep(folder)
-    known = publishing.list_files(folder, ".json")
-    for path in known[: -MAX_KEPT + 1]:
+    known = _files(folder)
+    for path in filter(publishing.is_regular, known[: -MAX_KEPT + 1]):
         publishing.remove(path)
     begun = Attempt(
         shard_id,
@@ -90,7 +96,7 @@ def latest_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
     """The last known attempt at each of these shards that has one; reads one small file a shard, as a rule."""
     found = []
     for shard_id in shard_ids:
-        newest_first = reversed(publishing.list_files(home.attempts_at(shard_id), ".json"))
+        newest_first = reversed(_files(home.attempts_at(shard_id)))
         attempt = next(filter(None, map(_read, newest_first)), None)
         if attempt is not None:
             found.append(_judged(attempt, ()))
@@ -101,7 +107,7 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
     """Every known attempt at these shards, oldest first; those whose process died silently are `killed`."""
     by_shard: dict[str, list[Attempt]] = defaultdict(list)
     for shard_id in shard_ids:
-        for path in publishing.list_files(home.attempts_at(shard_id), ".json"):
+        for path in _files(home.attempts_at(shard_id)):
             attempt = _read(path)
             if attempt is not None:
                 by_shard[shard_id].append(attempt)
@@ -123,7 +129,7 @@ def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tu
     """
     found = []
     for shard_id in shard_ids:
-        for path in publishing.list_files(home.attempts_at(shard_id), ".json"):
+        for path in _files(home.attempts_at(shard_id)):
             run, _, number = path.stem.partition("-")[2].rpartition("-")
             is_listed = number.isdigit() and (shard_id, run, int(number)) in listed
             attempt = None if is_listed else _read(path)
@@ -132,13 +138,15 @@ def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tu
     return found
 
 
+def _files(folder: Path) -> list[Path]:
+    """The records in a shard's folder, oldest first."""
+    return [path for path in publishing.list_files(folder, ".json") if _NAME.fullmatch(path.name)]
+
+
 def _read(path: Path) -> Attempt | None:
-    """The attempt in a file; None when it holds anything else."""
-    document: Any = publishing.read_json(path)
-    try:
-        return Attempt(**{**document, "status": Status(document["status"])})
-    except (TypeError, KeyError, ValueError):
-        return None
+    """The attempt in a file; None when it holds anything else, or an attempt at another shard."""
+    attempt = _FORM.read(path)
+    return attempt if attempt is not None and attempt.shard_id == path.parent.name else None
 
 
 def _judged(attempt: Attempt, later: Sequence[Attempt]) -> Attempt:

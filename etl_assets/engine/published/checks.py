@@ -12,6 +12,7 @@ from importlib import resources
 
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.holding import held
 from etl_assets.engine.published.promises import promise_rules
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
@@ -90,9 +91,12 @@ def check_warehouse(home: Home, limits: duck.Limits, checks: Sequence[Check]) ->
 
 
 def recount_source(home: Home, snapshot: Snapshot) -> Finding:
-    """Count the rows of a snapshot's files by their own footers and compare them with the snapshot's accounting."""
+    """Count the rows of a snapshot's files by their own footers and compare them with the snapshot's accounting.
+
+    Raises SourceChangedError when another run has replaced the snapshot, duckdb.Error when a file cannot be read.
+    """
     folder = home.snapshot(snapshot.source, snapshot.folder)
-    with duck.reader(folder) as connection:
+    with held(home, [snapshot]), duck.reader(folder) as connection:
         rows = connection.execute(
             f"SELECT file_name LIKE '%/{QUARANTINE_FILE}', sum(num_rows)::BIGINT "
             f"FROM parquet_file_metadata(?) WHERE file_name NOT LIKE '%/{REJECTED_KEYS_FILE}' GROUP BY 1",

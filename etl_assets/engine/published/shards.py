@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.documents import Count, Form, Moment, SmallCount
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
@@ -62,20 +62,20 @@ class Manifest:
     """The contents and the inputs of a shard's file."""
 
     shard_id: str
-    shard_count: int
-    source_snapshots: Mapping[str, str]
+    shard_count: SmallCount
+    source_snapshots: dict[str, str]
     source_data_hash: str
     code_version: str
-    record_count: int
+    record_count: Count
     content_hash: str
     run_id: str
-    attempt: int
-    started_at: datetime
-    ended_at: datetime
-    elapsed_ms: int
-    open_ms: int
-    build_ms: int
-    size_bytes: int
+    attempt: SmallCount
+    started_at: Moment
+    ended_at: Moment
+    elapsed_ms: Count
+    open_ms: Count
+    build_ms: Count
+    size_bytes: Count
 
     @property
     def source_snapshots_json(self) -> str:
@@ -86,14 +86,8 @@ class Manifest:
         """The manifest's file."""
         return asdict(self) | {"started_at": self.started_at.isoformat(), "ended_at": self.ended_at.isoformat()}
 
-    @classmethod
-    def from_json(cls, document: Any) -> "Manifest | None":
-        """The manifest in a file; None when it holds anything else."""
-        try:
-            moments = {name: datetime.fromisoformat(document[name]) for name in ("started_at", "ended_at")}
-            return cls(**{**document, **moments})
-        except (TypeError, KeyError, ValueError):
-            return None
+
+_MANIFEST = Form(Manifest)
 
 
 class Unfit(StrEnum):
@@ -159,17 +153,24 @@ def shard_input(site: Site, snapshots: Mapping[str, Snapshot], shard_id: str) ->
     return ShardInput(shard_id, site.shard_count, snapshots, stable_hash(";".join([*versions, *content])))
 
 
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest in a file; None when it holds anything else."""
+    manifest = _MANIFEST.read(path)
+    # The hash begins with the number of rows.
+    return manifest if manifest and manifest.content_hash.startswith(f"{manifest.record_count}-") else None
+
+
 def read_shard(home: Home, shard_id: str) -> ShardState:
     """Read a published shard's manifest; what is wrong with it is reported, not raised."""
-    size_bytes = publishing.size_bytes(home.shard_file(shard_id))
-    document = publishing.read_json(home.manifest(shard_id))
-    if size_bytes is None or document is None:
+    path, beside = home.shard_file(shard_id), home.manifest(shard_id)
+    size_bytes, manifest = publishing.size_bytes(path), read_manifest(beside)
+    if size_bytes is None or (manifest is None and publishing.size_bytes(beside) is None):
         return ShardState(shard_id, None, Obstacle(Unfit.MISSING))
-    manifest = Manifest.from_json(document)
     if manifest is None:
         return ShardState(shard_id, None, Obstacle(Unfit.DAMAGED, "its manifest cannot be read"))
-    if manifest.size_bytes != size_bytes:
-        # Truncated, or its build was killed between the file and the manifest.
+    if not publishing.is_regular(path):  # a link may lead to someone else's file
+        return ShardState(shard_id, manifest, Obstacle(Unfit.DAMAGED, "its file is a link, a folder or a pipe"))
+    if manifest.size_bytes != size_bytes:  # truncated, or its build was killed before the manifest
         found = f"its file has {size_bytes} bytes, its manifest says {manifest.size_bytes}"
         return ShardState(shard_id, manifest, Obstacle(Unfit.DAMAGED, found))
     return ShardState(shard_id, manifest, None)

@@ -1,22 +1,27 @@
 """Staged rows at rest: one immutable folder for each snapshot of a source, and the pointer to the current one.
 
 A snapshot is complete when its `snapshot.json` is there, and current when the source's `current.json` names it.
-Making one is `steps.stage`.
+Making one is `steps.stage`, keeping and sweeping them `holding`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import duckdb
+from pydantic import Field
 
 from etl_assets.engine.duck import Limits, scalar, workbench
+from etl_assets.engine.files.documents import Count, Form, SmallCount
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import publish_json, read_json, remove, scratch_directory, size_bytes
+from etl_assets.engine.files.publishing import publish_json, remove, scratch_directory, size_bytes
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
 from etl_assets.engine.reading.judging import ISSUES
+from etl_assets.engine.reading.verified import FileStat
+from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, pattern_list, pattern_literal
 from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
@@ -27,6 +32,8 @@ QUARANTINE_FILE = "quarantine.parquet"
 # The keys of rejected rows, and the number of the shard of each.
 REJECTED_KEYS_FILE = "rejected_keys.parquet"
 SUPERSEDED = "superseded"
+# The names of snapshots' folders: the id, and more where a folder of that id was taken.
+FOLDER_NAME = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{6})?")
 # Slices that one statement measures: their keys fit into little memory together.
 _FILES_A_STATEMENT, _BYTES_A_STATEMENT = 64, 4 << 20
 
@@ -36,13 +43,13 @@ class Slice:
     """One shard's accepted rows of one source; the content hash does not depend on the order of rows."""
 
     shard_id: str
-    record_count: int
-    key_count: int
+    record_count: Count
+    key_count: Count
     content_hash: str
     # Rows that lost a cell.
-    issue_count: int = 0
+    issue_count: Count = 0
     # Rows of its keys that were rejected, and a hash of these keys: their profiles say so.
-    rejected_count: int = 0
+    rejected_count: Count = 0
     rejected_hash: str = ""
 
     @property
@@ -71,16 +78,27 @@ class Snapshot:
     id: str
     folder: str
     data_hash: str
-    shard_count: int
+    shard_count: SmallCount
     files: tuple[str, ...]
-    size_bytes: int
+    size_bytes: Count
     extra_columns: tuple[str, ...]
-    rows_in: int
-    rows_accepted: int
-    rows_quarantined: int
-    reasons: dict[str, int]
-    cell_reasons: dict[str, int]
+    rows_in: Count
+    rows_accepted: Count
+    rows_quarantined: Count
+    reasons: dict[str, Count]
+    cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether its figures add up, and there is a slice for each shard."""
+        return (
+            [part.shard_id for part in self.slices] == shard_keys(len(self.slices))
+            and len(self.slices) == self.shard_count
+            and sum(part.record_count for part in self.slices) == self.rows_accepted
+            and sum(self.reasons.values()) == self.rows_quarantined
+            and self.rows_accepted + self.rows_quarantined == self.rows_in
+        )
 
     @property
     def cells_quarantined(self) -> int:
@@ -102,6 +120,21 @@ class Snapshot:
         return {part.shard_id: part for part in self.slices}
 
 
+@dataclass(frozen=True)
+class Pointer:
+    """A source's `current.json`: the folder of its current snapshot, and the files that this was made from.
+
+    `looked_at_ns` is the Unix time before the files' stats were taken.
+    """
+
+    folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")]
+    looked_at_ns: int
+    files: tuple[FileStat, ...]
+
+
+_POINTER, _SNAPSHOT = Form(Pointer), Form(Snapshot)
+
+
 def snapshot_id(site: Site, source: Source, data_hash: str, files: Iterable[str]) -> str:
     """The id of a snapshot: a hash of the bytes, the contract and code that read them, and the shard count.
 
@@ -117,19 +150,18 @@ def is_of_site(site: Site, snapshot: Snapshot) -> bool:
     return snapshot.id == snapshot_id(site, source, snapshot.data_hash, snapshot.files)
 
 
-def read_pointer(home: Home, source: str) -> dict[str, Any]:
-    """The source's pointer: the folder of the snapshot and the files it was made from; empty without one."""
-    pointer = read_json(home.source_pointer(source))
-    return pointer if isinstance(pointer, dict) and isinstance(pointer.get("folder"), str) else {}
+def read_pointer(home: Home, source: str) -> Pointer | None:
+    """The source's pointer; None without one."""
+    return _POINTER.read(home.source_pointer(source))
 
 
 def load_snapshot(home: Home, source: str, folder: str) -> Snapshot | None:
-    """A published snapshot's accounting, or None when there is none."""
-    document = read_json(home.snapshot(source, folder) / ACCOUNTING_FILE)
-    try:
-        return _from_json(document) if isinstance(document, dict) else None
-    except (KeyError, TypeError):
+    """A published snapshot's accounting, or None when there is none that is this folder's and adds up."""
+    path = home.snapshot(source, folder)
+    snapshot = None if path.is_symlink() else _SNAPSHOT.read(path / ACCOUNTING_FILE)
+    if snapshot is None or (snapshot.source, snapshot.folder) != (source, folder) or not snapshot.is_consistent:
         return None
+    return snapshot
 
 
 def write_accounting(folder: Path, snapshot: Snapshot) -> None:
@@ -139,14 +171,14 @@ def write_accounting(folder: Path, snapshot: Snapshot) -> None:
 
 def current_folder(home: Home, source: str) -> str | None:
     """The folder of the current snapshot, which its pointer names; None when the source was never staged."""
-    folder: str | None = read_pointer(home, source).get("folder")
-    return folder
+    pointer = read_pointer(home, source)
+    return pointer.folder if pointer else None
 
 
 def current_snapshot(home: Home, source: str) -> Snapshot | None:
     """The snapshot shards are to use, or None when the source was never staged (or its snapshot is gone)."""
-    pointer = read_pointer(home, source)
-    return load_snapshot(home, source, pointer["folder"]) if pointer else None
+    folder = current_folder(home, source)
+    return load_snapshot(home, source, folder) if folder else None
 
 
 def current_snapshots(site: Site) -> dict[str, Snapshot]:
@@ -186,7 +218,7 @@ def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> b
     source = site.contract.source(snapshot.source)
     with (
         scratch_directory(site.home) as scratch,
-        workbench(limits, scratch, folders=[site.home.staged]) as connection,
+        workbench(limits, scratch, folders=site.home.staged_folders(site.contract.source_names)) as connection,
     ):
         try:
             paths = [folder / f"{part.shard_id}.parquet" for part in snapshot.slices]
@@ -242,17 +274,6 @@ def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
             batch = []
     if batch:
         yield batch
-
-
-def _from_json(document: dict[str, Any]) -> Snapshot:
-    return Snapshot(
-        **{
-            **document,
-            "files": tuple(document["files"]),
-            "extra_columns": tuple(document["extra_columns"]),
-            "slices": tuple(Slice(**part) for part in document["slices"]),
-        }
-    )
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:

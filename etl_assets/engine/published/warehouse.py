@@ -36,8 +36,11 @@ class Publication:
 
 
 def read_publication(home: Home) -> Publication | None:
-    """The warehouse's `publication` row; None when nothing is published or it cannot be read."""
-    if publishing.size_bytes(home.warehouse) is None:
+    """The warehouse's `publication` row; None when nothing is published or it cannot be read.
+
+    A link is not read: it may lead to someone else's file, and the next publication replaces it.
+    """
+    if not publishing.is_regular(home.warehouse):
         return None
     names = [field.name for field in fields(Publication)]
     try:

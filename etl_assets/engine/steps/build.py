@@ -55,7 +55,7 @@ def workbenches(site: Site, limits: duck.Limits, scratch: Path) -> Iterator[duck
     # Once for all shards: their folder has two files for each.
     publishing.sweep(site.home.shards)
     publishing.sweep(site.home.scratch)
-    folders = [scratch, site.home.staged, site.home.shards]
+    folders = [scratch, *site.home.staged_folders(site.contract.source_names), site.home.shards]
     with contextlib.closing(duck.Workbenches(limits, scratch, folders=folders, prepare=prepare)) as benches:
         yield benches
 

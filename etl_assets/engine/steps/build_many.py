@@ -1,5 +1,6 @@
 """Many shards in one process: each attempt is recorded, and a failed shard does not stop the others."""
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.attempts import Attempt
+from etl_assets.engine.published.holding import current_held
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
     Manifest,
@@ -22,13 +24,13 @@ from etl_assets.engine.published.shards import (
     verify_shards,
     why_unfit,
 )
-from etl_assets.engine.published.snapshots import Snapshot, current_snapshots, require_undamaged
+from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build import build_shard, is_small, join_small, workbenches
 from etl_assets.engine.steps.joining import is_row_wise
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError, ProfileError
+from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError, ProfileError, SourceChangedError
 
 # Memory of a joined row of a source, measured with the rows of the sample data.
 _BYTES_A_SOURCE_ROW = 200
@@ -60,18 +62,25 @@ class ShardResult:
 
 
 # The sources' snapshots, read once for all shards; or the error that each attempt then reports.
-_Staged = Mapping[str, Snapshot] | ConfigError
+_Staged = Mapping[str, Snapshot] | ConfigError | SourceChangedError
 
 
 def build_shards(request: ShardsRequest, shard_ids: Sequence[str]) -> Generator[Attempt | ShardResult, None, None]:
     """Build these shards or reuse what is published; yields each attempt when it starts and its result when it ends."""
-    try:
-        staged: _Staged = current_snapshots(request.site)
-    except ConfigError as error:
-        staged = error
-    worker_count = side_by_side(request.limits, {} if isinstance(staged, ConfigError) else staged, shard_ids)
+    with contextlib.ExitStack() as holder:
+        try:
+            # Held for all of the time: a run that stages the sources again would sweep the slices that are read here.
+            staged: _Staged = holder.enter_context(current_held(request.site))
+        except (ConfigError, SourceChangedError) as error:
+            staged = error
+        yield from _build(request, staged, shard_ids)
 
+
+def _build(
+    request: ShardsRequest, staged: _Staged, shard_ids: Sequence[str]
+) -> Generator[Attempt | ShardResult, None, None]:
     site, stop = request.site, request.limits.stop
+    worker_count = side_by_side(request.limits, {} if isinstance(staged, Exception) else staged, shard_ids)
     with (
         publishing.scratch_directory(site.home) as scratch,
         workbenches(site, request.limits.share(worker_count), scratch) as benches,
@@ -92,7 +101,7 @@ def _joined(
 ) -> dict[str, Path]:
     """The database that holds a shard's profiles already, for small shards of which there are many to build."""
     site = request.site
-    if isinstance(staged, ConfigError) or len(shard_ids) < _JOINED_TOGETHER or not is_row_wise(site):
+    if isinstance(staged, Exception) or len(shard_ids) < _JOINED_TOGETHER or not is_row_wise(site):
         return {}
     inputs = [shard_input(site, staged, shard_id) for shard_id in shard_ids]
     small = [given for given in inputs if is_small(given) and (request.force or _is_unfit(site, given))]
@@ -159,7 +168,7 @@ def _attempted(
 ) -> ShardResult:
     home = request.site.home
     try:
-        if isinstance(staged, ConfigError):
+        if isinstance(staged, Exception):
             raise staged
         manifest, status = _built_or_reused(request, staged, begun, benches, joined)
     except Exception as error:  # noqa: BLE001  reported with its shard; the caller decides what becomes of the run

@@ -1,13 +1,21 @@
-"""The rows that a merge can keep from the published warehouse, instead of copying every shard again (docs/adr/0005)."""
+"""The rows that a merge can keep from the published warehouse, instead of copying every shard again (docs/adr/0005).
+
+Only as long as every source is the same. DuckDB leaves deleted rows in a file until it needs their room, so a copy of
+the warehouse would still hold, for anyone who reads its bytes, what was deleted from the exports since. With the same
+sources and the same code a shard has the same rows, however often it is built, so the copy has nothing else in it.
+"""
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import duckdb
 
 from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.shards import ShardSet
-from etl_assets.engine.published.tables import MERGED_FILES, warehouse_tables
+from etl_assets.engine.published.tables import MERGED_FILES, SOURCE_SNAPSHOTS, warehouse_tables
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, read_publication
 from etl_assets.engine.site import Site
 from etl_assets.errors import AccountingError, ShardSetError, WriteError
@@ -48,13 +56,23 @@ def blaming_base(kept: frozenset[str]) -> Iterator[None]:
         raise
 
 
+def copy_base(home: Home, target: Path) -> None:
+    """Copy the published warehouse to a temporary file; UnfitBaseError when it is gone, or no file of its own."""
+    try:
+        publishing.copy_published(home.warehouse, target)
+    except OSError as error:
+        if publishing.is_regular(home.warehouse):
+            raise
+        raise UnfitBaseError from error
+
+
 def shards_to_keep(site: Site, found: ShardSet) -> frozenset[str]:
     """Shards whose rows can be kept from the published warehouse.
 
     A shard qualifies if its file is unchanged (inode, time of change, size) since the merge that read and verified it.
     Empty if the warehouse cannot serve as a base:
 
-    - it was published by another version or for another number of shards, or cannot be read;
+    - it was published from other sources, by another version or for another number of shards, or cannot be read;
     - more than a quarter of the shards would have to be replaced;
     - rows that were replaced before take too much of its file;
     - someone made tables of their own in it.
@@ -64,11 +82,16 @@ def shards_to_keep(site: Site, found: ShardSet) -> frozenset[str]:
     if publication is None or made_by != (site.profile_version, site.shard_count):
         return frozenset()
     try:
-        with duck.opened(site.home.warehouse, MERGED_FILES.name, PROFILES_TABLE) as connection:
+        with duck.opened(
+            site.home.warehouse, MERGED_FILES.name, PROFILES_TABLE, SOURCE_SNAPSHOTS.name
+        ) as connection:
+            sources = dict(connection.execute("SELECT source, snapshot FROM source_snapshots").fetchall())
             held = dict(connection.execute("SELECT shard_id, file_stamp FROM merged_files").fetchall())
             stored_rows = duck.scalar(connection, _STORED_ROWS, [site.contract.key.name])
             entries = {row[0] for row in connection.execute(_ENTRIES).fetchall()}
     except (duckdb.Error, OSError):
+        return frozenset()
+    if sources != {name: snapshot.id for name, snapshot in found.snapshots.items()}:
         return frozenset()
     shard_ids = [manifest.shard_id for manifest in found.manifests]
     kept = frozenset(name for name in shard_ids if held.get(name) == found.stamps[site.home.shard_file(name)])

@@ -4,7 +4,8 @@ The merge never changes what is published until its own result is complete; a re
 good warehouse in place. It opens a bounded number of shard files at a time, so the number of shards costs neither
 memory nor handles.
 
-Where most shards are those of the published warehouse, it starts from a copy of that and replaces the others' rows.
+Where the sources and most shards are those of the published warehouse, it starts from a copy of that and replaces the
+others' rows.
 Either way the result is read back and compared with the manifests before it is published.
 """
 
@@ -22,6 +23,7 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.hashing import SetHash, digest, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
+from etl_assets.engine.published.holding import inspected_held, sweep_sources
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
     PROFILES,
@@ -40,7 +42,7 @@ from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, h
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, identifiers, pattern_list
 from etl_assets.engine.steps.figures import figures_of
-from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, shards_to_keep
+from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, Contract
 
@@ -64,12 +66,18 @@ def merge_shards(site: Site, limits: duck.Limits, *, run_id: str, allow_partial:
     leaves such shards out instead and marks the result.
     """
     started_s = time.perf_counter()
-    found = inspect_shards(site)
-    if found.obstacles and not (allow_partial and found.manifests):
-        raise refusal(found.obstacles)
-    publishing.sweep_home(site.home)
-    merge = _Merge(site, limits, found, run_id, started_s)
-    kept = shards_to_keep(site, found)
+    with inspected_held(site) as found:
+        if found.obstacles and not (allow_partial and found.manifests):
+            raise refusal(found.obstacles)
+        publishing.sweep_home(site.home)
+        merged = _publish(_Merge(site, limits, found, run_id, started_s))
+    # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
+    sweep_sources(site)
+    return merged
+
+
+def _publish(merge: "_Merge") -> Merged:
+    kept = shards_to_keep(merge.site, merge.found)
     if kept:
         with contextlib.suppress(UnfitBaseError):
             return merge.publish(kept)
@@ -89,10 +97,12 @@ class _Merge:
     def publish(self, kept: frozenset[str]) -> Merged:
         """Publish the set, with the rows of `kept` shards from the published warehouse, the others from their files."""
         home, contract = self.site.home, self.site.contract
+        # Folders in it may be links to another disk.
+        folders = [home.root, home.shards, *home.staged_folders(contract.source_names)]
         with (
             publishing.scratch_directory(home) as scratch,
             publishing.publish_file(home.warehouse, what="warehouse", check=self._check_same_set) as target,
-            duck.workbench(self.limits, scratch, folders=[home.root], keep_order=False) as connection,
+            duck.workbench(self.limits, scratch, folders=folders, keep_order=False) as connection,
         ):
             with blaming_base(kept):
                 self._write(connection, target, kept)
@@ -159,7 +169,7 @@ class _Merge:
 
     def _open_base(self, connection: duckdb.DuckDBPyConnection, target: Path, kept: frozenset[str]) -> None:
         """Copy the published warehouse and leave nothing in it but the profiles of the shards to keep."""
-        publishing.copy_published(self.site.home.warehouse, target)
+        copy_base(self.site.home, target)
         _open(connection, target)
         with duck.transaction(connection):
             for table in tables.warehouse_tables(self.site.contract):

@@ -18,8 +18,10 @@ import duckdb
 from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.holding import hold, sweep_replaced
 from etl_assets.engine.published.snapshots import (
     QUARANTINE_FILE,
+    Pointer,
     Snapshot,
     is_of_site,
     load_snapshot,
@@ -55,8 +57,6 @@ from etl_assets.project.contract import Source
 _FLUSH_ROWS = 8_192
 # A file that changed less than this before its stats were taken may change again and keep its time stamps.
 _STAMP_GRANULARITY_NS = 1_000_000_000
-# Old snapshots stay this long for shards that are still reading them.
-_SNAPSHOT_GRACE_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -96,23 +96,26 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
     known = None if force else _known_snapshot(source, request, stats)
     if known is not None:
         _check_reject_ratio(known, request)
+        sweep_replaced(home, source.name)
         return known, True
     opened = exports.open_exports(source, request.exports, stats, stop)
     data_hash = verified.hash_files(request.exports, stats, stop)
-    name = snapshot_id(request.site, source, data_hash, [export.name for export in opened])
-    snapshot = None if force else load_snapshot(home, source.name, name)
-    reused = snapshot is not None
-    if snapshot is None:
-        snapshot = _build(source, request, opened, data_hash, _free_folder(home, source, name), stats)
-    _check_unchanged(source, request, stats)
-    _check_reject_ratio(snapshot, request)
-    pointer = {
-        "folder": snapshot.folder,
-        "looked_at_ns": looked_at_ns,
-        "files": [asdict(stat) for stat in stats],
-    }
-    publishing.publish_json(home.source_pointer(source.name), pointer, what="pointer")
-    _sweep_snapshots(source, home, keep=snapshot.folder)
+    with contextlib.ExitStack() as holder:
+        # Held until the pointer names it: another run sweeps what no pointer names.
+        snapshot = None if force else _earlier(source, request, opened, data_hash, holder)
+        reused = snapshot is not None
+        if snapshot is None:
+            snapshot = _build(source, request, opened, data_hash, stats, holder)
+        _check_unchanged(source, request, stats)
+        try:
+            _check_reject_ratio(snapshot, request)
+        except RejectRatioError:
+            # It stays, for whoever looks into its quarantine; those that were refused before it go.
+            sweep_replaced(home, source.name, keep={snapshot.folder})
+            raise
+        pointer = Pointer(snapshot.folder, looked_at_ns, tuple(stats))
+        publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
+    sweep_replaced(home, source.name)
     return snapshot, reused
 
 
@@ -126,13 +129,34 @@ def is_current(source: Source, request: StagingRequest) -> bool:
 def _known_snapshot(source: Source, request: StagingRequest, stats: list[FileStat]) -> Snapshot | None:
     """The current snapshot if the files' stats prove that it is still theirs."""
     pointer = read_pointer(request.site.home, source.name)
-    if not pointer or pointer.get("files") != [asdict(stat) for stat in stats]:
+    if pointer is None or list(pointer.files) != stats:
         return None
-    settled_ns = pointer["looked_at_ns"] - _STAMP_GRANULARITY_NS
+    settled_ns = pointer.looked_at_ns - _STAMP_GRANULARITY_NS
     if any(max(stat.changed_ns, stat.modified_ns) > settled_ns for stat in stats):
         return None
-    snapshot = load_snapshot(request.site.home, source.name, pointer["folder"])
+    snapshot = load_snapshot(request.site.home, source.name, pointer.folder)
     return snapshot if snapshot is not None and is_of_site(request.site, snapshot) else None
+
+
+def _earlier(
+    source: Source,
+    request: StagingRequest,
+    opened: list[exports.Export],
+    data_hash: str,
+    holder: contextlib.ExitStack,
+) -> Snapshot | None:
+    """The snapshot of these very bytes that is there already, kept by `holder`."""
+    home = request.site.home
+    files = tuple(export.name for export in opened)
+    name = snapshot_id(request.site, source, data_hash, files)
+    snapshot = load_snapshot(home, source.name, name)
+    if snapshot is None or (snapshot.id, snapshot.data_hash, snapshot.files) != (name, data_hash, files):
+        return None
+    try:
+        hold(home, source.name, name, holder)
+    except SourceChangedError:
+        return None
+    return snapshot
 
 
 def _free_folder(home: Home, source: Source, name: str) -> str:
@@ -140,7 +164,7 @@ def _free_folder(home: Home, source: Source, name: str) -> str:
 
     Folders are never replaced, so that a shard that is reading one never finds it gone.
     """
-    taken = home.snapshot(source.name, name).exists()
+    taken = publishing.stamp(home.snapshot(source.name, name)) != publishing.MISSING
     return f"{name}-{uuid.uuid4().hex[:6]}" if taken else name
 
 
@@ -149,20 +173,25 @@ def _build(
     request: StagingRequest,
     opened: list[Export],
     data_hash: str,
-    folder: str,
     stats: list[FileStat],
+    holder: contextlib.ExitStack,
 ) -> Snapshot:
-    """Read the files, write slices and quarantine, close the books, publish the folder."""
+    """Read the files, write slices and quarantine, close the books, publish the folder, which `holder` keeps."""
     site = request.site
+    name = snapshot_id(site, source, data_hash, [export.name for export in opened])
+    folder = _free_folder(site.home, source, name)
     target_folder = site.home.snapshot(source.name, folder)
     publishing.sweep(target_folder.parent)
     publishing.sweep(site.home.scratch)
     with (
         publishing.scratch_directory(site.home) as scratch,
-        publishing.publish_directory(target_folder, what="snapshot") as target,
+        publishing.publish_directory(target_folder, what="snapshot", holder=holder) as target,
         contextlib.ExitStack() as files,
         duck.workbench(
-            request.limits, scratch, folders=[request.exports, site.home.staged], flush_rows=_FLUSH_ROWS
+            request.limits,
+            scratch,
+            folders=[request.exports, *site.home.staged_folders([source.name])],
+            flush_rows=_FLUSH_ROWS,
         ) as connection,
     ):
         duck.add_macros(connection, MACROS)
@@ -180,7 +209,7 @@ def _build(
         faults.point("staging.quarantine", target / QUARANTINE_FILE)
         snapshot = Snapshot(
             source=source.name,
-            id=snapshot_id(site, source, data_hash, [export.name for export in opened]),
+            id=name,
             folder=folder,
             data_hash=data_hash,
             shard_count=site.shard_count,
@@ -198,6 +227,8 @@ def _build(
         write_accounting(target, snapshot)
         # Before it is published: a folder named after the hash of other bytes than it holds would be reused later.
         _check_unchanged(source, request, stats)
+    # Where another run has published the name first, its folder is kept instead.
+    hold(site.home, source.name, folder, holder)
     return snapshot
 
 
@@ -281,12 +312,3 @@ def _check_reject_ratio(snapshot: Snapshot, request: StagingRequest) -> None:
 
 def _rounded_up(share: float) -> float:
     return min(1.0, int(share * 100 + 1) / 100)
-
-
-def _sweep_snapshots(source: Source, home: Home, keep: str) -> None:
-    """Remove snapshots that are not current any more, once no shard can still be reading them."""
-    folder = home.staged / source.name
-    publishing.sweep(folder)
-    for path, changed_s in publishing.list_folders(folder).items():
-        if path.name != keep and time.time() - changed_s > _SNAPSHOT_GRACE_S:
-            publishing.remove(path)

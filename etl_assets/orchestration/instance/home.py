@@ -28,7 +28,8 @@ def dagster_home(environment: Mapping[str, str]) -> Path:
     if unusable:
         raise _unusable(home, f"Dagster's SQLite databases cannot be in a path with {' or '.join(unusable)}")
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        # For its owner alone if it is made here: previews have customers' data. A folder that is there keeps its mode.
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_ours = not named or not any(home.iterdir())
         if is_ours or (home / _SETTINGS).is_symlink():
             _link_settings(home / _SETTINGS)

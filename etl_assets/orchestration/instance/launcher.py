@@ -92,14 +92,19 @@ def _is_of_this_machine(run: dg.DagsterRun) -> bool:
     if not _has_code_server(run):
         return run.tags.get(HOST_TAG) == socket.gethostname()
     # A code server at a port may be on another machine, whose processes cannot be seen from here.
-    return "socket" in json.loads(run.tags[_SERVER_TAG])
+    try:
+        server = json.loads(run.tags[_SERVER_TAG])
+    except (ValueError, RecursionError):
+        # Tags can be set by whoever launches a run. An error here would end the look at all other runs.
+        return False
+    return isinstance(server, dict) and "socket" in server
 
 
 def _process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
     """The pid that the run's process has noted last, and when (Unix time); None when it has noted none yet."""
     for entry in reversed(instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         pid = entry.dagster_event.engine_event_data.metadata.get("pid") if entry.dagster_event else None
-        if pid is not None:
+        if pid is not None and str(pid.value).isdecimal():
             return int(str(pid.value)), entry.timestamp
     return None
 

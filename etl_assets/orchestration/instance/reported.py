@@ -1,16 +1,34 @@
 """Whether a Dagster instance knows a publication: a marker in its folder, and its event log. No Dagster import."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.documents import Form
 from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.shards import published_stamp
 from etl_assets.engine.site import Site
-from etl_assets.orchestration.instance.event_log import holds_materializations, latest_materializations
+from etl_assets.orchestration.instance.event_log import (
+    Materializations,
+    holds_materializations,
+    latest_materializations,
+)
 
 _MARKER = "etl_assets_reported.json"
+
+
+@dataclass(frozen=True)
+class _Reported:
+    """What is known of one ETL_HOME: the stamp of what was published, and the events that reported it."""
+
+    stamp: str
+    materializations: Materializations
+
+
+_FORM = Form(_Reported)
 
 
 def is_reported(site: Site, dagster_home: Path) -> bool:
@@ -18,11 +36,10 @@ def is_reported(site: Site, dagster_home: Path) -> bool:
 
     They may never have been written, when a process was killed, or be lost since: wiped, deleted with the folder.
     """
-    entry = _read(dagster_home).get(str(site.home.root))
-    if not isinstance(entry, dict) or entry.get("stamp") != _stamp(site):
+    entry = _FORM.shaped(_read(dagster_home).get(str(site.home.root)))
+    if entry is None or entry.stamp != _stamp(site):
         return False
-    materializations = entry.get("materializations")
-    return isinstance(materializations, dict) and holds_materializations(dagster_home, materializations)
+    return holds_materializations(dagster_home, entry.materializations)
 
 
 def remember(site: Site, dagster_home: Path, key_prefix: str = "") -> None:
@@ -32,8 +49,8 @@ def remember(site: Site, dagster_home: Path, key_prefix: str = "") -> None:
     materializations = latest_materializations(dagster_home, expected)
     if materializations is None:
         return
-    entry = {"stamp": _stamp(site), "materializations": materializations}
-    publishing.publish_json(dagster_home / _MARKER, _read(dagster_home) | {str(site.home.root): entry})
+    entry = asdict(_Reported(_stamp(site), materializations))
+    publishing.publish_json(dagster_home / _MARKER, {**_read(dagster_home), str(site.home.root): entry})
 
 
 def _stamp(site: Site) -> str:
@@ -42,6 +59,5 @@ def _stamp(site: Site) -> str:
     return stable_hash("\n".join([published_stamp(site), *checks]))
 
 
-def _read(dagster_home: Path) -> dict[str, Any]:
-    document = publishing.read_json(dagster_home / _MARKER)
-    return document if isinstance(document, dict) else {}
+def _read(dagster_home: Path) -> Mapping[str, Any]:
+    return publishing.read_json(dagster_home / _MARKER) or {}

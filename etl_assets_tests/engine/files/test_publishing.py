@@ -11,6 +11,7 @@ import pytest
 
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, temporary_path
 from etl_assets.errors import Action, Advice, ConfigError, StoppedError
 
 
@@ -173,7 +174,7 @@ def test_a_damaged_document_reads_as_none(tmp_path: Path, content: bytes) -> Non
 def test_listing_shows_published_files_in_name_order(tmp_path: Path) -> None:
     for name in ("b.json", "a.json", "c.txt"):
         (tmp_path / name).write_text("{}")
-    publishing.temporary_path(tmp_path / "d.json").with_suffix(".json").write_text("half")
+    temporary_path(tmp_path / "d.json").with_suffix(".json").write_text("half")
     assert [path.name for path in publishing.list_files(tmp_path, ".json")] == ["a.json", "b.json"]
     assert publishing.list_files(tmp_path / "nowhere", ".json") == []
 
@@ -225,17 +226,15 @@ def test_the_size_is_that_of_the_published_file(tmp_path: Path) -> None:
     assert publishing.size_bytes(tmp_path / "file") == 5
 
 
-def test_listing_folders_shows_published_ones_and_when_they_changed(tmp_path: Path) -> None:
+def test_listing_folders_shows_published_ones(tmp_path: Path) -> None:
     """Fails: a snapshot that is being written, or a link to one, is swept as an old one."""
     for name in ("abc", "def", ".hidden"):
         (tmp_path / name).mkdir()
-    os.utime(tmp_path / "abc", (7, 1_000_000_000))
     (tmp_path / "current.json").write_text("{}")
     (tmp_path / "link").symlink_to(tmp_path / "abc", target_is_directory=True)
-    publishing.temporary_path(tmp_path / "ghi").mkdir()
-    found = publishing.list_folders(tmp_path)
-    assert sorted(path.name for path in found) == ["abc", "def"]
-    assert found[tmp_path / "abc"] == 1_000_000_000
+    temporary_path(tmp_path / "ghi").mkdir()
+    assert [path.name for path in publishing.list_folders(tmp_path)] == ["abc", "def"]
+    assert publishing.list_folders(tmp_path / "nowhere") == []
 
 
 def test_a_home_that_can_be_written_to_is_made_and_left_empty(home: Home) -> None:
@@ -258,7 +257,7 @@ def test_what_is_published_is_on_the_disk_before_its_name_is(tmp_path: Path, mon
 
     def record(verb: str, call: Callable[..., None]) -> Callable[..., None]:
         def recorded(path: Path, *more: Path) -> None:
-            name = "temporary" if path.name.startswith(publishing.TEMPORARY_PREFIX) else path.name
+            name = "temporary" if path.name.startswith(TEMPORARY_PREFIX) else path.name
             done.append((verb, name))
             call(path, *more)
 
@@ -274,3 +273,41 @@ def test_what_is_published_is_on_the_disk_before_its_name_is(tmp_path: Path, mon
     with publishing.publish_directory(tmp_path / "new" / "folder", what="snapshot") as temporary:
         (temporary / "file").write_text("text")
     assert done == [("sync", "file"), ("sync", "temporary"), ("rename", "temporary"), ("sync", "new")]
+
+
+def test_a_new_home_is_for_its_owner_alone_and_nothing_else_changes_its_mode(tmp_path: Path) -> None:
+    """Fails: other users of the machine read customers' data; or a folder that is shared on purpose is closed."""
+    previous = os.umask(0o022)
+    try:
+        publishing.require_writable(Home(tmp_path / "parent" / "new"))
+        with publishing.scratch_directory(Home(tmp_path / "other")):
+            pass
+        (tmp_path / "shared").mkdir(mode=0o750)
+        publishing.require_writable(Home(tmp_path / "shared"))
+    finally:
+        os.umask(previous)
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("parent", "parent/new", "other", "shared")}
+    assert modes == {"parent": 0o755, "parent/new": 0o700, "other": 0o700, "shared": 0o750}
+
+
+def test_a_folder_under_the_name_of_a_file_is_named_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "warehouse.duckdb").mkdir()
+    with (
+        pytest.raises(ConfigError, match=r"warehouse\.duckdb is a folder\. Expected a file"),
+        publishing.publish_file(tmp_path / "warehouse.duckdb", what=None) as temporary,
+    ):
+        temporary.write_text("text")
+    assert names_in(tmp_path) == ["warehouse.duckdb"]
+
+
+def test_only_a_file_of_its_own_is_copied(tmp_path: Path) -> None:
+    """Fails: a link in the place of the warehouse copies a file that only the pipeline's user may read."""
+    (tmp_path / "file").write_bytes(b"12345" * 2_000_000)
+    publishing.copy_published(tmp_path / "file", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "file").read_bytes()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(OSError, match=name):
+            publishing.copy_published(tmp_path / name, tmp_path / f"{name} copy")
+        assert not publishing.is_regular(tmp_path / name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from etl_assets.engine.files import processes, publishing
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.temporary import FOREIGN_LEFTOVER_S, TEMPORARY_PREFIX, temporary_path
 
 # Begins a file and a folder under temporary names, prints their names, and goes on writing until it is ended.
 _WRITER = """
@@ -66,7 +68,7 @@ def test_sweeping_takes_the_leftovers_of_the_killed_only(tmp_path: Path) -> None
 
 def test_a_pid_that_another_process_has_now_does_not_keep_a_leftover(tmp_path: Path) -> None:
     host, pid, start = processes.this_process()
-    own = publishing.temporary_path(tmp_path / "file")
+    own = temporary_path(tmp_path / "file")
     own.write_text("being written")
     stranger = own.with_name(own.name.replace(f"-{pid}-{start}-", f"-{pid}-1{start}-"))
     stranger.write_text("left by an earlier process of this pid")
@@ -76,11 +78,11 @@ def test_a_pid_that_another_process_has_now_does_not_keep_a_leftover(tmp_path: P
 
 def test_another_hosts_file_is_left_alone_for_a_day(tmp_path: Path) -> None:
     """Fails: on shared storage, one machine removes what another one is writing."""
-    foreign = tmp_path / f"{publishing.TEMPORARY_PREFIX}shard_00.duckdb-another-host-1-2-abcdef00"
+    foreign = tmp_path / f"{TEMPORARY_PREFIX}shard_00.duckdb-another-host-1-2-abcdef00"
     foreign.write_text("being written")
     assert processes.process_is_alive("another-host", 1, "2") is None
     assert publishing.sweep(tmp_path) == []
-    long_ago = foreign.stat().st_mtime - publishing.FOREIGN_LEFTOVER_S - 60
+    long_ago = foreign.stat().st_mtime - FOREIGN_LEFTOVER_S - 60
     os.utime(foreign, (long_ago, long_ago))
     assert publishing.sweep(tmp_path) == [foreign]
 
@@ -91,7 +93,7 @@ def test_a_temporary_name_says_who_writes_it_whatever_the_names(
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: host)
     for name in ("file", "a-b-1-2.duckdb", "snap-plain-0"):
-        publishing.temporary_path(tmp_path / name).write_text("being written")
+        temporary_path(tmp_path / name).write_text("being written")
     assert publishing.sweep(tmp_path) == []
     assert len(names_in(tmp_path)) == 3
 
@@ -111,7 +113,7 @@ def test_the_scratch_folder_is_private_and_goes_away(home: Home) -> None:
 def test_sweeping_a_home_sweeps_all_of_its_folders(home: Home) -> None:
     """Fails: a run that reuses everything leaves the files of a killed one on the disk for ever."""
     folders = [home.root, home.scratch, home.shards, home.staged / "crm", home.attempts_at("shard_00")]
-    left = [folder / f"{publishing.TEMPORARY_PREFIX}x-{socket.gethostname()}-1-0.00-abcdef00" for folder in folders]
+    left = [folder / f"{TEMPORARY_PREFIX}x-{socket.gethostname()}-1-0.00-abcdef00" for folder in folders]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")
@@ -119,3 +121,57 @@ def test_sweeping_a_home_sweeps_all_of_its_folders(home: Home) -> None:
     publishing.sweep_home(home)
     assert publishing.leftovers(home) == []
     assert all(folder.is_dir() for folder in folders)
+
+
+STRANGE = [
+    ".tmp-mine",
+    ".tmp-notes-2026",
+    ".tmp-photos-holiday-1-2",
+    ".tmp-x-host-1-2-abcdef0",
+    ".tmp-x-host-1-2-ABCDEF00",
+    ".tmp-x-host-one-2-abcdef00",
+    ".tmp-x-host-1-2-abcdef00.txt",
+    ".tmp--1-2-abcdef00",
+]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_name_of_another_form_is_not_swept_however_old(tmp_path: Path, name: str) -> None:
+    """Other programs begin names with `.tmp-`, too. Fails: a run removes what is not this pipeline's."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "file").write_text("precious")
+    os.utime(tmp_path / name, (1, 1))
+    assert publishing.sweep(tmp_path) == []
+    assert (tmp_path / name / "file").read_text() == "precious"
+
+
+def test_sweeping_follows_no_link(tmp_path: Path, home: Home) -> None:
+    """Fails: a link with the name of a leftover costs the files that it leads to."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("precious")
+    left = home.shards / f"{TEMPORARY_PREFIX}x-{socket.gethostname()}-1-0.00-abcdef00"
+    home.shards.mkdir(parents=True)
+    left.symlink_to(victim, target_is_directory=True)
+    assert publishing.sweep(home.shards) == [left]
+    assert not left.is_symlink()
+    assert (victim / "file").read_text() == "precious"
+    assert shutil.rmtree.avoids_symlink_attacks
+
+
+def test_in_linked_folders_only_own_leftovers_are_swept(tmp_path: Path, home: Home) -> None:
+    """Links put large data on another disk. Fails: others who use that disk lose files there."""
+    own = f"{TEMPORARY_PREFIX}x-{socket.gethostname()}-1-0.00-abcdef00"
+    home.root.mkdir()
+    kept = []
+    for folder in (home.scratch, home.shards, home.staged / "crm", home.attempts_at("shard_00")):
+        disk = tmp_path / "disk" / folder.name
+        disk.mkdir(parents=True)
+        for name in [own, *STRANGE, "photos"]:
+            (disk / name).write_text("x")
+            os.utime(disk / name, (1, 1))
+        kept += [disk / name for name in [*STRANGE, "photos"]]
+        folder.parent.mkdir(exist_ok=True)
+        folder.symlink_to(disk, target_is_directory=True)
+    publishing.sweep_home(home)
+    assert sorted(path for path in (tmp_path / "disk").rglob("*") if path.is_file()) == sorted(kept)

@@ -1,5 +1,6 @@
 """Published shards: what their manifests say, when one may be used again, and what verification sees."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import shards
 from etl_assets.engine.published.shards import (
-    Manifest,
     Obstacle,
     Unfit,
     inspect_shards,
+    read_manifest,
     read_shards,
     refusal,
 )
@@ -52,7 +53,7 @@ def test_each_of_many_shards_is_read_on_its_own(built: Site, tmp_path: Path) -> 
     ]
     assert [state.obstacle and state.obstacle.kind for state in states] == [
         None,
-        Unfit.MISSING,
+        Unfit.DAMAGED,
         None,
         Unfit.MISSING,
         None,
@@ -61,7 +62,9 @@ def test_each_of_many_shards_is_read_on_its_own(built: Site, tmp_path: Path) -> 
 
 def test_a_manifest_survives_its_file(built: Site) -> None:
     manifest = manifest_of(built, "shard_00")
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    path = built.home.root / "copy.json"
+    path.write_text(json.dumps(manifest.to_json()))
+    assert read_manifest(path) == manifest
 
 
 def test_no_shard_file_is_opened_to_read_manifests(built: Site, monkeypatch: pytest.MonkeyPatch) -> None:

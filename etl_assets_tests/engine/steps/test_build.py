@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.holding import held
 from etl_assets.engine.published.shards import read_shard
 from etl_assets.engine.published.snapshots import current_snapshots
 from etl_assets.engine.site import Site
@@ -158,10 +159,11 @@ def test_a_shard_whose_sources_change_while_it_is_built_is_not_published(
 ) -> None:
     """A slow attempt that ended after a newer one would otherwise put the old records back."""
     given = factory.input_of(built, "shard_00")
-    restage(built, write_exports(tmp_path / "changed", email="new@x.example"), [changed])
-    before = _files_of(built.home)
-    with pytest.raises(SourceChangedError, match="shard_00"):
-        factory.build_shard(built, given, run_id="late")
+    with held(built.home, given.snapshots.values()):
+        restage(built, write_exports(tmp_path / "changed", email="new@x.example"), [changed])
+        before = _files_of(built.home)
+        with pytest.raises(SourceChangedError, match="shard_00"):
+            factory.build_shard(built, given, run_id="late")
     assert _files_of(built.home) == before
     assert leftovers(built) == []
 
@@ -170,10 +172,11 @@ def test_a_first_build_whose_sources_change_publishes_nothing(built: Site, tmp_p
     given = factory.input_of(built, "shard_00")
     built.home.shard_file("shard_00").unlink()
     built.home.manifest("shard_00").unlink()
-    restage(built, write_exports(tmp_path / "changed", email="new@x.example"))
-    before = _files_of(built.home)
-    with pytest.raises(SourceChangedError):
-        factory.build_shard(built, given, run_id="late")
+    with held(built.home, given.snapshots.values()):
+        restage(built, write_exports(tmp_path / "changed", email="new@x.example"))
+        before = _files_of(built.home)
+        with pytest.raises(SourceChangedError):
+            factory.build_shard(built, given, run_id="late")
     assert _files_of(built.home) == before
     assert leftovers(built) == []
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from etl_assets.engine.files import publishing
 from etl_assets.engine.published.tables import table_names
 from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.site import Site
@@ -34,9 +35,8 @@ def _everything(path: Path) -> dict[str, list[Any]]:
     return tables | {"comments": factory.query(path, comments)}
 
 
-def _change_one_customer(site: Site) -> str:
-    """Restage the exports with another company name for one customer, and build its shard; returns the shard."""
-    restage(site, site.home.root.parent / "changed", company_name="Other")
+def _build_one_again(site: Site) -> str:
+    """Build the shard of the first customer again from the same sources; returns the shard."""
     shard_id = shard_of(site, IDS[0])
     build(site, shard_id)
     return shard_id
@@ -49,13 +49,11 @@ def test_where_nothing_has_changed_no_shard_is_read(many: Site, copied: list[lis
     assert _everything(many.home.warehouse) == before
 
 
-def test_where_one_shard_has_changed_its_rows_are_replaced_and_the_result_is_the_same(
+def test_where_one_shard_was_built_again_its_rows_are_replaced_and_the_result_is_the_same(
     many: Site, copied: list[list[str]]
 ) -> None:
     """Fails: the rows of before stay, or accounts and comments are those of the last publication."""
-    name_of = "SELECT company_name FROM merged_profiles WHERE customer_id = 'cust_0'"
-    assert factory.query(many.home.warehouse, name_of) == [("Alpine Labs",)]
-    shard_id = _change_one_customer(many)
+    shard_id = _build_one_again(many)
     from_the_last = merge(many)
     assert copied == [[shard_id]]
     tables_from_the_last = _everything(many.home.warehouse)
@@ -64,7 +62,48 @@ def test_where_one_shard_has_changed_its_rows_are_replaced_and_the_result_is_the
     assert copied[1:] == [list(many.shard_ids)]
     assert tables_from_the_last == _everything(many.home.warehouse)
     assert without_times(from_the_last) == without_times(from_nothing)
+
+
+def test_where_a_source_has_changed_nothing_is_kept(many: Site, copied: list[list[str]]) -> None:
+    """Fails: what was deleted from an export stays in the warehouse's file."""
+    name_of = "SELECT company_name FROM merged_profiles WHERE customer_id = 'cust_0'"
+    assert factory.query(many.home.warehouse, name_of) == [("Alpine Labs",)]
+    restage(many, many.home.root.parent / "changed", company_name="Other")
+    build(many, shard_of(many, IDS[0]))
+    merge(many)
+    assert copied == [list(many.shard_ids)]
     assert factory.query(many.home.warehouse, name_of) == [("Other",)]
+
+
+def test_a_linked_warehouse_is_no_base(many: Site, copied: list[list[str]], tmp_path: Path) -> None:
+    """Fails: a link that someone put there makes the pipeline copy a file that only its user may read."""
+    others = tmp_path / "others.duckdb"
+    many.home.warehouse.rename(others)
+    before = others.read_bytes()
+    many.home.warehouse.symlink_to(others)
+    assert read_publication(many.home) is None
+    merge(many)
+    assert copied == [list(many.shard_ids)]
+    assert not many.home.warehouse.is_symlink()
+    assert others.read_bytes() == before
+
+
+def test_a_warehouse_that_becomes_a_link_before_it_is_copied_is_not_copied(
+    many: Site, copied: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the name and the copy are two moments. Fails: the copy is of what was put there in between."""
+    others = tmp_path / "others.duckdb"
+
+    def swapped(path: Path, target: Path) -> None:
+        path.rename(others)
+        path.symlink_to(others)
+        monkeypatch.undo()
+        publishing.copy_published(path, target)
+
+    monkeypatch.setattr(publishing, "copy_published", swapped)
+    publication = merge(many, run_id="swapped").publication
+    assert read_publication(many.home) == publication
+    assert not many.home.warehouse.is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -136,7 +175,7 @@ def test_a_warehouse_of_another_version_or_number_of_shards_is_no_base(
 
 def test_a_damaged_shard_is_refused_also_where_its_rows_are_published(many: Site) -> None:
     """Guarantee 6. Fails: the merge keeps the rows of before and says nothing of the file."""
-    shard_id = _change_one_customer(many)
+    shard_id = _build_one_again(many)
     other = next(name for name in (shard_of(many, customer_id) for customer_id in IDS) if name != shard_id)
     path = many.home.shard_file(other)
     factory.alter(path, "UPDATE profiles SET mrr = 1")
@@ -184,7 +223,7 @@ def test_where_much_is_or_was_replaced_a_merge_starts_from_an_empty_file(
     many: Site, copied: list[list[str]], monkeypatch: pytest.MonkeyPatch, limit: str, value: float
 ) -> None:
     """Fails: the file grows with every merge, or a merge deletes nearly all rows one by one."""
-    shard_id = _change_one_customer(many)
+    shard_id = _build_one_again(many)
     merge(many)
     monkeypatch.setattr(keeping, limit, value)
     build(many, shard_id)

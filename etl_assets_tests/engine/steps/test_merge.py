@@ -292,7 +292,7 @@ def test_a_merge_sweeps_what_the_killed_left_where_everything_was_reused(publish
     home = published.home
     folders = [home.staged / "crm", home.attempts / "shard_00", home.shards, home.scratch, home.root]
     script = (
-        "import sys; from pathlib import Path; from etl_assets.engine.files.publishing import temporary_path\n"
+        "import sys; from pathlib import Path; from etl_assets.engine.files.temporary import temporary_path\n"
         "for name in sys.argv[1:]:\n"
         "    Path(name).mkdir(parents=True, exist_ok=True); temporary_path(Path(name) / 'x').mkdir()"
     )

@@ -10,6 +10,7 @@ import pytest
 
 from etl_assets.engine import duck
 from etl_assets.engine.hashing import SetHash, set_hash_sql
+from etl_assets.engine.published import holding
 from etl_assets.engine.published.shards import ShardSet, hashed_columns, inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshots
 from etl_assets.engine.published.warehouse import hash_by_shard, read_publication
@@ -286,12 +287,12 @@ def test_a_shard_published_again_after_it_was_inspected_is_refused(
     def then_published(site: Site) -> ShardSet:
         found = inspect_shards(site)
         with monkeypatch.context() as patch:
-            patch.setattr(merging, "inspect_shards", inspect_shards)
+            patch.setattr(holding, "inspect_shards", inspect_shards)
             restage(published, published.home.root.parent / "new", email="new@x.example")
             build(published, shard_of(published, IDS[0]), run_id="meanwhile")
         return found
 
-    monkeypatch.setattr(merging, "inspect_shards", then_published)
+    monkeypatch.setattr(holding, "inspect_shards", then_published)
     _assert_refused(published, {shard_of(published, IDS[0]): "published again during the merge"})
 
 

@@ -11,6 +11,7 @@ import pytest
 from etl_assets.engine import site as engine_site
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import stamp
+from etl_assets.engine.published.holding import held
 from etl_assets.engine.published.snapshots import current_snapshot, current_snapshots
 from etl_assets.engine.reading import exports, surveying, verified
 from etl_assets.engine.site import Site
@@ -30,6 +31,11 @@ from etl_assets_tests.factory import (
     staging_request,
     write_exports,
 )
+
+
+def _folders(site: Site) -> set[str]:
+    """The names of the snapshots that are there."""
+    return {path.name for path in (site.home.staged / "product").iterdir() if path.is_dir()}
 
 
 class TestRejectRatio:
@@ -180,12 +186,13 @@ class TestReuse:
         write(sources, row("a"))
         first = stage(sources, site)
         before = {path: stamp(path) for path in site.home.snapshot("product", first.folder).iterdir()}
-        again, _ = stage_source(PRODUCT, staging_request(sources, site), force=True)
-        third, _ = stage_source(PRODUCT, staging_request(sources, site), force=True)
-        assert first.folder == first.id == again.id == third.id
-        assert again.folder.startswith(f"{first.id}-")
-        assert len({first.folder, again.folder, third.folder}) == 3
-        assert {path: stamp(path) for path in site.home.snapshot("product", first.folder).iterdir()} == before
+        with held(site.home, [first]):
+            again, _ = stage_source(PRODUCT, staging_request(sources, site), force=True)
+            third, _ = stage_source(PRODUCT, staging_request(sources, site), force=True)
+            assert first.folder == first.id == again.id == third.id
+            assert again.folder.startswith(f"{first.id}-")
+            assert len({first.folder, again.folder, third.folder}) == 3
+            assert {path: stamp(path) for path in site.home.snapshot("product", first.folder).iterdir()} == before
 
     def test_the_name_of_a_damaged_snapshot_is_not_used_again(self, sources: Path, site: Site) -> None:
         """Fails: the folder of a withdrawn snapshot is taken for the new one, damaged slices and all."""
@@ -217,18 +224,41 @@ class TestReuse:
         assert current_snapshot(site.home, "product") is None
         assert stage_source(PRODUCT, staging_request(sources, site)) == (first, False)
 
-    def test_old_snapshots_go_once_no_shard_can_be_reading_them(self, sources: Path, site: Site) -> None:
-        """Fails: each export adds its size to the disk for ever, or a shard loses the slice it is reading."""
-        snapshots = []
+    def test_a_replaced_snapshot_is_gone_when_the_next_one_is_there(self, sources: Path, site: Site) -> None:
+        """Fails: each export adds its size to the disk for ever, and what was deleted from it stays."""
         for usage in ("1", "2", "3"):
             write(sources, row("a", usage_pct=usage))
-            snapshots.append(stage(sources, site).folder)
-        folders = {path.name for path in (site.home.staged / "product").iterdir() if path.is_dir()}
-        assert folders == set(snapshots)
+            latest = stage(sources, site)
+            assert _folders(site) == {latest.folder}
+
+    def test_a_snapshot_that_someone_reads_is_swept_by_the_staging_after(self, sources: Path, site: Site) -> None:
+        """Fails: a shard loses the slice it is reading, or the snapshot stays for ever."""
+        write(sources, row("a", usage_pct="1"))
+        first = stage(sources, site)
+        write(sources, row("a", usage_pct="2"))
+        with held(site.home, [first]):
+            second = stage(sources, site)
+            assert _folders(site) == {first.folder, second.folder}
+        # Also where there is nothing new to stage.
         self.an_hour_later()
-        write(sources, row("a", usage_pct="4"))
-        last = stage(sources, site)
-        assert {path.name for path in (site.home.staged / "product").iterdir() if path.is_dir()} == {last.folder}
+        assert stage_source(PRODUCT, staging_request(sources, site)) == (second, True)
+        assert _folders(site) == {second.folder}
+
+    def test_of_refused_snapshots_the_last_one_stays_beside_the_current_one(self, sources: Path, site: Site) -> None:
+        """They hold raw text. Fails: what was refused once stays for ever, or cannot be looked at."""
+        write(sources, row("a"))
+        good = stage(sources, site).folder
+        refused = []
+        for broken in (2, 3):
+            write(sources, *[row("")] * broken)
+            with pytest.raises(RejectRatioError):
+                stage(sources, site, max_reject_ratio=0.5)
+            refused.append((_folders(site) - {good}).pop())
+            assert _folders(site) == {good, refused[-1]}
+        assert refused[0] != refused[1]
+        write(sources, row("b"))
+        latest = stage(sources, site)
+        assert _folders(site) == {latest.folder}
 
     def test_the_same_bytes_give_the_same_snapshot_anywhere(self, sources: Path, site: Site, tmp_path: Path) -> None:
         write(sources, row("a"), row("b"), row(""))

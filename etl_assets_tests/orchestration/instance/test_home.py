@@ -70,3 +70,14 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(ConfigError, match="it is not writable"):
         dagster_home({"DAGSTER_HOME": "locked"})
+
+
+def test_a_new_home_is_for_its_owner_alone_and_an_existing_one_keeps_its_mode(tmp_path: Path) -> None:
+    """Dagster keeps previews with customers' data. Fails: other users read them; or a team is locked out."""
+    (tmp_path / "shared").mkdir(mode=0o750)
+    previous = os.umask(0o022)
+    try:
+        homes = [dagster_home({"DAGSTER_HOME": str(tmp_path / name)}) for name in ("shared", "parent/new")]
+    finally:
+        os.umask(previous)
+    assert [home.stat().st_mode & 0o777 for home in [*homes, tmp_path / "parent"]] == [0o750, 0o700, 0o755]

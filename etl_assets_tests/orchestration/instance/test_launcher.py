@@ -128,3 +128,9 @@ class TestARunOfTheCommandThatIsReExecutedInTheUi:
         launched = instance.get_run_by_id(run.run_id)
         assert launched
         assert (launched.tags[MAX_RETRIES_TAG], launched.tags[LAUNCHED_BY_TAG]) == ("3", "re-execution")
+
+
+@pytest.mark.parametrize("tag", ["", "x", "5", "null", '"socket"', "[" * 100_000])
+def test_a_tag_of_another_form_ends_no_look_at_runs(instance: dg.DagsterInstance, dead_pid: int, tag: str) -> None:
+    """Tags can be set at launch. Fails: one such run keeps run monitoring from looking at all that come after it."""
+    assert _looks(instance, _run(instance, {".dagster/grpc_info": tag}, dead_pid)) == [WorkerStatus.RUNNING] * 3
