@@ -20,6 +20,10 @@ DEV := $(VENV)/.ready-test-$(call checksum,requirements.lock requirements-dev.lo
 BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/.ready-$(call checksum,requirements-bench.lock)
 
+# So has pip-audit: what it needs must not decide which packages the pipeline is tested with.
+AUDIT_VENV := .venv-audit
+AUDIT := $(AUDIT_VENV)/.ready-$(call checksum,requirements-audit.lock)
+
 # Set up again, whatever the name says: after an interrupted installation, when the environment's Python is gone, and when
 # PYTHON names another version than the environment's.
 BUSY := $(VENV)/.busy
@@ -40,7 +44,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ui drill drill-all bench check lint types fmt docs lock clean sample again
+.PHONY: help run test ui drill drill-all bench check lint types fmt docs audit lock clean sample again
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +99,19 @@ fmt: $(DEV) ## format the code and fix what lint can fix
 docs: $(RUNTIME) ## write docs/reference/ again from the code
 	@$(PY) docs/generate.py
 
+# pip-audit exits with 1 for a vulnerability and for a missing network alike; only its report goes to stdout.
+audit: $(AUDIT) ## look up known vulnerabilities of the locked packages (needs a network)
+	@failed=; for lock in requirements*.lock; do \
+		echo "$$lock:"; \
+		report=$$($(AUDIT_VENV)/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $$lock \
+			2>$(AUDIT_VENV)/errors) && echo "  no known vulnerabilities" && continue; \
+		if [ -z "$$report" ]; then \
+			tail -n 3 $(AUDIT_VENV)/errors >&2; \
+			echo "Nothing was looked up: make audit needs a network." >&2; exit 2; \
+		fi; \
+		echo "$$report"; failed=1; \
+	done; [ -z "$$failed" ]
+
 # Without --no-strip-extras pip refuses the result; index addresses are left out, so that it installs from any mirror.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-strip-extras $(if $(UPGRADE),--upgrade)
@@ -103,9 +120,10 @@ lock: $(DEV) ## update the lock files from pyproject.toml (make lock UPGRADE=1 f
 	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group bench --constraint requirements.lock --output-file requirements-bench.lock
+	$(COMPILE) --group audit --output-file requirements-audit.lock
 
 clean: ## remove the environments, caches and build artefacts; data and the run history stay
-	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) $(AUDIT_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 PIP = -m pip --disable-pip-version-check --no-input
@@ -165,6 +183,12 @@ $(BENCH): $(RUNTIME)
 	@echo "Setting up $(BENCH_VENV) for the benchmark's peers: once, about a minute."; \
 	rm -rf $(BENCH_VENV) && $(PY) -m venv $(BENCH_VENV) && \
 	{ $(call install,$(BENCH_VENV)/bin/python,requirements-bench.lock); } && \
+	touch '$@'
+
+$(AUDIT): $(RUNTIME)
+	@echo "Setting up $(AUDIT_VENV) for pip-audit: once, some seconds."; \
+	rm -rf $(AUDIT_VENV) && $(PY) -m venv $(AUDIT_VENV) && \
+	{ $(call install,$(AUDIT_VENV)/bin/python,requirements-audit.lock); } && \
 	touch '$@'
 
 again:

@@ -364,7 +364,8 @@ ETL_FAULT="shard.before_swap kill shard=shard_03 attempts=1" etl-assets run
 
 A fault is `POINT ACTION [shard=…] [attempts=…]`; several are separated by semicolons. Without `shard` it strikes any
 shard, without `attempts` every attempt. `CHAOS_FAIL_SHARD=3` is short for `shard.begin raise shard=3 attempts=1`. With
-`ETL_ENV=production` both are refused.
+`ETL_ENV=production` both are refused. Dagster loads the file `.env` of the folder in which it is started: a fault in it
+arms the runs of `etl-assets ui` and `dagster dev` there, not those of `etl-assets run`.
 
 ## Actions
 

@@ -36,8 +36,6 @@ _CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 # A command line up to a pipe, a comment or the end of the line.
 _COMMAND = re.compile(r"\betl-assets ([a-z]+)([^\n|#`]*)")
 _VARIABLE = re.compile(r"\b(?:ETL_[A-Z_]*[A-Z]|DAGSTER_HOME|CHAOS_[A-Z_]*[A-Z])\b")
-# Variables of the checkout and its tests.
-_NO_SETTINGS = {"ETL_BROWSER"}
 # A name with a placeholder: `<name>_command.py`.
 _NO_MODULES = {"_command.py"}
 
@@ -153,7 +151,7 @@ def test_every_module_that_a_page_names_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_every_variable_in_the_documentation_is_a_setting(page: str) -> None:
-    known = {name for name, _, _ in settings_table()} | _NO_SETTINGS
+    known = {name for name, _, _ in settings_table()}
     assert set(_VARIABLE.findall(_text(page))) <= known
 
 

@@ -11,13 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pytest
 
 from etl_assets.cli import ui_command as ui
+from etl_assets.orchestration.instance.guard import HOSTS_VARIABLE
 from etl_assets_tests.command_line import Cli, command, environment
 
 
@@ -38,14 +40,21 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object
     monkeypatch.setattr(os, "execve", become)
     # The command sets them for Dagster; the test process keeps its own.
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    for name in ("ETL_NUM_SHARDS", "DAGSTER_HOME", "PYTHONWARNINGS"):
+    for name in ("ETL_NUM_SHARDS", "DAGSTER_HOME", "PYTHONWARNINGS", "PYTHONPATH", "DAGSTER_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
     return seen
 
 
-def _become(*, port: int | None = None, host: str = "127.0.0.1", read_only: bool = False) -> None:
+def _become(
+    *, port: int | None = None, host: str = "127.0.0.1", read_only: bool = False, allow_host: Sequence[str] = ()
+) -> None:
+    options = {"port": port or _free_port(), "host": host, "read_only": read_only, "allow_host": allow_host}
     with pytest.raises(_Started):
-        ui.command(argparse.Namespace(port=port or _free_port(), host=host, read_only=read_only))
+        ui.command(argparse.Namespace(**options))
+
+
+def _environment(started: dict[str, object]) -> dict[str, str]:
+    return cast("dict[str, str]", started["env"])
 
 
 def _free_port() -> int:
@@ -72,8 +81,7 @@ def test_it_becomes_dagster_dev_on_this_machine_only_with_the_projects_instance(
         ),
         *("-w", str(resources.files("etl_assets.orchestration.instance") / "workspace.yaml")),
     ]
-    env = started["env"]
-    assert isinstance(env, dict)
+    env = _environment(started)
     assert env["DAGSTER_HOME"] == str(tmp_path / ".dagster")
     assert env["PYTHONWARNINGS"] == "ignore:Function `dev_command` is superseded"
     # Else a backfill fails for good when it is looked at while the code server is being replaced.
@@ -91,7 +99,71 @@ def test_a_workspace_of_the_current_folder_is_used(started: dict[str, object], t
 def test_read_only_starts_the_web_server_without_the_daemon(started: dict[str, object]) -> None:
     _become(read_only=True)
     assert isinstance(started["arguments"], list)
-    assert started["arguments"][1:4] == ["-m", "etl_assets.orchestration.instance.read_only", "--read-only"]
+    assert started["arguments"][1:4] == ["-m", "etl_assets.orchestration.instance.webserver", "--read-only"]
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "hosts"),
+    [
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("192.0.2.7", ["profiles.example.com", "dagster.lan"], "192.0.2.7,profiles.example.com,dagster.lan"),
+        ("0.0.0.0", ["dagster.lan"], "*,dagster.lan"),
+        ("::", [], "*"),
+    ],
+)
+def test_the_webserver_is_told_to_which_names_it_answers(
+    started: dict[str, object], monkeypatch: pytest.MonkeyPatch, host: str, allowed: list[str], hosts: str
+) -> None:
+    """Whatever an earlier one has left in the environment. That the webserver obeys is tested over HTTP."""
+    monkeypatch.setenv(HOSTS_VARIABLE, "evil.example")
+    monkeypatch.setattr(ui, "_check_port", lambda *_: None)
+    _become(host=host, allow_host=allowed)
+    assert _environment(started)[HOSTS_VARIABLE] == hosts
+
+
+@pytest.mark.parametrize("name", ["http://profiles.example.com", "profiles.example.com:8443", "*", ""])
+def test_a_host_that_is_no_name_exits_with_2(cli: Cli, name: str) -> None:
+    done = cli("ui", "--allow-host", name)
+    assert done.returncode == 2
+    assert "expected a name or an address without scheme and port" in done.stderr
+
+
+def test_dagster_takes_no_module_from_the_current_folder_and_all_from_the_users_own(
+    started: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster leaves the first entry of the path out while it loads definitions: that one must not be the user's."""
+    _become()
+    assert _environment(started)["PYTHONSAFEPATH"] == "1"
+    assert "PYTHONPATH" not in _environment(started)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/mine", "/other"]))
+    _become()
+    assert _environment(started)["PYTHONPATH"] == os.pathsep.join([os.devnull, "/mine", "/other"])
+
+
+def test_the_code_server_takes_the_current_folder_for_a_workspace_of_the_users_only(
+    started: dict[str, object], tmp_path: Path
+) -> None:
+    """An etl_assets.py or duckdb.py there would be run in place of the installed one."""
+    _become()
+    assert _environment(started)["DAGSTER_EMPTY_WORKING_DIRECTORY"] == "1"
+    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
+    _become()
+    assert "DAGSTER_EMPTY_WORKING_DIRECTORY" not in _environment(started)
+
+
+def test_what_a_folder_without_settings_holds_of_telemetry_is_not_sent(
+    started: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its own settings decide where there are some."""
+    home = tmp_path / "mine"
+    home.mkdir()
+    (home / "history").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    _become()
+    assert _environment(started)["DAGSTER_DISABLE_TELEMETRY"] == "yes"
+    (home / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
+    _become()
+    assert "DAGSTER_DISABLE_TELEMETRY" not in _environment(started)
 
 
 def test_other_machines_are_let_in_with_a_warning_only(

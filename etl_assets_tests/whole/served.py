@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl_assets_tests.command_line import command, environment
+from etl_assets_tests.command_line import environment
 
 CHECKOUT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("etl-assets")
 # Until a page shows what exists already.
 PAGE_S = 60
 # Until something that was requested is done: the slowest measured with both cores busy, three times over.
@@ -83,8 +85,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, sources: Path, *, read_only: bool = False, **changes: str) -> Iterator[Server]:
-    """Start the UI as a user does, in the checkout; its remaining processes are killed at the end."""
+def serve(
+    folder: Path, sources: Path, *arguments: str, read_only: bool = False, start_in: Path = CHECKOUT, **changes: str
+) -> Iterator[Server]:
+    """Start the UI as a user does, in the checkout or another folder; its remaining processes are killed at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -92,8 +96,9 @@ def serve(folder: Path, sources: Path, *, read_only: bool = False, **changes: st
     settings = {"ETL_SOURCES": sources, "ETL_HOME": home, "DAGSTER_HOME": folder / "dagster"}
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command("ui", "--port", str(port), *(["--read-only"] if read_only else [])),
-            cwd=CHECKOUT,
+            # Not `python -m`, which would take modules from the folder in which it is started.
+            [PROGRAM, "ui", "--port", str(port), *(["--read-only"] if read_only else []), *arguments],
+            cwd=start_in,
             env=environment(**{name: str(path) for name, path in settings.items()}, **changes),
             stdin=subprocess.DEVNULL,
             stdout=out,

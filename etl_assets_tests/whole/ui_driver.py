@@ -119,10 +119,12 @@ class Visitor:
 
 
 @contextlib.contextmanager
-def visit(server: Server, pictures: Path) -> Iterator[Visitor]:
-    """Open the browser that TEST_BROWSER names."""
+def visit(server: Server, pictures: Path, *options: str) -> Iterator[Visitor]:
+    """Open the browser that TEST_BROWSER names; `options` are Chromium's."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ["TEST_BROWSER"], args=list(_CHROMIUM_OPTIONS))
+        browser = playwright.chromium.launch(
+            executable_path=os.environ["TEST_BROWSER"], args=[*_CHROMIUM_OPTIONS, *options]
+        )
         visitor = Visitor(browser.new_page(viewport={"width": 1400, "height": 900}), server.url, pictures)
         visitor.listen()
         yield visitor

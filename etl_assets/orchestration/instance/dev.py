@@ -1,20 +1,27 @@
-"""`dagster dev`, which `etl-assets ui` becomes, with a second watch: on the process that holds this project's code.
+"""`dagster dev`, which `etl-assets ui` becomes, with a guarded webserver and a second watch.
 
-The code server of `dagster dev` is two processes: a proxy that answers, and behind it one that holds the code.
-`dagster dev` restarts the proxy when it was killed. It does not watch the other process. When that one is gone, no run
-starts any more until a person reloads the code location. The watch here kills a proxy that cannot reach its process, so
-that `dagster dev` restarts both.
+The webserver that `dagster dev` starts obeys every web page that the user visits. The one started here has a guard
+(webserver.py).
+
+The second watch is on the process that holds this project's code. The code server of `dagster dev` is two processes: a
+proxy that answers, and behind it one that holds the code. `dagster dev` restarts the proxy when it was killed. It does
+not watch the other process. When that one is gone, no run starts any more until a person reloads the code location. The
+watch here kills a proxy that cannot reach its process, so that `dagster dev` restarts both.
 """
 
 import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
+from subprocess import Popen
+from typing import Any
 
 from dagster._cli import dev, main
 from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.server import GrpcServerProcess
+from dagster_shared.ipc import open_ipc_subprocess
 
 from etl_assets.orchestration.instance.launcher import SERVER_VARIABLE
 from etl_assets.orchestration.instance.opening import read_paths_literally
@@ -23,6 +30,10 @@ POLL_S = 3.0
 # A killed process has a successor after 6 to 10 s, which answers a few seconds later.
 MAX_FAILED_POLLS = 2
 EXIT_CRASHED = 1
+
+# How `dagster dev` starts its webserver, and what is started instead.
+_PLAIN_WEBSERVER = ["-m", "dagster_webserver"]
+_GUARDED_WEBSERVER = ["-m", "etl_assets.orchestration.instance.webserver"]
 
 _CRASHED = "An unexpected exception has occurred"
 _ADVICE = (
@@ -82,12 +93,21 @@ class _CrashListener(logging.Handler):
         self.has_crashed = self.has_crashed or record.getMessage() == _CRASHED
 
 
+def _open_subprocess(parts: Sequence[str], **options: Any) -> "Popen[Any]":
+    """Dagster's function for its own processes, which starts the guarded webserver in place of the plain one."""
+    python, *rest = parts
+    if rest[:2] == _PLAIN_WEBSERVER:
+        rest[:2] = _GUARDED_WEBSERVER
+    return open_ipc_subprocess([python, *rest], **options)
+
+
 def serve() -> None:
     """Run `dagster dev`; exits with 1 when it ended because one of its own processes was gone."""
     read_paths_literally()
     listener = _CrashListener(logging.ERROR)
     WatchingManager.listener = listener
     dev.ProxyServerManager = WatchingManager  # type: ignore[attr-defined]
+    dev.open_ipc_subprocess = _open_subprocess  # type: ignore[attr-defined]
     try:
         main()  # type: ignore[no-untyped-call]
     finally:

@@ -2,6 +2,9 @@
 
 Dagster reads the path of dagster.yaml as a glob pattern. Where the folder is called `etl [prod]`, the pattern matches
 nothing, and the instance silently runs with Dagster's defaults: telemetry on, no monitoring, no retries of killed runs.
+
+Telemetry is off unless dagster.yaml switches it on. Dagster by itself sends usage statistics where a folder has no
+dagster.yaml, or one that does not mention them.
 """
 
 import glob
@@ -19,15 +22,20 @@ from dagster_shared.yaml_utils import load_yaml_from_globs
 _NO_CAPTURE = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
+_NO_TELEMETRY: Mapping[object, object] = {"telemetry": {"enabled": False}}
 
 
 def read_paths_literally() -> None:
-    """Make this process read dagster.yaml from any path. It passes the settings on to the processes it starts."""
+    """Make this process read dagster.yaml from any path, with telemetry off where the file does not mention it.
+
+    The process passes the settings on to the processes it starts.
+    """
     instance_config.load_yaml_from_globs = _load_yaml_from_paths  # type: ignore[attr-defined, assignment]
 
 
 def _load_yaml_from_paths(*paths: str) -> Mapping[object, object]:
-    return load_yaml_from_globs(*(glob.escape(path) for path in paths))
+    settings = load_yaml_from_globs(*(glob.escape(path) for path in paths))
+    return {**_NO_TELEMETRY, **(settings or {})}
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:

@@ -29,6 +29,26 @@ def test_an_instance_in_any_folder_has_its_settings_and_keeps_its_history(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_on"),
+    [(None, False), ("", False), ("nux: {enabled: false}\n", False), ("telemetry: {enabled: true}\n", True)],
+)
+def test_telemetry_is_off_unless_the_settings_switch_it_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str | None, is_on: bool
+) -> None:
+    """Fails: a folder of one's own without dagster.yaml makes Dagster note what is run, and send it."""
+    home, user = tmp_path / "dagster", tmp_path / "user"
+    home.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("HOME", str(user))
+    if settings is not None:
+        (home / "dagster.yaml").write_text(settings)
+    with open_instance(home) as instance:
+        assert instance.telemetry_enabled is is_on
+        assert dg.materialize([one], instance=instance).success
+    assert [(home / "logs").exists(), (home / ".telemetry").exists(), user.exists()] == [is_on] * 3
+
+
 @pytest.mark.parametrize("name", ["why?", "50%", "%20"])
 def test_a_folder_that_dagster_cannot_use_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"The Dagster home .* cannot be used: .* Set DAGSTER_HOME to another folder"):

@@ -7,11 +7,13 @@ and which module of ours to look at.
 import ast
 import importlib
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import dagster_webserver.app
 import pytest
 from dagster._cli.dev import dev_command_impl
 from dagster._core.storage import tags as dagster_tags
@@ -23,7 +25,7 @@ PACKAGE = Path(tags.__file__).parents[2]
 INSTANCE = Path(tags.__file__).parent
 # Each private name, the parameters that are passed to it, and the members that are used of it.
 USED: dict[str, tuple[list[str], list[str]]] = {
-    "dagster._cli.dev": ([], ["ProxyServerManager"]),
+    "dagster._cli.dev": ([], ["ProxyServerManager", "open_ipc_subprocess"]),
     "dagster._cli.main": ([], []),
     "dagster._cli.proxy_server_manager.ProxyServerManager": (
         [],
@@ -47,8 +49,11 @@ USED: dict[str, tuple[list[str], list[str]]] = {
     "dagster._core.remote_origin.RemoteRepositoryOrigin": ([], ["get_job_origin"]),
     "dagster._grpc.client.DagsterGrpcClient": (["socket"], ["ping"]),
     "dagster._grpc.server.GrpcServerProcess": ([], ["create_client", "server_process"]),
+    "dagster_shared.ipc.open_ipc_subprocess": (["parts"], []),
     "dagster_shared.yaml_utils.load_yaml_from_globs": (["globs"], []),
+    "dagster_webserver.app": ([], ["DagsterWebserver"]),
     "dagster_webserver.cli.main": ([], []),
+    "dagster_webserver.webserver.DagsterWebserver": ([], ["build_middleware"]),
 }
 
 
@@ -137,6 +142,18 @@ def test_tags_are_named_as_dagster_names_them(ours: str, dagsters: str) -> None:
 def test_dagster_dev_logs_a_crash_in_these_words() -> None:
     """Fails: `etl-assets ui` ends with 0 and without a word after one of its processes was killed."""
     assert f'logger.exception("{dev._CRASHED}")' in inspect.getsource(dev_command_impl)
+
+
+def test_dagster_dev_starts_its_webserver_in_this_way() -> None:
+    """Fails: `etl-assets ui` serves the plain webserver, which obeys every web page that the operator visits."""
+    words = json.dumps(dev._PLAIN_WEBSERVER)[1:-1]
+    assert f"open_ipc_subprocess(\n                [sys.executable, {words}]" in inspect.getsource(dev_command_impl)
+
+
+def test_dagsters_webserver_looks_its_class_up_when_it_starts() -> None:
+    """Fails: the guarded class is put into the module and the plain one serves."""
+    source = inspect.getsource(dagster_webserver.app.create_app_from_workspace_process_context)
+    assert "return DagsterWebserver(" in source
 
 
 def test_the_log_manager_that_captures_nothing_can_be_made(tmp_path: Path) -> None:
