@@ -65,9 +65,11 @@ ui: $(RUNTIME) sample ## serve the Dagster UI on this machine
 drill: $(RUNTIME) ## break shards on purpose and watch them recover
 	@$(VENV)/bin/etl-assets drill
 
+# The fault harness, then mutated exports and mutated state.
+DRILLS := $(addprefix etl_assets_tests/whole/,test_harness.py test_parquet_fuzz.py test_state.py)
 # HARNESS_SEED=… plays the same random schedules again; HARNESS_RANDOM is their number.
 drill-all: $(DEV) ## break every point of the pipeline in every way, then at random (half an hour)
-	HARNESS_ALL=1 HARNESS_RANDOM="$${HARNESS_RANDOM:-200}" $(PY) -m pytest -s -q etl_assets_tests/whole/test_harness.py $(ARGS)
+	HARNESS_ALL=1 HARNESS_RANDOM="$${HARNESS_RANDOM:-200}" $(PY) -m pytest -s -q $(DRILLS) $(ARGS)
 
 # make bench ARGS="--rows 100_000 --repeat 5"; all of them: make bench ARGS=--help
 bench: $(BENCH) ## measure the pipeline and five other ways on the same data (a quarter of an hour; see bench/README.md)

@@ -13,9 +13,10 @@ def shown(name: str) -> str:
     """A name out of a file or of a file, for a message: a character that is not seen as such is written as an escape.
 
     A column's name may hold line breaks that would pass for lines of a log, codes that a terminal obeys, and marks that
-    reverse the direction of the text after them.
+    reverse the direction of the text after them. Dagster's page of a failed run turns an address into a link.
     """
-    return name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    text = name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return text.replace("://", r":\x2f/")
 
 
 class Action(StrEnum):

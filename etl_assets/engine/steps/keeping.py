@@ -82,9 +82,7 @@ def shards_to_keep(site: Site, found: ShardSet) -> frozenset[str]:
     if publication is None or made_by != (site.profile_version, site.shard_count):
         return frozenset()
     try:
-        with duck.opened(
-            site.home.warehouse, MERGED_FILES.name, PROFILES_TABLE, SOURCE_SNAPSHOTS.name
-        ) as connection:
+        with duck.opened(site.home.warehouse, MERGED_FILES.name, PROFILES_TABLE, SOURCE_SNAPSHOTS.name) as connection:
             sources = dict(connection.execute("SELECT source, snapshot FROM source_snapshots").fetchall())
             held = dict(connection.execute("SELECT shard_id, file_stamp FROM merged_files").fetchall())
             stored_rows = duck.scalar(connection, _STORED_ROWS, [site.contract.key.name])

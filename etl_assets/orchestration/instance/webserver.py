@@ -26,7 +26,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
 def serve() -> None:
     """Run `dagster-webserver` with this process's arguments."""
     read_paths_literally()
-    app.DagsterWebserver = GuardedWebserver  # type: ignore[misc]
+    app.DagsterWebserver = GuardedWebserver  # type: ignore[attr-defined]
     main()  # type: ignore[no-untyped-call]
 
 

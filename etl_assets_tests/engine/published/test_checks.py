@@ -68,6 +68,7 @@ def test_a_sound_warehouse_passes_every_check(copied: Home) -> None:
         "rows_in": 11,
         "rows_accepted": 8,
         "rows_quarantined": 3,
+        "cells_quarantined": 0,
         "sources_not_closed": 0,
     }
     assert facts["count_equals_shards"] == {"record_count": 6, "shard_record_count": 6, "duplicates_dropped": 0}
@@ -182,7 +183,7 @@ def staged(sources: Path, home: Home) -> Snapshot:
 def test_a_recount_counts_the_files_and_not_what_the_snapshot_says(home: Home, staged: Snapshot) -> None:
     finding = checks.recount_source(home, staged)
     assert (finding.name, finding.passed) == ("accounting_closed", True)
-    assert finding.facts == {"rows_in": 8, "rows_accepted": 6, "rows_quarantined": 2}
+    assert finding.facts == {"rows_in": 8, "rows_accepted": 6, "rows_quarantined": 2, "cells_quarantined": 0}
 
 
 def _cut(path: Path) -> None:
@@ -199,7 +200,8 @@ def test_a_recount_notices_a_lost_row(home: Home, staged: Snapshot, what: str, a
     _cut(folder / f"{full if what == 'slice' else 'quarantine'}.parquet")
     finding = checks.recount_source(home, staged)
     assert not finding.passed
-    assert finding.facts == {"rows_in": 8, "rows_accepted": accepted, "rows_quarantined": quarantined}
+    counts = {"rows_in": 8, "rows_accepted": accepted, "rows_quarantined": quarantined, "cells_quarantined": 0}
+    assert finding.facts == counts
 
 
 def test_a_recount_notices_a_lost_slice(home: Home, staged: Snapshot) -> None:
