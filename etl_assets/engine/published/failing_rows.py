@@ -85,9 +85,9 @@ def failing_rows(connection: duckdb.DuckDBPyConnection, text: str, contract: Con
         assert isinstance(count, int), "a count"
         if not count:
             return FailingRows(0)
+        known = _known_columns(connection, contract)
         cursor = connection.execute(f"SELECT * FROM ({query}\n) ORDER BY ALL LIMIT {ROWS_SHOWN}")
         described = [(str(name), str(kind)) for name, kind, *_ in cursor.description or []]
-        known = _known_columns(connection, contract)
         is_masked = [_is_masked(contract, known, name, kind) for name, kind in described]
         rows = tuple(
             tuple(MASK if masked and cell is not None else cell for masked, cell in zip(is_masked, row, strict=True))
