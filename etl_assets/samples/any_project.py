@@ -205,7 +205,8 @@ class AnySample:
             value = self._value(plan, number, place, dice)
             text = self._text(plan, value, dice)
             if text is not None:
-                return value, text
+                # An encoding may lack letters of a text.
+                return (text if isinstance(value, str) else value), text
             if value is None or column.unique:
                 break
         return None, None

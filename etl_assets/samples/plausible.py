@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from etl_assets.project.columns import Bounded, Column, ColumnType
-from etl_assets.samples.chances import Chooser, Counting, one_of
+from etl_assets.samples.chances import Chooser, Counting, Dice, one_of
 from etl_assets.samples.matching import text_maker
 from etl_assets.samples.spelling import Value
 from etl_assets.samples.words import (
@@ -106,6 +106,7 @@ def narrowed(column: Column, promise: Bounded | None) -> Column:
         "max": min(highs, default=None),
         "values": column.values or promise.values,
         "required": column.required or promise.required,
+        "unique": column.unique or promise.unique,
     }
     return column.model_copy(update=changes)
 
@@ -164,7 +165,9 @@ def _text_maker(column: Column) -> Maker:
         if not isinstance(chooser, Counting):
             return make(chooser, name)
         number, chooser.left = chooser.left, 0
-        return f"user{number}@alpine.example" if _is_email(name) else f"{_prefix(name)}-{number:06}"
+        if make is _email:
+            return f"user{number}@alpine.example"
+        return f"{_prefix(name)}-{number:06}" if make is _id else f"{make(Dice(name, number), name)} {number}"
 
     return text
 
@@ -178,10 +181,6 @@ def _matches(pattern: str, text: str) -> bool:
         return not pattern or re.fullmatch(pattern, text) is not None
     except re.error:
         return False
-
-
-def _is_email(name: str) -> bool:
-    return bool({"email", "mail"} & _words(name))
 
 
 def _prefix(name: str) -> str:

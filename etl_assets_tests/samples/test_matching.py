@@ -29,7 +29,7 @@ def test_every_text_matches_its_pattern(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(?i)a", "(?=a)b", "[^a]", r"\bword", "a{2}{3}", "a**", "(a", "[a", "a)", "[[:alpha:]]", "\\"]
+    "pattern", ["(?i)a", "(?=a)b", "[^a]", r"\bword", "a{2}{3}", "a**", "(a", "[a", "a)", "[[:alpha:]]", "\\", "*"]
 )
 def test_a_pattern_that_is_not_simple_makes_none(pattern: str) -> None:
     """Fails: a text that breaks the contract is written as a sound one, or the command ends in a traceback."""
