@@ -310,7 +310,7 @@ def contracts(draw: st.DrawFn) -> Contract:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contract=contracts())
 def test_whatever_is_declared_its_sample_is_read_without_a_reject(
     tmp_path_factory: pytest.TempPathFactory, contract: Contract
