@@ -298,7 +298,7 @@ SOURCES = st.fixed_dictionaries(
 @st.composite
 def contracts(draw: st.DrawFn) -> Contract:
     """A contract of one or two sources; a row key where there are many records."""
-    sources = draw(st.lists(SOURCES, min_size=1, max_size=2))
+    sources: list[dict[str, Any]] = draw(st.lists(SOURCES, min_size=1, max_size=2))
     for source in sources:
         dialect = source.get("csv", {})
         if "quote" in dialect:

@@ -16,11 +16,11 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.column_words import word_sql, word_text
 from etl_assets.engine.published.failing_rows import FailingRows, RefusedError, add_source_views, bind, failing_rows
 from etl_assets.engine.published.promises import promise_rules
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot, current_snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
-from etl_assets.engine.published.words import word_sql, word_text
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, pattern, statement
 from etl_assets.errors import Action, Advice, CheckError, ConfigError

@@ -62,7 +62,7 @@ def test_every_check_in_the_way_is_named_at_once(published: Site) -> None:
 
 
 def test_checks_that_pass_or_do_not_block_keep_nothing_back(published: Site) -> None:
-    rules = {"fine": {"blocking": True}, "warned": {"severity": "warn"}}
+    rules: dict[str, dict[str, Any]] = {"fine": {"blocking": True}, "warned": {"severity": "warn"}}
     statements = {"fine": "SELECT 1 WHERE false", "red": "SELECT 1", "warned": "SELECT 1"}
     site = with_checks(published, statements, **rules)
     assert merge(site, run_id="checked").publication.run_id == "checked"
