@@ -29,7 +29,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _source(name: str, error: str | None = None, reason: str | None = None) -> SourceReport:
     reasons = {reason: 1} if reason else {}
-    return SourceReport(name, 10, 9, 1, reasons, {}, False, 5, EtlError(error) if error else None)
+    return SourceReport(name, 10, 9, 1, reasons, False, 5, EtlError(error) if error else None)
 
 
 def _lines(report: Report, site: Site) -> list[str]:

@@ -69,7 +69,7 @@ def test_the_report_names_what_failed_and_the_recovery() -> None:
     report = Report(
         sources=[
             SourceReport("crm", elapsed_ms=5, error=InputError("no")),
-            SourceReport("b", 1, 1, 0, {}, {}, True, 0),
+            SourceReport("b", 1, 1, 0, {}, True, 0),
         ],
         shards=[
             ShardReport("shard_00", Status.SUCCEEDED, 3, 1, 9),
