@@ -97,7 +97,7 @@ def test_the_key_is_the_vin_and_the_hash_of_all_five_records(fleet: Site) -> Non
 
 def test_bad_rows_are_in_quarantine_under_the_projects_own_names(fleet: Site) -> None:
     columns = [row[0] for row in factory.query(fleet.home.warehouse, "DESCRIBE quarantine")]
-    assert columns == ["source", "file", "line_number", "vin", "raw_text", "reason"]
+    assert columns == ["source", "file", "line_number", "vin", "raw_text", "reason", "cell"]
     counts = "SELECT source, reason, count(*) FROM quarantine GROUP BY ALL ORDER BY ALL"
     assert factory.query(fleet.home.warehouse, counts) == [
         ("fuel", "invalid:litres", 1),
