@@ -24,7 +24,7 @@ ENGINES = BrokenCheck("customers_unique")
     [
         (
             Severity.WARN,
-            ["warning: check plans: 1,234 failing rows.", "customer_id   plan", SHOWN, f"b             {MASK}"],
+            ["warning: check plans: 1,234 failing rows.", "customer_id plan", SHOWN, f"b {MASK}"],
         ),
         (Severity.ERROR, ["error: check sums: DuckDB refuses sql/checks/sums.sql (no)."]),
     ],
@@ -32,7 +32,7 @@ ENGINES = BrokenCheck("customers_unique")
 def test_rows_and_reasons_are_shown_as_they_are(severity: Severity, lines: list[str]) -> None:
     stream = io.StringIO()
     check_report.show(terminal.console(stream), [WARNED, FAILED, ENGINES], severity)
-    assert [line.rstrip() for line in stream.getvalue().splitlines()] == lines
+    assert [" ".join(line.split()) for line in stream.getvalue().splitlines()] == lines
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_warning_is_shown_by_every_run_and_an_error_ends_it_with_1(cli: Cli, p
         done = cli("run", env=env)
         assert done.returncode == 0, done.stderr
         assert "warning: check mine: 3 failing rows." in done.stdout
-        assert f"a             {MASK}" in done.stdout
+        assert f"a {MASK}" in " ".join(done.stdout.split())
         assert factory.SOUND["email"] not in done.stdout + done.stderr
     done = cli("run", env=declare(project, "{}"))
     assert done.returncode == 1
