@@ -22,10 +22,12 @@ from etl_assets.engine.faults import MOMENTS, PUBLICATIONS, STEPS, Action
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.tables import Table, warehouse_tables
+from etl_assets.project.columns import Relationship
 from etl_assets.project.contract import Column, ColumnType, Contract, Key, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect
 from etl_assets.project.loading import load_project, shipped_folder
 from etl_assets.project.settings import table as settings_table
+from etl_assets.project.severity import CheckRule
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `make docs` from the code. Change the code, not this file. -->"
@@ -137,6 +139,17 @@ def _contract() -> str:
             "`profile` is optional. It lists columns that `sql/profiles.sql` computes. A shard whose profiles break a "
             "promise is not published.",
         ),
+        (
+            "`relationships`, in a column",
+            Relationship,
+            "Each value of the column must occur there. [Checks of your own](../how-to/checks.md) has examples.",
+        ),
+        (
+            "A check",
+            CheckRule,
+            "`checks` maps the names of checks to what is declared of them: of files in `sql/checks/`, and of `unique` and "
+            "`relationships` on columns (`unique_email` of the profile, `unique_crm__email` of the source crm).",
+        ),
     ]
     sections = "\n".join(
         f"\n## {title}\n{note and chr(10)}{note}{note and chr(10)}\n{_fields(model)}" for title, model, note in parts
@@ -149,7 +162,7 @@ def _contract() -> str:
 | `etl_assets.yaml` | the contract: sources, columns, key, promises about the profile |
 | `sql/profiles.sql` | the profile: one SELECT |
 | `sql/macros/*.sql` | macros for it, one `CREATE MACRO` a file; each can use the others |
-| `sql/checks/*.sql` | checks of the published warehouse: a SELECT each, one row, the last column is `passed` |
+| `sql/checks/*.sql` | [checks of the warehouse](../how-to/checks.md): a SELECT each for the rows that should not be there |
 
 The folder is named by `ETL_PROJECT`. Without it the shipped project, `etl_assets/project/customer360`, is used. Every
 mistake in the file is reported with its line, all of them at once.
@@ -244,6 +257,7 @@ def _kind(annotation: Any) -> str:
         bool: "`true` or `false`",
         Key: "see `key`",
         Dialect: "see `csv`",
+        Relationship: "see `relationships`",
     }
     if get_origin(annotation) is tuple:
         (item, _) = get_args(annotation)
@@ -257,7 +271,7 @@ def _kind(annotation: Any) -> str:
         if isinstance(option, type) and issubclass(option, StrEnum):
             return ", ".join(f"`{kind}`" for kind in option)
     if type(None) in get_args(annotation):
-        return "number"
+        return words[Relationship] if Relationship in options else "number"
     return words[annotation]
 
 
@@ -279,7 +293,7 @@ def _tables() -> str:
 {"".join(_columns(table, project.contract) for table in tables)}## Checks
 
 Each merge runs these checks on the published file. Their results are on the page of `merged_profiles` in the Dagster UI
-and in the exit code of `etl-assets run`. The files in `sql/checks/` of a project add to them.
+and in the exit code of `etl-assets run`. A project adds to them: [checks of your own](../how-to/checks.md).
 
 {_table(("check", "passes when"), checks)}
 

@@ -95,6 +95,10 @@ class ProfileError(EtlError):
     """The project's query is refused by DuckDB, or gives profiles that break what the project declares of them."""
 
 
+class CheckError(EtlError):
+    """A check of the project's own is refused by DuckDB, or one that blocks fails on the warehouse to be published."""
+
+
 class ShardSetError(EtlError):
     """The published shards are incomplete, stale or damaged, so they may not be merged."""
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -17,13 +18,17 @@ from etl_assets.cli.terminal import Bar, console, count, duration, is_live, size
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.errors import ConfigError, EtlError
+from etl_assets.pipeline.configuration import project_of
+from etl_assets.project.contract import Contract
 from etl_assets.project.settings import load_settings
+from etl_assets.samples.any_files import generate_any, is_customer360
 from etl_assets.samples.writing import FORMATS, MAX_DIRTY, MAX_ROWS, generate
 
 _DESCRIPTION = """
-    Write sample exports for the shipped project: crm, billing, product and support. The same arguments give the same
-    files, byte for byte. --dirty gives a share of the rows the flaws of real exports: missing ids, malformed rows,
-    values out of range, several rows for one customer.
+    Write sample exports for the project: customers of crm, billing, product and support for customer 360, else
+    plausible values for every column that the contract declares, in files as it declares them. The same arguments give
+    the same files, byte for byte. --dirty gives a share of the rows the flaws of real exports: missing ids, malformed
+    rows, values out of range, several rows for one customer.
 """
 _EXAMPLES = """
     etl-assets generate
@@ -40,7 +45,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
         type=whole_number(1, MAX_ROWS),
         default=100_000,
         metavar="N",
-        help="customers (default 100_000)",
+        help="customers, or whatever the project is about (default 100_000)",
     )
     parser.add_argument(
         "--seed",
@@ -66,10 +71,11 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Write the files and print a summary line."""
     started = time.perf_counter()
+    contract = project_of(load_settings()).contract
     _check_writable(args.out)
     try:
-        with _progress(args.rows) as on_progress:
-            files = generate(
+        with _progress(args.rows, contract.entity) as on_progress:
+            files = _writer_of(contract)(
                 args.out,
                 rows=args.rows,
                 seed=args.seed,
@@ -85,8 +91,17 @@ def command(args: argparse.Namespace) -> int:
         ) from error
     elapsed_ms = round((time.perf_counter() - started) * 1000)
     sizes = ", ".join(f"{path.name} {size(path.stat().st_size)}" for path in files)
-    print(printable(f"{count(args.rows, 'customer')} in {args.out}: {sizes} ({duration(elapsed_ms)})"))
+    # The contract's word is in the plural.
+    what = count(args.rows, "customer") if contract.entity == "customers" else f"{args.rows:,} {contract.entity}"
+    print(printable(f"{what} in {args.out}: {sizes} ({duration(elapsed_ms)})"))
     return EXIT_OK
+
+
+def _writer_of(contract: Contract) -> Callable[..., list[Path]]:
+    """What writes the sample of this project."""
+    if is_customer360(contract):
+        return partial(generate, sources=contract.sources)
+    return partial(generate_any, contract=contract)
 
 
 def _check_writable(folder: Path) -> None:
@@ -111,7 +126,7 @@ def _ensure_home_around(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int, int], None] | None]:
+def _progress(rows: int, entity: str) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on a terminal; nothing in a pipe or a log."""
     on = console(sys.stderr)
     if not is_live(on):
@@ -125,7 +140,7 @@ def _progress(rows: int) -> Iterator[Callable[[int, int], None] | None]:
         def render(self, task: Task) -> Bar:
             return Bar(task.completed, task.total or 0)
 
-    columns = (TextColumn("customers", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(entity, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=on, transient=True) as bar:
         task = bar.add_task("", total=rows)
         yield lambda done, _: bar.update(task, completed=done)

@@ -148,7 +148,8 @@ def _run(args: argparse.Namespace, site: Site, settings: Settings, on_event: Obs
             )
     except OperationalError as error:
         raise OSError(None, f"the run history cannot be written: {error.orig}", str(home)) from error
-    if done.ok:
+    # A run that has warnings to show is not skipped.
+    if done.ok and not done.warned_checks:
         reported.remember(site, home)
     return done
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import terminal
+from etl_assets.cli import check_report, terminal
 from etl_assets.cli.output import printable, printable_lines
 from etl_assets.cli.program import program
 from etl_assets.cli.wording import advised, explained, run_command
@@ -16,6 +16,7 @@ from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication
 from etl_assets.engine.site import Site
 from etl_assets.pipeline.report import Report, ShardReport, SourceReport
 from etl_assets.project.contract import Contract
+from etl_assets.project.severity import Severity
 
 # With more shards than this, only those in trouble have a row.
 _SHARD_ROWS = 40
@@ -33,6 +34,7 @@ def show(console: Console, report: Report, site: Site) -> None:
     if report.publication:
         console.print()
         _show_publication(console, report, report.publication, site)
+    check_report.show(console, report.broken_checks, Severity.WARN)
 
 
 def show_failure(console: Console, report: Report, site: Site) -> None:
@@ -52,6 +54,7 @@ def show_failure(console: Console, report: Report, site: Site) -> None:
     if report.failed_checks:
         failed = ", ".join(report.failed_checks)
         _print_error(console, "", f"Checks failed on the published warehouse: {failed}.")
+        check_report.show(console, report.broken_checks, Severity.ERROR)
     if not report.publication:
         console.print(f"{_warehouse_now(report, site)} Finished work is kept and will be reused.", soft_wrap=True)
     first = "fix the cause, then " if report.failed_shards or report.failed_sources else ""

@@ -1,24 +1,27 @@
 """The merge: published shards in, one warehouse out, and the checks a person expects to see on it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from etl_assets.engine import faults
-from etl_assets.engine.published.checks import check_warehouse, warehouse_checks
+from etl_assets.engine.published.checks import Finding, check_warehouse, warehouse_checks
 from etl_assets.engine.published.preview import glancing, shard_timings
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.merge import Merged
-from etl_assets.orchestration.metadata import plain, table_facts, table_value
+from etl_assets.orchestration.metadata import CHECK_ERROR, FIRST_ROWS, table_facts, table_value
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
 from etl_assets.orchestration.wiring import MERGED_PROFILES, PROFILES_GROUP, SHARD_PROFILES, Wiring
 from etl_assets.pipeline.configuration import merge_limits
 from etl_assets.pipeline.events import StepEvent
+from etl_assets.project.severity import Severity
 
+SEVERITIES = {Severity.ERROR: dg.AssetCheckSeverity.ERROR, Severity.WARN: dg.AssetCheckSeverity.WARN}
 # Above this many shards the timing table shows the slowest ones only: it is a row of the event database.
 TIMING_ROWS = 100
 
@@ -89,7 +92,10 @@ def warehouse_checks_of(wiring: Wiring) -> dg.AssetChecksDefinition:
     key = wiring.key(MERGED_PROFILES)
 
     @dg.multi_asset_check(
-        specs=[dg.AssetCheckSpec(check.name, asset=key, description=check.description) for check in checks.values()],
+        specs=[
+            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.is_blocking)
+            for check in checks.values()
+        ],
         name=wiring.name("warehouse_checks"),
         can_subset=True,
     )
@@ -97,13 +103,27 @@ def warehouse_checks_of(wiring: Wiring) -> dg.AssetChecksDefinition:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         wanted = [check for name, check in checks.items() if name in selected]
         with explained_failures():
-            findings = check_warehouse(wiring.site.home, merge_limits(wiring.settings), wanted)
+            findings = check_warehouse(wiring.site, merge_limits(wiring.settings), wanted)
         for finding in findings:
-            # A project's own check may count in any type.
-            figures = {name: plain(figure) for name, figure in finding.facts.items()}
-            yield dg.AssetCheckResult(asset_key=key, check_name=finding.name, passed=finding.passed, metadata=figures)
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=finding.name,
+                passed=finding.passed,
+                severity=SEVERITIES[finding.severity],
+                metadata=_evidence(finding),
+            )
 
     return run_checks
+
+
+def _evidence(finding: Finding) -> dict[str, Any]:
+    """The figures of a check, the first rows that fail it, and why it could not be run."""
+    rows = finding.failing if finding.failing and finding.failing.count else None
+    return {
+        **finding.facts,
+        **({FIRST_ROWS: table_value(rows.columns, rows.rows)} if rows else {}),
+        **({CHECK_ERROR: finding.error} if finding.error else {}),
+    }
 
 
 def _facts(merged: Merged) -> dict[str, dg.MetadataValue | int | float | str | bool]:

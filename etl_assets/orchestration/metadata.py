@@ -15,6 +15,8 @@ from etl_assets.engine.published.tables import profiles_table
 from etl_assets.project.contract import Contract, Source
 
 PREVIEW_ROWS = 5
+# Keys of a check's evidence: how many rows fail it, the first of them, and why it could not be run.
+FAILING_ROWS, FIRST_ROWS, CHECK_ERROR = "failing_rows", "first_rows", "error"
 # Keys under which Dagster's asset catalog looks for these facts.
 COLUMN_SCHEMA, ROW_COUNT, TABLE_NAME = "dagster/column_schema", "dagster/row_count", "dagster/table_name"
 

@@ -16,6 +16,7 @@ import duckdb
 from etl_assets.errors import (
     AccountingError,
     AttemptTimeoutError,
+    CheckError,
     ConfigError,
     DamagedSnapshotError,
     InputError,
@@ -43,6 +44,7 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (ShardSetError, False),
     (AccountingError, False),
     (ProfileError, False),
+    (CheckError, False),
     (WriteError, True),
     (PermissionError, False),
     (OSError, True),

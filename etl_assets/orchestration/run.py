@@ -16,7 +16,8 @@ from etl_assets.engine.duck import Limits
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import Attempt, read_attempts
-from etl_assets.engine.published.checks import check_warehouse, recount_source, warehouse_checks
+from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
+from etl_assets.engine.published.failing_rows import FailingRows
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
@@ -27,14 +28,16 @@ from etl_assets.errors import Advice, EtlError
 from etl_assets.orchestration.code_location import build_defs
 from etl_assets.orchestration.instance import origin
 from etl_assets.orchestration.instance.tags import command_tags
+from etl_assets.orchestration.metadata import CHECK_ERROR, FAILING_ROWS, FIRST_ROWS
 from etl_assets.orchestration.sources import OP_NAME
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES
 from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.events import Observer, StepEvent
 from etl_assets.pipeline.preflight import current_publication
-from etl_assets.pipeline.report import Report, ShardReport, SourceReport, source_report
+from etl_assets.pipeline.report import BrokenCheck, Report, ShardReport, SourceReport, source_report
 from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
+from etl_assets.project.severity import Severity
 
 _DATA_VERSION = "dagster/data_version"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -133,37 +136,44 @@ class _Pipeline:
         """Run the merge and its checks, unless this very set is published, and known and checked in the instance."""
         published = self._current_and_reported()
         if published is not None:
-            report.publication, report.is_unchanged = published, True
-            self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=published.record_count))
+            report.publication, report.broken_checks = published
+            report.is_unchanged = True
+            self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
         result = self._run([MERGED_PROFILES], {MERGED_PROFILES: {"allow_partial": allow_partial}})
         if not result.success:
             report.merge_error = self._error_of(MERGED_PROFILES) or _why(result)
             return
-        failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
-        report.failed_checks = tuple(failed)
+        evaluations = result.get_asset_check_evaluations()
+        report.broken_checks = tuple(_broken_check(found) for found in evaluations if not found.passed)
         report.publication = read_publication(self._site.home)
 
-    def _current_and_reported(self) -> Publication | None:
-        """The published warehouse if merging would publish the same again; None when it is to be merged."""
+    def _current_and_reported(self) -> tuple[Publication, tuple[BrokenCheck, ...]] | None:
+        """The published warehouse if merging would publish the same again, and the checks that warn of it.
+
+        None when it is to be merged.
+        """
         limits = merge_limits(self._settings)
         published = current_publication(self._site, inspect_shards(self._site))
         if published is None or _data_version(self._instance, MERGED_PROFILES) != published.digest:
             return None
         if warehouse.damage(self._site.home, limits):
             return None
-        return published if self._has_passed_checks(limits) else None
+        warnings = self._warnings(limits)
+        return (published, warnings) if warnings is not None else None
 
-    def _has_passed_checks(self, limits: Limits) -> bool:
-        """Whether the latest merge passed every check, and passes them as they are declared now."""
+    def _warnings(self, limits: Limits) -> tuple[BrokenCheck, ...] | None:
+        """The checks that only warn and fail; None unless the latest merge passed the others, and passes them now."""
         checks = warehouse_checks(self._site.project)
-        if not all(_has_passed(self._instance, check.name) for check in checks):
-            return False
+        if not all(_is_evaluated(self._instance, check) for check in checks):
+            return None
         try:
-            return all(finding.passed for finding in check_warehouse(self._site.home, limits, checks))
+            findings = check_warehouse(self._site, limits, checks)
         except (duckdb.Error, OSError):
             # The run will say what it is.
-            return False
+            return None
+        broken = tuple(_broken(finding) for finding in findings if not finding.passed)
+        return broken if all(check.severity is Severity.WARN for check in broken) else None
 
     def _run(
         self, names: Sequence[str], config: dict[str, dict[str, bool]], tags: dict[str, str] | None = None
@@ -205,15 +215,39 @@ def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:
     return (materialization.tags or {}).get(_DATA_VERSION) if materialization else None
 
 
-def _has_passed(instance: dg.DagsterInstance, check_name: str) -> bool:
-    """Whether a check of the latest merge is evaluated, and was passed."""
+def _broken(finding: Finding) -> BrokenCheck:
+    rows = finding.failing or FailingRows(0)
+    count = rows.count if finding.failing else None
+    return BrokenCheck(finding.name, finding.severity, count, rows.columns, rows.rows, finding.error or None)
+
+
+def _broken_check(evaluation: dg.AssetCheckEvaluation) -> BrokenCheck:
+    """A failed check of a run, with the evidence that the run reported."""
+    severity = Severity.WARN if evaluation.severity is dg.AssetCheckSeverity.WARN else Severity.ERROR
+    facts = evaluation.metadata
+    count, error, table = (facts.get(name) for name in (FAILING_ROWS, CHECK_ERROR, FIRST_ROWS))
+    records = table.records if isinstance(table, dg.TableMetadataValue) else []
+    columns = tuple(records[0].data) if records else ()
+    return BrokenCheck(
+        evaluation.check_name,
+        severity,
+        count.value if isinstance(count, dg.IntMetadataValue) else None,
+        columns,
+        tuple(tuple(record.data.values()) for record in records),
+        error.value if isinstance(error, dg.TextMetadataValue) else None,
+    )
+
+
+def _is_evaluated(instance: dg.DagsterInstance, check: Check) -> bool:
+    """Whether the instance has the result of a check of the latest merge, and it was passed or only warns."""
     key = dg.AssetKey(MERGED_PROFILES)
     merged = instance.fetch_materializations(key, limit=1).records
-    record = instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(key, check_name))
+    record = instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(key, check.name))
     evaluation = record.event.asset_check_evaluation if record is not None and record.event is not None else None
     if evaluation is None or not merged or evaluation.target_materialization_data is None:
         return False
-    return evaluation.passed and evaluation.target_materialization_data.storage_id == merged[0].storage_id
+    is_fine = evaluation.passed or (check.severity, evaluation.severity) == (Severity.WARN, dg.AssetCheckSeverity.WARN)
+    return is_fine and evaluation.target_materialization_data.storage_id == merged[0].storage_id
 
 
 def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:

@@ -202,7 +202,7 @@ def _proofs(undisturbed: Site, disturbed: Site, kind: str, shard_id: str, exit_c
     struck = any(not attempt.status.is_done for attempt in known)
     # A corrupted file is found by its next reader: the attempt that wrote it has succeeded.
     struck = struck or (kind == "corrupt" and len(known) > 1)
-    found = check_warehouse(disturbed.home, _LIMITS, warehouse_checks(disturbed.project)) if after else []
+    found = check_warehouse(disturbed, _LIMITS, warehouse_checks(disturbed.project)) if after else []
     failed = [finding.name for finding in found if not finding.passed]
     obstacles = inspect_shards(disturbed).obstacles if after else {"all shards": "nothing published"}
     left = leftovers(disturbed.home)

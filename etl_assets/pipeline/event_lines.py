@@ -51,6 +51,8 @@ def report_line(report: Report, at: datetime, *, exit_code: int, recovery: str |
             "failed_sources": report.failed_sources,
             "failed_shards": report.failed_shards,
             "failed_checks": list(report.failed_checks),
+            "warned_checks": list(report.warned_checks),
+            "failing_rows": {check.name: check.failing_count for check in report.broken_checks},
             "merge_error": _error(report.merge_error)["error"],
             "recovery": recovery,
         },

@@ -6,6 +6,7 @@ from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.errors import Advice
+from etl_assets.project.severity import Severity
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,21 @@ class ShardReport:
     advice: tuple[Advice, ...] = ()
 
 
+@dataclass(frozen=True)
+class BrokenCheck:
+    """A check that failed: how many rows fail it and the first of them, or why it could not be run.
+
+    The engine's own checks have no rows.
+    """
+
+    name: str
+    severity: Severity = Severity.ERROR
+    failing_count: int | None = None
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[object, ...], ...] = ()
+    error: str | None = None
+
+
 @dataclass
 class Report:
     """The result of the whole run."""
@@ -47,8 +63,8 @@ class Report:
     shards: list[ShardReport] = field(default_factory=list)
     publication: Publication | None = None
     merge_error: Exception | None = None
-    # Checks of the published warehouse that failed; it is published all the same.
-    failed_checks: tuple[str, ...] = ()
+    # Checks of the published warehouse that failed, warnings too; it is published all the same.
+    broken_checks: tuple[BrokenCheck, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
     # Whether this very set was published already, so that nothing was merged.
@@ -64,6 +80,16 @@ class Report:
     def failed_sources(self) -> list[str]:
         """The sources that could not be staged."""
         return [report.source for report in self.sources if report.error is not None]
+
+    @property
+    def failed_checks(self) -> tuple[str, ...]:
+        """The checks whose failure is an error."""
+        return tuple(check.name for check in self.broken_checks if check.severity is Severity.ERROR)
+
+    @property
+    def warned_checks(self) -> tuple[str, ...]:
+        """The checks whose failure is a warning."""
+        return tuple(check.name for check in self.broken_checks if check.severity is Severity.WARN)
 
     @property
     def ok(self) -> bool:

@@ -73,6 +73,13 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class Relationship(Model):
+    """Where each value of a column must occur."""
+
+    to: Name = Field(description="The source whose accepted rows must have each value.")
+    column: str = Field(default="", description="Its column; by default the key.")
+
+
 class Bounded(Model):
     """A column with a type and inclusive bounds; None means unbounded."""
 
@@ -86,6 +93,14 @@ class Bounded(Model):
     max: Bound | None = Field(default=None, description="The largest value allowed, for numbers.")
     values: tuple[str, ...] = Field(default=(), description="The only values that are allowed; empty allows all.")
     required: bool = Field(default=False, description="Whether null is refused.")
+    unique: bool = Field(
+        default=False, description="Whether a value may occur only once; null does not count. A check of the warehouse."
+    )
+    relationships: Relationship | None = Field(
+        default=None,
+        description="Where each value must occur, such as `{to: accounts, column: account_id}`; null does not count. A "
+        "check of the warehouse.",
+    )
     pii: bool = Field(default=False, description="Personal data: masked in the previews of the Dagster UI.")
     meaning: str = Field(default="", description="What the column means; shown in the UI and in the warehouse.")
 

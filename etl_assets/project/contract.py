@@ -4,7 +4,7 @@ Models of `etl_assets.yaml` and their checks; values only. How a type is read fr
 `parse_*.sql` macros of the engine, where the files are is a setting.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.severity import CheckRule
 
 __all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
 
@@ -186,15 +187,23 @@ class Contract(Model):
     profile: tuple[ProfileColumn, ...] = Field(
         default=(), description="What is promised of columns that sql/profiles.sql computes."
     )
+    checks: tuple[CheckRule, ...] = Field(
+        default=(), description="How bad it is that a check fails, by the name of the check."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _name_all(cls, value: Any) -> Any:
-        return _with_named(_with_named(value, "sources"), "profile")
+        return _with_named(_with_named(_with_named(value, "sources"), "profile"), "checks")
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Contract":
-        wrong = [*_doubles(self.sources, "sources"), *_doubles(self.profile, "profile")]
+        wrong = [
+            *_doubles(self.sources, "sources"),
+            *_doubles(self.profile, "profile"),
+            *_doubles(self.checks, "checks"),
+            *self._unrelated(),
+        ]
         for number, source in enumerate(self.sources):
             if source.name in (self.entity, BASE):
                 wrong.append((("sources", number), "a source may not have this name: the joined relation uses it"))
@@ -208,6 +217,35 @@ class Contract(Model):
         # Frozen: the one moment at which the key can be handed to the sources.
         object.__setattr__(self, "sources", tuple(source.with_key(self.key) for source in self.sources))
         return self
+
+    def _unrelated(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Relationships to columns that do not exist or have another type."""
+        types = {
+            (source.name, name): kind
+            for source in self.sources
+            for name, kind in {self.key.name: ColumnType.TEXT, **{c.name: c.type for c in source.columns}}.items()
+        }
+        places: list[tuple[tuple[str | int, ...], Bounded]] = [
+            (("sources", number, "columns", place), column)
+            for number, source in enumerate(self.sources)
+            for place, column in enumerate(source.columns)
+        ]
+        places += [(("profile", number), column) for number, column in enumerate(self.profile)]
+        for where, column in places:
+            if column.relationships is None:
+                continue
+            to, name = column.relationships.to, column.relationships.column or self.key.name
+            if to not in self.source_names:
+                yield (*where, "relationships", "to"), f"{to} is not among the sources"
+            elif (to, name) not in types:
+                yield (*where, "relationships", "column"), f"{name} is not among the columns of {to}"
+            elif types[to, name] is not column.type:
+                text = f"{name} of {to} is of type {types[to, name].value}, {column.name} of type {column.type.value}"
+                yield (*where, "relationships"), text
+
+    def rule_of(self, check: str) -> CheckRule:
+        """What is declared of the check called `check`."""
+        return next((rule for rule in self.checks if rule.name == check), CheckRule(name=check))
 
     def source(self, name: str) -> Source:
         """The source called `name`; KeyError when the contract has none."""
@@ -256,7 +294,7 @@ def _with_named(value: Any, field: str) -> Any:
     return {**value, field: named}
 
 
-def _doubles(entries: Sequence[Bounded | Source], field: str) -> list[tuple[tuple[str | int, ...], str]]:
+def _doubles(entries: Sequence[Bounded | Source | CheckRule], field: str) -> list[tuple[tuple[str | int, ...], str]]:
     names = [entry.name for entry in entries]
     return [
         ((field, number), f"{name} is declared more than once")

@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from etl_assets.project.columns import Relationship
 from etl_assets.project.contract import Column, Contract, Key, MisdeclaredError, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.severity import CheckRule
 
 Location = Sequence[str | int]
 _Finding = tuple[int, str]
@@ -29,8 +31,13 @@ _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
     ("sources",): [word for word in words_of(Source) if word != "name"],
     ("sources", "csv"): words_of(Dialect),
     ("sources", "columns"): [word for word in words_of(Column) if word != "name"],
+    ("sources", "columns", "relationships"): words_of(Relationship),
     ("profile",): [word for word in words_of(ProfileColumn) if word != "name"],
+    ("profile", "relationships"): words_of(Relationship),
+    ("checks",): [word for word in words_of(CheckRule) if word != "name"],
 }
+# Words of dbt that have another name here: one word for one thing.
+_DBT_WORDS = {"not_null": "required", "accepted_values": "values"}
 # By pydantic's type of error, or the first word of it; with its own details in braces.
 _EXPECTED = {
     "string_pattern_mismatch": "expected small letters, digits and underscores, a letter first, at most 63 in all",
@@ -79,6 +86,18 @@ def doubled(node: yaml.Node | None) -> Iterator[_Finding]:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             yield from doubled(value)
+
+
+def unknown_checks(contract: Contract, known: Sequence[str], tree: yaml.Node | None) -> list[_Finding]:
+    """Names under `checks` that no check has."""
+    found = []
+    for number, rule in enumerate(contract.checks):
+        if rule.name not in known:
+            words, line = _place(("checks", number), tree)
+            close = difflib.get_close_matches(rule.name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"
+            found.append((line, f"{'.'.join(words)}: no check is called {rule.name}; {hint}"))
+    return found
 
 
 def unreadable(error: yaml.YAMLError) -> _Finding:
@@ -133,7 +152,8 @@ def _expected(one: Mapping[str, Any]) -> str:
 def _unknown(location: Location) -> str:
     """An unknown word, with the nearest known one or all of them."""
     known = _WORDS[tuple(step for step in location[:-1] if isinstance(step, str))]
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    same = _DBT_WORDS.get(str(location[-1]), "")
+    close = [same] if same in known else difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"unknown word; did you mean '{close[0]}'?" if close else f"unknown word; known are {', '.join(known)}"
 
 

@@ -4,7 +4,8 @@ Every bad file gives one form of error, which lists all that is wrong with it, w
 user's own the shipped project is loaded. Reads text only; the engine finds out whether the SQL is sound.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -14,12 +15,15 @@ import yaml
 from pydantic import ValidationError
 
 from etl_assets.errors import Action, Advice, ConfigError
+from etl_assets.project.column_checks import column_checks
 from etl_assets.project.contract import Contract
-from etl_assets.project.findings import doubled, findings, unreadable
+from etl_assets.project.findings import doubled, findings, unknown_checks, unreadable
 from etl_assets.project.version import project_version
 
 CONTRACT_FILE = "etl_assets.yaml"
 _SHIPPED = "customer360"
+# Dagster's rule.
+_CHECK_NAME = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 # The one in C, where PyYAML was built with it, takes a tenth of the time; both are safe.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -47,14 +51,10 @@ def load_project(folder: Path | str | None = None) -> Project:
     ConfigError names the file and lists everything that is wrong in it, each with its line.
     """
     root = Path(folder) if folder is not None else shipped_folder()
-    contract = _load_contract(root / CONTRACT_FILE)
-    return Project(
-        contract,
-        _read(root / "sql" / "profiles.sql"),
-        _statements(root / "sql" / "macros"),
-        _statements(root / "sql" / "checks"),
-        root,
-    )
+    checks = _statements(root / "sql" / "checks")
+    _refuse_names(root, checks)
+    contract = _load_contract(root / CONTRACT_FILE, checks)
+    return Project(contract, _read(root / "sql" / "profiles.sql"), _statements(root / "sql" / "macros"), checks, root)
 
 
 def find_project(start: Path) -> Path | None:
@@ -71,6 +71,16 @@ def _statements(folder: Path) -> dict[str, str]:
     return {path.stem: _read(path) for path in sorted(folder.glob("*.sql"))}
 
 
+def _refuse_names(root: Path, checks: Iterable[str]) -> None:
+    """ConfigError for files of checks whose names cannot be those of checks in Dagster."""
+    bad = [str(root / "sql" / "checks" / f"{name}.sql") for name in checks if not _CHECK_NAME.fullmatch(name)]
+    if bad:
+        raise ConfigError(
+            f"The name of a check has letters, digits and underscores only: rename {', '.join(bad)}.",
+            subject=bad[0],
+        )
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -83,7 +93,7 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _load_contract(path: Path) -> Contract:
+def _load_contract(path: Path, sql_checks: Iterable[str]) -> Contract:
     text = _read(path)
     try:
         loader = _Loader(text)
@@ -98,6 +108,8 @@ def _load_contract(path: Path) -> Contract:
         contract = Contract.model_validate(value)
     except ValidationError as error:
         raise _bad(path, [*problems, *findings(error, tree)]) from error
+    known = [*sql_checks, *(check.name for check in column_checks(contract))]
+    problems += unknown_checks(contract, known, tree)
     if problems:
         raise _bad(path, problems)
     return contract

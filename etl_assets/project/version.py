@@ -15,6 +15,8 @@ from etl_assets.project.contract import Contract, Source
 
 VERSION_CHARS = 12
 _PROSE = frozenset({"meaning", "title", "pii"})
+# What is checked of the finished warehouse decides no profile.
+_CHECKED = frozenset({"checks", "unique", "relationships"})
 # How exports are read changes which records a source has, never what is made of them.
 _READING = frozenset({"files", "key_from", "from_", "csv"})
 # Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.
@@ -48,8 +50,8 @@ def plain_sql(text: str) -> str:
 
 
 def _declared(model: BaseModel, left_out: frozenset[str] = frozenset()) -> object:
-    """What a model declares, without prose and without what is as it is by default: a new word changes no version."""
-    return _without(model.model_dump(mode="json", exclude_defaults=True), _PROSE | left_out)
+    """What a model declares, without prose, checks and what is as it is by default: a new word changes no version."""
+    return _without(model.model_dump(mode="json", exclude_defaults=True), _PROSE | _CHECKED | left_out)
 
 
 def _without(value: object, left_out: frozenset[str]) -> object:

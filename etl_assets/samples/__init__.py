@@ -1,5 +1,8 @@
 """Sample exports of the shipped project: believable customers in four systems and, on request, dirt like real exports'.
 
+Other projects get plausible values for whatever their contract declares (`any_project`, `any_files`); those are made in
+Python, from a hash of the seed and the record.
+
 What belongs here is how the sample looks. What an export must look like is the contract's business, and reading one is
 the engine's.
 

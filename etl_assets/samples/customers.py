@@ -152,6 +152,11 @@ _VALUES: Mapping[str, Mapping[str, str]] = {
 }
 
 
+def knows(source: Source) -> bool:
+    """Whether there are values here for every column of the source."""
+    return {column.name for column in source.columns} <= _VALUES.get(source.name, {}).keys()
+
+
 def duckdb_type(column: Column) -> str:
     """The name of the DuckDB type that holds the column."""
     return column.duckdb

@@ -50,8 +50,8 @@ def generate(
     when `out` already holds a source in another format.
     """
     sources = load_project().contract.sources if sources is None else tuple(sources)
-    _check(rows, dirty, file_format)
-    _refuse_other_formats(out, sources, file_format)
+    check_arguments(rows, dirty, file_format)
+    refuse_other_formats(out, sources, file_format)
     publishing.sweep(publishing.ensure_directory(out))
     targets = [out / f"{source.name}.{file_format}" for source in sources]
     with contextlib.ExitStack() as stack:
@@ -65,7 +65,8 @@ def generate(
     return targets
 
 
-def _check(rows: int, dirty: float, file_format: str) -> None:
+def check_arguments(rows: int, dirty: float, file_format: str) -> None:
+    """ValueError when one is out of its range."""
     if not 1 <= rows <= MAX_ROWS:
         raise ValueError(f"rows must be from 1 to {MAX_ROWS}, found {rows}")
     if not 0 <= dirty <= MAX_DIRTY:
@@ -74,7 +75,7 @@ def _check(rows: int, dirty: float, file_format: str) -> None:
         raise ValueError(f"file_format must be one of {', '.join(FORMATS)}, found {file_format!r}")
 
 
-def _refuse_other_formats(out: Path, sources: Sequence[Source], file_format: FileFormat) -> None:
+def refuse_other_formats(out: Path, sources: Sequence[Source], file_format: FileFormat) -> None:
     """A source with two files stops the pipeline, and the existing file may be someone's own, so it is not removed."""
     endings = ["", *(f".{other}" for other in FORMATS if other != file_format)]
     names = [f"{source.name}{ending}" for source in sources for ending in endings]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets_tests.command_line import Cli, on_terminal
+from etl_assets_tests.projects.fleets import FLEET, FLEET_FOLDER
 
 
 def _names(folder: Path) -> list[str]:
@@ -96,3 +97,22 @@ def test_sample_exports_in_etl_home_make_it_for_its_owner_alone(cli: Cli, tmp_pa
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
     assert cli("generate", "--rows", "5", "--out", str(tmp_path / "exports" / "new")).returncode == 0
     assert (tmp_path / "exports").stat().st_mode & 0o055
+
+
+def test_another_project_gets_a_sample_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    """Fails: someone who tries a new project gets the customers of the shipped one."""
+    done = cli("generate", "--rows", "1_000", env={"ETL_PROJECT": str(FLEET_FOLDER)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1,000 vehicles in data/sources: registry.csv ")
+    assert _names(tmp_path / "data/sources") == [f"{name}.csv" for name in sorted(FLEET.contract.source_names)]
+
+
+def test_a_column_without_a_possible_value_exits_with_2(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sql").mkdir()
+    (tmp_path / "sql/profiles.sql").write_text("SELECT base.* FROM customers")
+    contract = "name: p\nsources:\n  web:\n    columns:\n      odd: {pattern: '[^a]', required: true}\n"
+    (tmp_path / "etl_assets.yaml").write_text(contract)
+    done = cli("generate", "--rows", "10", env={"ETL_PROJECT": str(tmp_path)})
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no value can be made for web.odd: expected bounds ")
+    assert _names(tmp_path / "data/sources") == []

@@ -12,7 +12,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.engine.site import Site
 from etl_assets.errors import Action, Advice, ConfigError, EtlError, ShardSetError
-from etl_assets.pipeline.report import Report, ShardReport, SourceReport
+from etl_assets.pipeline.report import BrokenCheck, Report, ShardReport, SourceReport
 from etl_assets.project.contract import ProfileColumn
 
 HOSTILE = "[/x][red] \x1b[31m"
@@ -103,7 +103,7 @@ def test_every_error_of_a_run_is_listed(site: Site) -> None:
     report = Report(
         sources=[_source("crm", error="no file"), SourceReport("billing", error=ConfigError("no folder"))],
         shards=[ShardReport(name, Status.FAILED, attempts=2, error=f"OSError: {name}") for name in names],
-        failed_checks=("customers_unique",),
+        broken_checks=(BrokenCheck("customers_unique"),),
     )
     lines = _failure(report, site)
     assert lines[:2] == ["error: crm: no file", "error: billing: no folder"]

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from etl_assets.engine.published.checks import warehouse_checks
+from etl_assets.engine.published.preview import MASK
 from etl_assets.project.loading import Project
+from etl_assets.project.severity import CheckRule
 from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text
 from etl_assets_tests.factory import PROJECT, alter
 from etl_assets_tests.orchestration.engine_runs import publish
@@ -81,40 +84,74 @@ def test_every_check_is_red_on_a_warehouse_that_breaks_every_promise(location: C
     assert figures["accounting_closed"]["sources_not_closed"] == 1
 
 
-def with_check(location: CodeLocation, statement: str) -> CodeLocation:
-    """The same project with a check of its own."""
-    own: Project = replace(PROJECT, checks={"customers_have_company": statement})
+def with_check(location: CodeLocation, statement: str, **rule: Any) -> CodeLocation:
+    """The same project with a check of its own, and what is declared of it."""
+    rules = (CheckRule(name="customers_have_company", **rule),)
+    contract = PROJECT.contract.model_copy(update={"checks": rules})
+    own: Project = replace(PROJECT, contract=contract, checks={"customers_have_company": statement})
     return CodeLocation(location.settings, location.instance, project=own)
 
 
 def test_a_check_of_the_projects_own_is_one_like_the_others(location: CodeLocation) -> None:
     publish(location)
-    statement = (
-        "-- Every customer is of a known company.\n"
-        "SELECT count(*) FILTER (company_name IS NULL) AS without, without = 0 AS passed FROM merged_profiles"
-    )
+    statement = "-- Every customer is of a known company.\nSELECT * FROM merged_profiles WHERE company_name IS NULL"
     own = with_check(location, statement)
     (found,) = evaluations(run_checks(own, "customers_have_company")).values()
-    assert (found.passed, facts(found.metadata)) == (True, {"without": 0})
+    assert (found.passed, facts(found.metadata)) == (True, {"failing_rows": 0})
     key = dg.AssetCheckKey(MERGED, "customers_have_company")
     assert own.defs.resolve_asset_graph().get_check_spec(key).description == "Every customer is of a known company."
 
 
-def test_figures_of_any_type_are_shown(location: CodeLocation) -> None:
-    """Fails: a check that counts in decimals ends in an error of Dagster's that names no check."""
+@pytest.mark.parametrize("severity", ["warn", "error"])
+def test_a_check_that_fails_shows_its_first_rows_with_personal_data_masked(
+    location: CodeLocation, severity: str
+) -> None:
+    """Fails: a red check says neither how many rows it found nor which."""
     publish(location)
-    figures = "1.50 AS total, DATE '2026-05-01' AS latest, NULL AS nothing, ['a', 'b'] AS names, 0.5::DOUBLE AS share"
-    own = with_check(location, f"SELECT {figures}, true AS passed")
-    result = run_checks(own, "customers_have_company")
-    assert result.success, failure_text(result)
-    (found,) = evaluations(result).values()
-    assert facts(found.metadata) == {
-        "total": "1.50",
-        "latest": "2026-05-01",
-        "nothing": None,
-        "names": "a, b",
-        "share": 0.5,
-    }
+    figures = "1.50 AS total, DATE '2026-05-01' AS latest, NULL::INTEGER AS nothing, sources, 0.5::DOUBLE AS share"
+    statement = f"SELECT customer_id, email, {figures} FROM merged_profiles WHERE customer_id < 'c'"
+    own = with_check(location, statement, severity=severity)
+    (found,) = evaluations(run_checks(own, "customers_have_company")).values()
+    assert (found.passed, found.severity.value) == (False, severity.upper())
+    assert found.metadata["failing_rows"].value == 2
+    table = found.metadata["first_rows"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [record.data for record in table.records] == [
+        {
+            "customer_id": name,
+            "email": MASK,
+            "total": "1.50",
+            "latest": "2026-05-01",
+            "nothing": None,
+            "sources": sources,
+            "share": 0.5,
+        }
+        for name, sources in (("a", "crm, billing, support"), ("b", "crm, billing"))
+    ]
+
+
+def test_a_check_that_cannot_be_run_is_red_and_keeps_the_others(location: CodeLocation) -> None:
+    """Fails: one bad file in `sql/checks/` ends the step, and no check has a result."""
+    publish(location)
+    found = evaluations(run_checks(with_check(location, "SELECT nothing FROM merged_profiles", severity="warn")))
+    assert [name for name, one in found.items() if not one.passed] == ["customers_have_company"]
+    broken = found["customers_have_company"]
+    assert broken.severity is dg.AssetCheckSeverity.ERROR
+    assert "DuckDB refuses sql/checks/customers_have_company.sql" in str(broken.metadata["error"].value)
+
+
+def test_a_blocking_check_that_fails_ends_the_merge_at_once(location: CodeLocation) -> None:
+    """A permanent failure: repeating it would only delay its message."""
+    publish(location)
+    before = location.site.home.warehouse.read_bytes()
+    own = with_check(location, "SELECT customer_id FROM merged_profiles", blocking=True)
+    result = own.run("merged_profiles")
+    assert not result.success
+    assert "customers_have_company: 6 failing rows, such as customer_id = a" in failure_text(result)
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert location.site.home.warehouse.read_bytes() == before
+    spec = own.defs.resolve_asset_graph().get_check_spec(dg.AssetCheckKey(MERGED, "customers_have_company"))
+    assert spec.blocking
 
 
 def test_without_a_warehouse_the_checks_fail_and_name_the_file(location: CodeLocation) -> None:

@@ -19,6 +19,7 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.DamagedSnapshotError("damaged"), False),
     (errors.AccountingError("lost a row"), False),
     (errors.ProfileError("out of range"), False),
+    (errors.CheckError("a blocking check fails"), False),
     (PermissionError(13, "denied"), False),
     (OSError(28, "No space left on device"), True),
     (ConnectionResetError(), True),

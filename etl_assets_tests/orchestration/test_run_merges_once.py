@@ -2,16 +2,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
+from etl_assets.engine.published.preview import MASK
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
+from etl_assets.errors import CheckError
 from etl_assets.orchestration.run import run_pipeline
 from etl_assets.pipeline.configuration import site_of
 from etl_assets.pipeline.events import StepEvent
@@ -19,6 +22,7 @@ from etl_assets.pipeline.overview import collect
 from etl_assets.pipeline.report import Report
 from etl_assets.project.loading import Project
 from etl_assets.project.settings import Settings
+from etl_assets.project.severity import CheckRule
 from etl_assets_tests.dagster_runs import CodeLocation, settings_for
 from etl_assets_tests.factory import PROJECT, alter, row, write_exports
 from etl_assets_tests.orchestration.engine_runs import rebuild
@@ -149,12 +153,13 @@ class TestMerges:
         assert not report.publication.is_partial
 
 
-def with_check(statement: str) -> Project:
-    """The project with a check of its own."""
-    return dataclasses.replace(PROJECT, checks={"customers_enough": statement})
+def with_check(statement: str, **rule: Any) -> Project:
+    """The project with a check of its own, and what is declared of it."""
+    contract = PROJECT.contract.model_copy(update={"checks": (CheckRule(name="customers_enough", **rule),)})
+    return dataclasses.replace(PROJECT, contract=contract, checks={"customers_enough": statement})
 
 
-BROKEN_CHECK = with_check("SELECT count(*) AS customers, customers > 1000 AS passed FROM merged_profiles")
+BROKEN_CHECK = with_check("SELECT count(*) AS customers FROM merged_profiles HAVING customers < 1000")
 
 
 class TestRedChecks:
@@ -172,7 +177,7 @@ class TestRedChecks:
         assert report.failed_checks == ("customers_enough",)
 
     def test_that_were_changed_are_executed_again(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        easy = with_check("SELECT count(*) AS customers, customers > 1 AS passed FROM merged_profiles")
+        easy = with_check("SELECT count(*) AS customers FROM merged_profiles HAVING customers < 1")
         assert run(settings, instance, project=easy)[0].ok
         assert run(settings, instance, project=BROKEN_CHECK)[0].failed_checks == ("customers_enough",)
         # And again: now it is right.
@@ -196,3 +201,34 @@ class TestRedChecks:
         """Fails: a check that someone wrote today is not executed before the next change of the exports."""
         report, _ = run(settings, instance, project=BROKEN_CHECK)
         assert report.failed_checks == ("customers_enough",)
+
+
+class TestWarnings:
+    def test_are_no_failure_and_are_shown_by_every_run(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        """Fails: a warning ends the run with 1, or is forgotten by the next run, which finds nothing to do."""
+        warned = with_check("SELECT customer_id, email FROM merged_profiles", severity="warn")
+        first, _ = run(settings, instance, project=warned)
+        second, _ = run(settings, instance, project=warned)
+        for report in (first, second):
+            assert report.ok
+            assert (report.warned_checks, report.failed_checks) == (("customers_enough",), ())
+            (broken,) = report.broken_checks
+            assert (broken.failing_count, broken.columns) == (21, ("customer_id", "email"))
+            assert broken.rows[0] == ("c0", MASK)
+        assert (first.is_unchanged, second.is_unchanged) == (False, True)
+
+    def test_that_became_errors_are_failures(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        statement = "SELECT customer_id FROM merged_profiles"
+        assert run(settings, instance, project=with_check(statement, severity="warn"))[0].ok
+        assert run(settings, instance, project=with_check(statement))[0].failed_checks == ("customers_enough",)
+
+    def test_that_block_from_now_on_keep_the_published_warehouse(
+        self, settings: Settings, instance: dg.DagsterInstance, site: Site
+    ) -> None:
+        statement = "SELECT customer_id FROM merged_profiles"
+        assert run(settings, instance, project=with_check(statement, severity="warn"))[0].ok
+        before = site.home.warehouse.read_bytes()
+        report, _ = run(settings, instance, project=with_check(statement, blocking=True))
+        assert not report.ok
+        assert isinstance(report.merge_error, CheckError)
+        assert site.home.warehouse.read_bytes() == before

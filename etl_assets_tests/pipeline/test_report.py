@@ -4,7 +4,7 @@ import pytest
 
 from etl_assets.engine.published.status import Status
 from etl_assets.errors import EtlError
-from etl_assets.pipeline.report import Report, ShardReport, SourceReport
+from etl_assets.pipeline.report import BrokenCheck, Report, ShardReport, SourceReport
 from etl_assets_tests.pipeline.test_event_lines import PUBLICATION
 
 GOOD = ShardReport("shard_00", Status.REUSED, 3)
@@ -18,7 +18,7 @@ GOOD = ShardReport("shard_00", Status.REUSED, 3)
         (Report(shards=[GOOD]), False),
         (Report(shards=[GOOD], merge_error=EtlError("no"), is_warehouse_replaced=True), False),
         (Report(shards=[GOOD, ShardReport("shard_01", Status.FAILED)], publication=PUBLICATION), False),
-        (Report(shards=[GOOD], publication=PUBLICATION, failed_checks=("customers_unique",)), False),
+        (Report(shards=[GOOD], publication=PUBLICATION, broken_checks=(BrokenCheck("customers_unique"),)), False),
         (Report(sources=[SourceReport("crm", error=EtlError("no"))]), False),
     ],
 )

@@ -16,7 +16,7 @@ def test_the_shipped_project_publishes_the_sample_and_passes_every_check(sources
     generate(sources, rows=300, seed=3, dirty=0.1)
     merged = run_engine(sources, site_at(home, 2, shipped))
     assert merged.publication.record_count == 300
-    findings = check_warehouse(home, LIMITS, warehouse_checks(shipped))
+    findings = check_warehouse(site_at(home, 2, shipped), LIMITS, warehouse_checks(shipped))
     assert [finding for finding in findings if not finding.passed] == []
 
 

@@ -226,7 +226,7 @@ class Judge:
         report = self.outcome.recoveries[-1].report or {}
         if (report.get("publication") or {}).get("digest") != seen.digest:
             yield f"the recovery reported {report.get('publication')}, published is {seen.digest}"
-        findings = checks.check_warehouse(home, factory.LIMITS, checks.warehouse_checks(site.project))
+        findings = checks.check_warehouse(site, factory.LIMITS, checks.warehouse_checks(site.project))
         yield from (f"check failed: {finding}" for finding in findings if not finding.passed)
         for name, snapshot in current_snapshots(site).items():
             recount = checks.recount_source(home, snapshot)

@@ -229,7 +229,7 @@ def _assert_whole(sandbox: Sandbox, generation: str) -> None:
     """The warehouse is this generation and no other, its books are closed, and no file is left behind."""
     assert sandbox.generations() == [(generation, CUSTOMERS)]
     wanted = checks.warehouse_checks(sandbox.site.project)
-    findings = checks.check_warehouse(sandbox.home, factory.LIMITS, wanted)
+    findings = checks.check_warehouse(sandbox.site, factory.LIMITS, wanted)
     assert [finding.name for finding in findings if not finding.passed] == []
     assert shards.inspect_shards(sandbox.site).obstacles == {}
     assert sandbox.leftovers() == []

@@ -53,7 +53,7 @@ def _variables(made: Harness, place: Path, fault: str = "") -> dict[str, str]:
 def _problems(place: Path) -> list[str]:
     """What is not as it should be in a home that is published and complete."""
     site = harness.site_of(place)
-    findings = checks.check_warehouse(site.home, factory.LIMITS, checks.warehouse_checks(site.project))
+    findings = checks.check_warehouse(site, factory.LIMITS, checks.warehouse_checks(site.project))
     problems = [finding.name for finding in findings if not finding.passed]
     snapshots = current_snapshots(site)
     require_undamaged(site, factory.LIMITS, snapshots)

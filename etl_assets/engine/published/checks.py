@@ -1,24 +1,34 @@
 """Checks that read finished work again: the accounting of a source, the promises about the warehouse.
 
-A check of the warehouse is a statement that returns one row whose last column is `passed` and whose other columns are
-figures to show. Its leading comment is what the UI shows. The engine's own are `sql/check_*.sql`, with `{key}` for the
-contract's key and `{entity}` in their names; one more follows from what the contract promises of the profiles. A
-project's `sql/checks/*.sql` are checks of its own.
+The engine's own checks of the warehouse are `sql/check_*.sql`, with `{key}` for the contract's key and `{entity}` in
+their names; one more follows from what the contract promises of the profiles. Each returns one row whose last column is
+`passed` and whose other columns are figures to show.
+
+A project's checks are queries whose rows are failures: the files in `sql/checks/`, and the words on columns. Their
+leading comment is what the UI shows. Those that block run on the warehouse before it is published.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
+
+import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.column_words import word_sql, word_text
+from etl_assets.engine.published.failing_rows import FailingRows, RefusedError, add_source_views, bind, failing_rows
 from etl_assets.engine.published.holding import held
 from etl_assets.engine.published.promises import promise_rules
-from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot
+from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot, current_snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
+from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, pattern, statement
+from etl_assets.errors import Action, Advice, CheckError, ConfigError
+from etl_assets.project.column_checks import column_checks
 from etl_assets.project.contract import Contract
-from etl_assets.project.loading import Project
+from etl_assets.project.loading import CONTRACT_FILE, Project
+from etl_assets.project.severity import Severity
 
 _PREFIX, _SUFFIX = "check_", ".sql"
 PROMISES = "profiles_as_declared"
@@ -26,27 +36,48 @@ PROMISES = "profiles_as_declared"
 
 @dataclass(frozen=True)
 class Check:
-    """A check: `statement` returns one row, the last column of which is `passed`."""
+    """A check. `file` is the project's file that declares it, empty for one of the engine's own.
+
+    The statement of a project's check returns the rows that fail; the engine's return one row that ends in `passed`.
+    """
 
     name: str
     description: str
     statement: str
+    file: str = ""
+    severity: Severity = Severity.ERROR
+    is_blocking: bool = False
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check; `facts` are its figures."""
+    """The result of a check; `facts` are its figures, `failing` its rows, `error` why it could not be run."""
 
     name: str
     passed: bool
-    facts: dict[str, int]
+    facts: Mapping[str, int] = field(default_factory=dict)
+    severity: Severity = Severity.ERROR
+    failing: FailingRows | None = None
+    error: str = ""
 
 
 def warehouse_checks(project: Project) -> tuple[Check, ...]:
-    """Every check of the warehouse: the engine's, that of the declared promises, the project's own."""
+    """Every check of the warehouse: the engine's, that of the declared promises, the project's own.
+
+    ConfigError when two have the same name.
+    """
     contract = project.contract
-    own = [Check(name, _leading_comment(text), text) for name, text in project.checks.items()]
-    return (*_engine_checks(contract), *_promises_check(contract), *own)
+    found = (*_engine_checks(contract), *_promises_check(contract), *_project_checks(project))
+    names = [check.name for check in found]
+    doubled = [check for number, check in enumerate(found) if check.name in names[:number]]
+    if doubled:
+        raise ConfigError(
+            f"Two checks are called {' and two '.join(check.name for check in doubled)}; the second is declared in "
+            f"{', '.join(check.file for check in doubled)}.",
+            Advice(Action.EDIT, value=doubled[0].file),
+            subject=doubled[0].name,
+        )
+    return found
 
 
 def _engine_checks(contract: Contract) -> list[Check]:
@@ -70,24 +101,101 @@ def _promises_check(contract: Contract) -> list[Check]:
     return [Check(PROMISES, f"Every profile keeps what is declared of {', '.join(checked)}.", text)]
 
 
+def _project_checks(project: Project) -> list[Check]:
+    """The checks that words on columns declare, then those of `sql/checks/`."""
+    contract = project.contract
+    found = [
+        Check(check.name, word_text(check, contract), word_sql(check, contract), CONTRACT_FILE)
+        for check in column_checks(contract)
+    ]
+    found += [
+        Check(name, _leading_comment(text), text, f"sql/checks/{name}.sql") for name, text in project.checks.items()
+    ]
+    return [_ruled(check, contract) for check in found]
+
+
+def _ruled(check: Check, contract: Contract) -> Check:
+    rule = contract.rule_of(check.name)
+    description = rule.description or check.description
+    return Check(check.name, description, check.statement, check.file, rule.severity, rule.blocking)
+
+
 def _leading_comment(text: str) -> str:
     lines = text.splitlines()
     first = next((number for number, line in enumerate(lines) if not line.startswith("--")), len(lines))
     return " ".join(line.removeprefix("--").strip() for line in lines[:first])
 
 
-def check_warehouse(home: Home, limits: duck.Limits, checks: Sequence[Check]) -> list[Finding]:
-    """Run checks against the published warehouse; duckdb.Error or OSError when it cannot be opened."""
-    with opened_whole(home, limits) as connection:
-        findings = []
-        for check in checks:
-            cursor = connection.execute(check.statement)
-            names = [column[0] for column in cursor.description or []]
-            row = cursor.fetchone()
-            assert row is not None, "a check is an aggregate"
-            facts = dict(zip(names, row, strict=True))
-            findings.append(Finding(check.name, bool(facts.pop("passed")), facts))
-        return findings
+def check_warehouse(site: Site, limits: duck.Limits, checks: Sequence[Check]) -> list[Finding]:
+    """Run checks against the published warehouse; duckdb.Error or OSError when it cannot be opened.
+
+    A project's check that DuckDB refuses has failed.
+    """
+    known = {name: current_snapshot(site.home, name) for name in site.contract.source_names}
+    snapshots = {name: snapshot for name, snapshot in known.items() if snapshot is not None}
+    with opened_whole(site.home, limits) as connection:
+        add_source_views(connection, site, snapshots, [check.statement for check in checks if check.file])
+        return [_run(connection, site.contract, check) for check in checks]
+
+
+def _run(connection: duckdb.DuckDBPyConnection, contract: Contract, check: Check) -> Finding:
+    if check.file:
+        return _run_own(connection, contract, check)
+    cursor = connection.execute(check.statement)
+    names = [column[0] for column in cursor.description or []]
+    row = cursor.fetchone()
+    assert row is not None, "a check is an aggregate"
+    facts = dict(zip(names, row, strict=True))
+    passed = bool(facts.pop("passed"))
+    return Finding(check.name, passed, facts)
+
+
+def _run_own(connection: duckdb.DuckDBPyConnection, contract: Contract, check: Check) -> Finding:
+    try:
+        found = failing_rows(connection, check.statement, contract)
+    except RefusedError as error:
+        # Deliberately no warning, whatever is declared: no one knows what it would have found.
+        return Finding(check.name, False, error=f"DuckDB refuses {check.file} ({error}).")
+    return Finding(check.name, not found.count, {"failing_rows": found.count}, check.severity, found)
+
+
+def require_publishable(connection: duckdb.DuckDBPyConnection, site: Site, snapshots: Mapping[str, Snapshot]) -> None:
+    """Bind the project's checks and run those that block on the current database, before it is published.
+
+    CheckError names every check that DuckDB refuses, and every blocking one that fails.
+    """
+    checks = [check for check in warehouse_checks(site.project) if check.file]
+    add_source_views(connection, site, snapshots, [check.statement for check in checks])
+    refused, failed = [], []
+    for check in checks:
+        try:
+            bind(connection, check.statement)
+        except RefusedError as error:
+            refused.append((check, f"DuckDB refuses {check.file} ({error})"))
+            continue
+        if check.is_blocking:
+            finding = _run_own(connection, site.contract, check)
+            if not finding.passed:
+                failed.append((check, finding.error or _failing_text(finding.failing)))
+    if refused or failed:
+        raise _unpublishable(refused, failed)
+
+
+def _unpublishable(refused: Sequence[tuple[Check, str]], failed: Sequence[tuple[Check, str]]) -> CheckError:
+    found = [*refused, *failed]
+    lines = "".join(f"\n  {check.name}: {text}; see {check.file}" for check, text in found)
+    return CheckError(
+        f"The project's checks keep the warehouse from being published; the last one stays.{lines}",
+        *[Advice(Action.EDIT, value=check.file) for check, _ in refused[:1]],
+        subject=found[0][0].name,
+    )
+
+
+def _failing_text(failing: FailingRows | None) -> str:
+    """How many rows, and the first one."""
+    assert failing is not None, "a check that could be run"
+    cells = ", ".join(f"{name} = {cell}" for name, cell in zip(failing.columns, failing.rows[0], strict=True))
+    return f"{failing.count} failing row{'s' if failing.count > 1 else ''}, such as {cells}"
 
 
 def recount_source(home: Home, snapshot: Snapshot) -> Finding:

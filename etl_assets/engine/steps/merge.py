@@ -23,6 +23,7 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.hashing import SetHash, digest, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
+from etl_assets.engine.published.checks import require_publishable
 from etl_assets.engine.published.holding import inspected_held, sweep_sources
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
@@ -115,6 +116,7 @@ class _Merge:
             publication = self._publication(rows, duplicates_dropped)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
+            require_publishable(connection, self.site, self.found.snapshots)
             for table in tables.warehouse_tables(contract):
                 table.comment(connection)
             close(connection)

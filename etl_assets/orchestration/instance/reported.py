@@ -55,7 +55,10 @@ def remember(site: Site, dagster_home: Path, key_prefix: str = "") -> None:
 
 def _stamp(site: Site) -> str:
     """Changes with everything that is published, and with the checks of it."""
-    checks = [f"{check.name} {check.statement}" for check in warehouse_checks(site.project)]
+    checks = [
+        f"{check.name} {check.severity} {check.is_blocking} {check.statement}"
+        for check in warehouse_checks(site.project)
+    ]
     return stable_hash("\n".join([published_stamp(site), *checks]))
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -60,7 +59,7 @@ def copied(sound: Path, home: Home) -> Home:
 
 
 def test_a_sound_warehouse_passes_every_check(copied: Home) -> None:
-    findings = checks.check_warehouse(copied, LIMITS, CHECKS)
+    findings = checks.check_warehouse(site_at(copied), LIMITS, CHECKS)
     assert {finding.name: finding.passed for finding in findings} == dict.fromkeys(NAMES, True)
     facts: dict[str, Mapping[str, int]] = {finding.name: finding.facts for finding in findings}
     assert facts["accounting_closed"] == {
@@ -100,20 +99,20 @@ def test_a_sound_warehouse_passes_every_check(copied: Home) -> None:
 def test_each_check_fails_on_its_own_defect(copied: Home, failing: set[str], statement: str) -> None:
     """A check that passes whatever the warehouse holds is decoration."""
     alter(copied.warehouse, statement)
-    findings = checks.check_warehouse(copied, LIMITS, CHECKS)
+    findings = checks.check_warehouse(site_at(copied), LIMITS, CHECKS)
     assert {finding.name for finding in findings if not finding.passed} == failing
 
 
 def test_a_failed_check_says_how_many(copied: Home) -> None:
     alter(copied.warehouse, "UPDATE merged_profiles SET churn_risk = 'low' WHERE customer_id < 'c'")
-    (finding,) = [finding for finding in checks.check_warehouse(copied, LIMITS, CHECKS) if not finding.passed]
+    (finding,) = [finding for finding in checks.check_warehouse(site_at(copied), LIMITS, CHECKS) if not finding.passed]
     assert finding.facts == {"bad_health_score": 0, "bad_churn_risk": 2, "bad_expansion_potential": 0}
 
 
 def test_a_warehouse_that_does_not_exist_cannot_pass(home: Home) -> None:
     """An empty folder would show five green checks."""
     with pytest.raises(duckdb.IOException, match=r"warehouse\.duckdb"):
-        checks.check_warehouse(home, LIMITS, CHECKS)
+        checks.check_warehouse(site_at(home), LIMITS, CHECKS)
 
 
 def test_every_check_says_in_a_sentence_what_it_promises() -> None:
@@ -158,19 +157,6 @@ def test_checks_follow_the_contracts_entity_key_and_promises() -> None:
 def test_a_contract_without_promises_has_no_check_of_them() -> None:
     """Fails: a project that declares no ranges gets a check that is not SQL."""
     assert checks.PROMISES not in [check.name for check in checks.warehouse_checks(_project({"note": {}}))]
-
-
-def test_a_projects_own_checks_are_run_beside_the_engines(copied: Home) -> None:
-    """Fails: a file in `sql/checks/` is never looked at."""
-    statement = (
-        "-- No company is called like\n-- its customer.\n"
-        "SELECT count(*) AS namesakes, namesakes = 0 AS passed FROM merged_profiles WHERE company_name = customer_id"
-    )
-    found = checks.warehouse_checks(replace(PROJECT, checks={"no_namesakes": statement}))
-    assert found[-1] == checks.Check("no_namesakes", "No company is called like its customer.", statement)
-    assert checks.check_warehouse(copied, LIMITS, found)[-1] == checks.Finding("no_namesakes", True, {"namesakes": 0})
-    alter(copied.warehouse, "UPDATE merged_profiles SET company_name = customer_id WHERE customer_id < 'c'")
-    assert checks.check_warehouse(copied, LIMITS, found)[-1] == checks.Finding("no_namesakes", False, {"namesakes": 2})
 
 
 @pytest.fixture

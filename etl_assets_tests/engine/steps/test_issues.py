@@ -132,12 +132,12 @@ def test_checks_count_rows_and_cells(tmp_path: Path) -> None:
     factory.run_engine(exports(tmp_path, "a,x,NO,AB1,\n,1,LOW,AB1,\nb,1,LOW,AB1,bad\n"), site)
     snapshot = current_snapshots(site)["crm"]
     assert recount_source(site.home, snapshot).passed
-    findings = check_warehouse(site.home, factory.LIMITS, warehouse_checks(site.project))
+    findings = check_warehouse(site, factory.LIMITS, warehouse_checks(site.project))
     assert all(finding.passed for finding in findings)
     accounts = next(finding for finding in findings if finding.name == "accounting_closed")
     assert (accounts.facts["rows_quarantined"], accounts.facts["cells_quarantined"]) == (2, 2)
     factory.alter(site.home.warehouse, "DELETE FROM quarantine WHERE cell = 'x'")
-    broken = check_warehouse(site.home, factory.LIMITS, warehouse_checks(site.project))
+    broken = check_warehouse(site, factory.LIMITS, warehouse_checks(site.project))
     assert [finding.name for finding in broken if not finding.passed] == ["accounting_closed"]
 
 

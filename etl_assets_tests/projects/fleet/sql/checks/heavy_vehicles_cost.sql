@@ -1,6 +1,4 @@
 -- A vehicle that burns fuel has cost something.
-SELECT
-    count(*) FILTER (duty = 'HEAVY') AS heavy_count,
-    count(*) FILTER (duty = 'HEAVY' AND cost IS NULL) AS without_cost,
-    without_cost = 0 AS passed
+SELECT vin, duty, cost
 FROM merged_profiles
+WHERE duty = 'HEAVY' AND cost IS NULL

@@ -1,3 +1,4 @@
 -- No vehicle sends before it is registered.
-SELECT count(*) FILTER (last_signal < registered) AS too_early, too_early = 0 AS passed
+SELECT vin, last_signal, registered
 FROM merged_profiles
+WHERE last_signal < registered

@@ -1,0 +1,176 @@
+"""Write the sample of any project: for each source, files of the names, the structure and the spelling it declares."""
+
+import contextlib
+import csv
+import gzip
+import io
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+import duckdb
+
+from etl_assets.engine.files import publishing
+from etl_assets.project.contract import Contract, Source
+from etl_assets.project.dialect import Dialect
+from etl_assets.samples.any_project import AnySample, Field
+from etl_assets.samples.customers import KEY, knows
+from etl_assets.samples.spelling import line_of
+from etl_assets.samples.writing import FileFormat, check_arguments, refuse_other_formats
+
+_PROGRESS_ROWS = 5_000
+_GZIP_LEVEL = 1
+_TEXT_ENDINGS = (".csv", ".csv.gz", ".tsv", ".txt")
+_ENDINGS = (*_TEXT_ENDINGS, ".parquet")
+# What may stand in a pattern for a part of a name, and a text that it matches.
+_WILD = re.compile(r"\[([^\]!])[^\]]*\]|\*+|\?")
+
+Write = Callable[[Sequence[str]], object]
+
+
+def is_customer360(contract: Contract) -> bool:
+    """Whether the sample of customer 360 has values for every column, written as the contract says."""
+    return contract.key.name == KEY and all(
+        knows(source)
+        and source.csv == Dialect()
+        and not (source.files or source.key_from or source.has_many or any(column.from_ for column in source.columns))
+        for source in contract.sources
+    )
+
+
+def generate_any(
+    out: Path,
+    contract: Contract,
+    *,
+    rows: int,
+    seed: int = 42,
+    dirty: float = 0.0,
+    file_format: FileFormat = "csv",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write exports of `rows` keys of any contract to the folder `out`; returns the files, in contract order.
+
+    `dirty` is the share of records that show a flaw. The files are swapped in together at the end. Raises ValueError
+    when an argument is out of range, when a column can have no value, and when `out` holds other files of a source.
+    """
+    check_arguments(rows, dirty, file_format)
+    sample = AnySample(contract, rows, seed, dirty)
+    sample.require_possible()
+    named = {source.name: [out / name for name in file_names(source, file_format)] for source in contract.sources}
+    refuse_other_formats(out, [source for source in contract.sources if not source.files], file_format)
+    _refuse_other_files(out, contract, [path for paths in named.values() for path in paths])
+    publishing.sweep(publishing.ensure_directory(out))
+    with contextlib.ExitStack() as stack:
+        writers = {
+            source.name: [
+                stack.enter_context(
+                    _opened(stack.enter_context(publishing.publish_file(path, what=None)), path.name, source, sample)
+                )
+                for path in named[source.name]
+            ]
+            for source in contract.sources
+        }
+        for number in range(rows):
+            for source in contract.sources:
+                write = writers[source.name][number % len(writers[source.name])]
+                for cells in sample.records(source, number):
+                    write(cells)
+            if on_progress is not None and (number + 1) % _PROGRESS_ROWS == 0:
+                on_progress(number + 1, rows)
+    return [path for paths in named.values() for path in paths]
+
+
+def file_names(source: Source, file_format: FileFormat) -> list[str]:
+    """The files of a source, relative to the folder of the exports: one for each of its patterns."""
+    if not source.files:
+        return [f"{source.name}.{file_format}"]
+    names = [_matching_name(pattern, source, file_format) for pattern in source.files]
+    bad = [name for name in names if not name.endswith(_ENDINGS)]
+    if bad:
+        raise ValueError(f"files of {source.name} can be written as {', '.join(_ENDINGS)}, found {', '.join(bad)}")
+    return list(dict.fromkeys(names))
+
+
+def _matching_name(pattern: str, source: Source, file_format: FileFormat) -> str:
+    """A name that the pattern matches; one that may end in anything ends as the format does."""
+    folders, _, last = pattern.rpartition("/")
+    if last in ("*", "**", ""):
+        last = f"{source.name}.{file_format}"
+    elif last.endswith("*"):
+        last = f"{last.rstrip('*')}.{file_format}"
+    parts = [part for part in folders.split("/") if part not in ("", "**", ".")]
+    return "/".join(_WILD.sub(lambda found: found[1] or "1", part) for part in [*parts, last])
+
+
+def _refuse_other_files(out: Path, contract: Contract, targets: Sequence[Path]) -> None:
+    """A file of the user's own that a pattern names would be read with the sample, so there may be none."""
+    found = [path for source in contract.sources for pattern in source.files for path in out.glob(pattern)]
+    others = sorted({path.relative_to(out).as_posix() for path in found if path.is_file() and path not in targets})
+    if others:
+        raise ValueError(
+            f"{out} already holds {', '.join(others)}, which the project would read with the sample. Remove what you "
+            "do not need, or write the sample to another folder."
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str, source: Source, sample: AnySample) -> Iterator[Write]:
+    """A function that writes the cells of one record."""
+    fields = sample.fields_of(source)
+    if name.endswith(".parquet"):
+        with _parquet(path, fields, is_typed=_is_plain(source.csv) and not sample.dirty) as write:
+            yield write
+        return
+    dialect = source.csv
+    with contextlib.ExitStack() as stack:
+        plain: IO[bytes] = stack.enter_context(path.open("wb"))
+        if name.endswith(".gz"):
+            # Without name and time in its header, equal data is an equal file.
+            packed = gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=plain, mtime=0)
+            plain = cast("IO[bytes]", stack.enter_context(packed))
+        text = stack.enter_context(io.TextIOWrapper(plain, encoding=dialect.encoding, newline=""))
+        for number in range(dialect.skip_lines):
+            text.write(f"Export of {source.name}, line {number + 1}\n")
+        text.write(line_of([field.header for field in fields], dialect) + "\n")
+        end = f"{dialect.delimiter if dialect.surplus_cell else ''}\n"
+        yield lambda cells: text.write(line_of(cells, dialect) + end)
+        for number in range(dialect.footer_lines):
+            text.write(f"End of {source.name}, line {number + 1}\n")
+
+
+def _is_plain(dialect: Dialect) -> bool:
+    """Whether values are read as DuckDB writes them."""
+    plain = Dialect()
+    words = (dialect.true_words, dialect.false_words)
+    is_default = words == (plain.true_words, plain.false_words)
+    return dialect.has_plain_numbers and is_default and not (dialect.dates or dialect.nulls)
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, fields: Sequence[Field], *, is_typed: bool) -> Iterator[Write]:
+    """Collect the records as CSV and have DuckDB pack them: typed, or as the texts that the dialect says."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "records.csv"
+        with plain.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+            # A record that is too short has null in the place of its last cell.
+            yield lambda cells: writer.writerow([*cells, *[""] * (len(fields) - len(cells))])
+        columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(fields)))
+        types = [field.column.duckdb if field.column and is_typed else "VARCHAR" for field in fields]
+        values = ", ".join(
+            f"CAST(c{number} AS {kind}) AS {_quoted(field.header)}"
+            for number, (field, kind) in enumerate(zip(fields, types, strict=True))
+        )
+        with contextlib.closing(duckdb.connect(config={"threads": 1})) as connection:
+            connection.execute(
+                f"COPY (SELECT {values} FROM read_csv($plain, columns = {{{columns}}}, header = false, "
+                "auto_detect = false, delim = ',', quote = '\"', escape = '\"')) TO $file "
+                "(FORMAT parquet, COMPRESSION snappy)",
+                {"plain": str(plain), "file": str(path)},
+            )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
