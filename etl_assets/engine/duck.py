@@ -7,16 +7,18 @@ process would take 80 % of the memory and every core, and spill beside the files
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 
 import duckdb
 import xxhash
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.wal import WAL_SUFFIX
 from etl_assets.engine.sql_text import identifier, literal, pattern, statement
 from etl_assets.engine.stopping import Stop
 
@@ -149,6 +151,34 @@ def _confined(
     return connection
 
 
+def connect(
+    limits: Limits,
+    scratch: Path | None,
+    *,
+    files: Sequence[Path],
+    settings: Mapping[str, str | int] = MappingProxyType({}),
+) -> duckdb.DuckDBPyConnection:
+    """A new in-memory connection for the database files `files`, and no other file.
+
+    It spills to `scratch`, or not at all. `settings` are further ones of DuckDB, by name. None can be changed
+    afterwards.
+    """
+    connection = duckdb.connect()
+    try:
+        # Otherwise a table name could refer to a Python variable of the program.
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute(f"SET memory_limit = '{limits.memory_mb}MB'")
+        connection.execute(f"SET threads = {limits.threads}")
+        connection.execute(f"SET temp_directory = {literal(str(scratch or ''))}")
+        for name, value in settings.items():
+            connection.execute(f"SET {name} = {literal(str(value))}")
+        lock_down(connection, files=files)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 @contextlib.contextmanager
 def reader(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A small connection that reads files in `folders`: schemas, footers, previews, hashes. It cannot spill."""
@@ -206,13 +236,19 @@ def attach_writable(connection: duckdb.DuckDBPyConnection, path: Path, name: str
     )
 
 
-def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
-    """Confine the connection to `folders`; blocks `../`, links that lead out, ATTACH outside, INSTALL and later SET."""
+def lock_down(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = (), files: Sequence[Path] = ()) -> None:
+    """Confine the connection to `folders` and the database files `files`.
+
+    Blocks `../`, links that lead out of the folders, ATTACH outside, INSTALL and later SET.
+    """
     resolved = [str(folder.resolve()) for folder in folders]
     # DuckDB checks a path as it is written, and the readers write it as a pattern.
     spellings = dict.fromkeys(spelling for path in resolved for spelling in (path, pattern(path)))
     allowed = ", ".join(literal(f"{spelling}/") for spelling in spellings)
     connection.execute(f"SET allowed_directories = [{allowed}]")
+    # ATTACH looks for the log of a database file.
+    paths = ", ".join(literal(f"{path}{suffix}") for path in files for suffix in ("", WAL_SUFFIX))
+    connection.execute(f"SET allowed_paths = [{paths}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
