@@ -13,6 +13,7 @@ import pytest
 import etl_assets
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import AccountingError, ConfigError, InputError
 from etl_assets.orchestration import code_location
 from etl_assets.orchestration.instance.opening import open_instance
@@ -36,6 +37,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("ETL_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("ETL_WORKERS", "2")
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    # The exports of a test are younger than a second when they are staged.
+    monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
     monkeypatch.setattr(code_location, "shard_retry_policy", lambda: IMMEDIATELY)
     before = variables()
     yield
