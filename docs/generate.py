@@ -22,6 +22,7 @@ from etl_assets.engine.faults import MOMENTS, PUBLICATIONS, STEPS, Action
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.tables import Table, warehouse_tables
+from etl_assets.orchestration.component import ProfilesComponent
 from etl_assets.project.columns import Relationship
 from etl_assets.project.contract import Column, ColumnType, Contract, Key, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect
@@ -86,6 +87,7 @@ def pages() -> dict[str, str]:
         "tables.md": _tables(),
         "command-line.md": _command_line(),
         "faults.md": _faults(),
+        "component.md": _component(),
     }
     return {name: f"{_NOTE}\n\n{text.strip()}\n" for name, text in written.items()}
 
@@ -115,6 +117,21 @@ code 2.
 
 def _code(shown: str) -> str:
     return shown if " " in shown else f"`{shown}`"
+
+
+def _component() -> str:
+    model = ProfilesComponent.get_model_cls()
+    assert model is not None, "it has fields"
+    fields = model.model_fields.items()
+    rows = [(f"`{name}`", "yes" if field.is_required() else "no", field.description or "") for name, field in fields]
+    return f"""
+# The component
+
+`etl_assets.ProfilesComponent` puts a project into a `dg` project ([how](../how-to/embed.md#in-a-dg-project)). These are
+the `attributes:` of its `defs.yaml`. `{{{{ env.NAME }}}}` stands for an environment variable.
+
+{_table(("field", "required", "meaning"), rows)}
+"""
 
 
 def _contract() -> str:

@@ -24,7 +24,7 @@ from etl_assets.project.settings import table as settings_table
 
 ROOT = Path(__file__).parent.parent
 MAX_README_WORDS = 800
-GENERATED = ("settings.md", "contract.md", "tables.md", "command-line.md", "faults.md")
+GENERATED = ("settings.md", "contract.md", "tables.md", "command-line.md", "faults.md", "component.md")
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md"))

@@ -8,20 +8,19 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from etl_assets.cli import interrupts, output, progress, terminal
+from etl_assets.cli import output, progress, terminal
 from etl_assets.cli import run_report as report
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
-from etl_assets.cli.interrupts import Interrupts
 from etl_assets.cli.program import program
 from etl_assets.engine.site import Site
-from etl_assets.orchestration.instance import reported
-from etl_assets.orchestration.instance.home import dagster_home, opened_alone
-from etl_assets.pipeline import event_lines, preflight
+from etl_assets.orchestration.instance.tags import COMMAND
+from etl_assets.orchestration.launching import Order, launch
+from etl_assets.pipeline import event_lines
 from etl_assets.pipeline.configuration import arm_faults, project_of, site_of
-from etl_assets.pipeline.events import Observer, StepEvent
+from etl_assets.pipeline.events import Observer
 from etl_assets.pipeline.report import Report
-from etl_assets.project.settings import Settings, load_settings
+from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
     Stage the sources, build the shards, merge them and publish $ETL_HOME/warehouse.duckdb. Unchanged results are
@@ -66,11 +65,10 @@ def command(args: argparse.Namespace) -> int:
     warn_of_unknown()
     arm_faults(settings)
     site = site_of(project_of(settings), settings)
+    order = Order(args.shards, args.force, args.allow_partial, COMMAND, os.environ)
     try:
-        with _observed(args, site) as on_event, interrupts.watch() as ctrl_c:
-            done = _run(args, site, settings, on_event, ctrl_c)
-            if ctrl_c.happened:
-                raise KeyboardInterrupt
+        with _observed(args, site) as on_event:
+            done = launch(site, settings, order, on_event, while_loading=_without_garbage_collection)
     except KeyboardInterrupt:
         output.write_error(f"Finished work is kept. Go on with: {program()} run")
         raise
@@ -109,49 +107,6 @@ def _write_line(line: str) -> None:
 def _report_line(done: Report, exit_code: int) -> str:
     recovery = None if done.ok else report.recovery(done)
     return event_lines.report_line(done, datetime.now(UTC), exit_code=exit_code, recovery=recovery)
-
-
-def _run(args: argparse.Namespace, site: Site, settings: Settings, on_event: Observer, ctrl_c: Interrupts) -> Report:
-    preflight.refuse_impossible(site, settings, shards=args.shards, force=args.force)
-    home = dagster_home(os.environ)
-    if not args.force and reported.is_reported(site, home):
-        unchanged = preflight.nothing_to_do(site, settings)
-        if unchanged is not None:
-            return unchanged
-    # Importing Dagster takes a second: `--help` and a mistyped setting must not wait for it.
-    with _without_garbage_collection():
-        import dagster as dg
-        from sqlalchemy.exc import OperationalError
-
-        from etl_assets.orchestration import run as launch
-        from etl_assets.orchestration.instance import history, opening
-
-    def observe(event: StepEvent) -> None:
-        on_event(event)
-        if ctrl_c.happened:
-            raise dg.Failure("interrupted by Ctrl-C", allow_retries=False)
-
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(history.synced_once())
-            with opened_alone(home), _without_garbage_collection():
-                opened = opening.open_instance(home)
-            instance = stack.enter_context(opened)
-            done = launch.run_pipeline(
-                site,
-                settings,
-                instance=instance,
-                shards=args.shards,
-                force=args.force,
-                allow_partial=args.allow_partial,
-                on_event=observe,
-            )
-    except OperationalError as error:
-        raise OSError(None, f"the run history cannot be written: {error.orig}", str(home)) from error
-    # A run that has warnings to show is not skipped.
-    if done.ok and not done.warned_checks:
-        reported.remember(site, home)
-    return done
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ def refresh_job(wiring: Wiring) -> AssetJob:
         wiring.name("refresh_sources"),
         selection=dg.AssetSelection.assets(*wiring.source_keys),
         description="Read the exports that changed; the shards they touch are rebuilt and merged after it.",
+        executor_def=dg.in_process_executor,
     )
 
 
@@ -52,6 +53,7 @@ def rebuild_job(wiring: Wiring) -> AssetJob:
         wiring.name("rebuild_shards"),
         selection=dg.AssetSelection.assets(wiring.key(SHARD_PROFILES)),
         description="Build one shard a run.",
+        executor_def=dg.in_process_executor,
     )
 
 
@@ -113,11 +115,13 @@ def _described(failed: Sequence[Attempt]) -> str:
 def _merge_request(wiring: Wiring, instance: dg.DagsterInstance, set_hash: str) -> dg.RunRequest | dg.SkipReason:
     """Ask for the merge of this set, unless one is in progress or it has failed too often."""
     key = wiring.key(MERGED_PROFILES)
+    # A copy of the project under another prefix may have published the same set.
+    tag = {_SET_TAG: "/".join([*wiring.key_prefix, set_hash])}
     under_way = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     for run in under_way:
-        if run.tags.get(_SET_TAG) == set_hash or key in (run.asset_selection or ()):
+        if tag.items() <= run.tags.items() or key in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
-    tries = instance.get_runs(dg.RunsFilter(tags={_SET_TAG: set_hash}))
+    tries = instance.get_runs(dg.RunsFilter(tags=tag))
     # Not those that succeeded: the same set is merged again when the warehouse was removed.
     failed = [run for run in tries if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)]
     if len(failed) >= MAX_MERGE_TRIES:
@@ -126,7 +130,7 @@ def _merge_request(wiring: Wiring, instance: dg.DagsterInstance, set_hash: str) 
             "See its error, then materialize merged_profiles by hand."
         )
     # Selected by name as well as by the sensor's target: the page of runs shows the run's own selection.
-    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags={_SET_TAG: set_hash}, asset_selection=[key])
+    return dg.RunRequest(run_key=f"{set_hash}:{len(tries)}", tags=tag, asset_selection=[key])
 
 
 def rebuild_sensor(wiring: Wiring, refresh: AssetJob, rebuild: AssetJob) -> dg.SensorDefinition:

@@ -31,6 +31,7 @@ def build_defs(
     key_prefix: Sequence[str] = (),
     owners: Sequence[str] = (),
     retry_policy: dg.RetryPolicy | None = None,
+    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
     observe: Observer = unobserved,
 ) -> dg.Definitions:
     """The definitions of one project.
@@ -43,6 +44,8 @@ def build_defs(
             projects fit into one code location.
         owners: of every asset, as Dagster writes them: `team:data` or an e-mail address.
         retry_policy: of the source and shard assets.
+        executor: of the whole code location, beside other definitions too; None leaves it to them. The jobs
+            `refresh_sources` and `rebuild_shards` use the in-process executor in any case.
         observe: called with the events of runs in this process.
 
     Raises:
@@ -63,5 +66,5 @@ def build_defs(
         ],
         schedules=[daily_schedule(wiring, refresh)],
         # A run is one step or a few short ones; a process for each would take four times as long (docs/adr/0003).
-        executor=dg.in_process_executor,
+        executor=executor,
     )

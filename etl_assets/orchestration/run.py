@@ -6,7 +6,7 @@ runs at once in one process deadlock in its log handlers.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import dagster as dg
@@ -27,7 +27,7 @@ from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import Advice, EtlError
 from etl_assets.orchestration.code_location import build_defs
 from etl_assets.orchestration.instance import origin
-from etl_assets.orchestration.instance.tags import command_tags
+from etl_assets.orchestration.instance.tags import COMMAND, command_tags
 from etl_assets.orchestration.metadata import CHECK_ERROR, FAILING_ROWS, FIRST_ROWS
 from etl_assets.orchestration.sources import OP_NAME
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES
@@ -53,14 +53,15 @@ def run_pipeline(
     shards: Sequence[str] | None = None,
     force: bool = False,
     allow_partial: bool = False,
+    launched_by: str = COMMAND,
     on_event: Observer,
 ) -> Report:
     """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them.
 
-    `force` builds also what is current: everything, or the shards named.
+    `force` builds also what is current: everything, or the shards named. `launched_by` is a tag of the runs.
     """
     started_s = time.perf_counter()
-    pipeline = _Pipeline(site, settings, instance, on_event)
+    pipeline = _Pipeline(site, settings, instance, command_tags(launched_by), on_event)
     report, warehouse_before = Report(), publishing.stamp(site.home.warehouse)
     wanted = sorted(set(shards)) if shards is not None else list(site.shard_ids)
     report.sources = pipeline.stage(force and shards is None)
@@ -78,14 +79,21 @@ def run_pipeline(
 class _Pipeline:
     """The three runs and what is read back from them."""
 
-    def __init__(self, site: Site, settings: Settings, instance: dg.DagsterInstance, observe: Observer) -> None:
+    def __init__(
+        self,
+        site: Site,
+        settings: Settings,
+        instance: dg.DagsterInstance,
+        tags: Mapping[str, str],
+        observe: Observer,
+    ) -> None:
         self._site = site
         self._settings = settings
         self._instance = instance
         # The last event of each source, each shard and the merge.
         self._last: dict[str, StepEvent] = {}
         self._observe = observe
-        self._tags = command_tags()
+        self._tags = tags
         definitions = build_defs(site.project, settings=settings, observe=self._note)
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
@@ -183,7 +191,7 @@ class _Pipeline:
             instance=self._instance,
             asset_selection=[dg.AssetKey(name) for name in names],
             run_config={"ops": {op: {"config": values} for op, values in config.items()}, "loggers": _QUIET},
-            tags=self._tags | (tags or {}),
+            tags={**self._tags, **(tags or {})},
         )
 
     def _note(self, event: StepEvent) -> None:

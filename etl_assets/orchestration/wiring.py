@@ -1,5 +1,6 @@
 """The parameters of every part of the code location: the site, the settings, and how its assets appear in Dagster."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -29,8 +30,11 @@ class Wiring:
         return dg.AssetKey([*self.key_prefix, name])
 
     def name(self, name: str) -> str:
-        """The name of an op, a job, a sensor or a schedule, which has no prefix of its own."""
-        return "_".join([*self.key_prefix, name])
+        """The name of an op, a job, a sensor or a schedule, which has no prefix of its own.
+
+        Dagster takes hyphens and dots in a key, and not in a name.
+        """
+        return re.sub(r"[^A-Za-z0-9_]", "_", "_".join([*self.key_prefix, name]))
 
     @property
     def source_keys(self) -> list[dg.AssetKey]:

@@ -194,20 +194,22 @@ class _Environment(EnvSettingsSource):
         return {name.lower(): value for name, value in found.items() if value.strip()}
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
     """Read the environment (default: this process's).
 
-    ConfigError lists every variable that is wrong: its name, what was expected and what was found; and one that looks
-    like a misspelt name of a setting.
+    `changes` are settings by their names, which win over the environment; those that are None are left to it.
+    ConfigError lists every variable and change that is wrong: its name, what was expected and what was found; and one
+    that looks like a misspelt name of a setting.
     """
     env = os.environ if environment is None else environment
+    passed = {name: value for name, value in changes.items() if value is not None}
     wrong = _misspelt(env)
     _Environment.variables = env
     try:
-        settings = Settings()
+        settings = Settings(**passed)
     except ValidationError as error:
         fields = dict.fromkeys(_field_of(str(one["loc"][0])) for one in error.errors())
-        raise _refusal([*wrong, *(_wrong_value(name, env) for name in fields)]) from error
+        raise _refusal([*wrong, *(_wrong_value(name, env, passed) for name in fields)]) from error
     finally:
         _Environment.variables = None
     if wrong:
@@ -229,10 +231,12 @@ def _refusal(wrong: Sequence[_Wrong]) -> ConfigError:
     return ConfigError("\n".join(each.finding for each in wrong), *advice, subject=wrong[0].variable)
 
 
-def _wrong_value(name: str, environment: Mapping[str, str]) -> _Wrong:
-    expected, found = _extra(Settings.model_fields[name])["expected"], environment.get(variable(name), "").strip()
-    advice = Advice(Action.SET, variable(name), _example(name))
-    return _Wrong(variable(name), f"{variable(name)} must be {expected}, found {found!r}.", (advice,))
+def _wrong_value(name: str, environment: Mapping[str, str], passed: Mapping[str, Any]) -> _Wrong:
+    expected = _extra(Settings.model_fields[name])["expected"]
+    # The person who passed a value knows the setting by this name.
+    shown = name if name in passed else variable(name)
+    found = passed[name] if name in passed else environment.get(shown, "").strip()
+    return _Wrong(shown, f"{shown} must be {expected}, found {found!r}.", (Advice(Action.SET, shown, _example(name)),))
 
 
 def _misspelt(environment: Mapping[str, str]) -> list[_Wrong]:

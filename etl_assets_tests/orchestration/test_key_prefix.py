@@ -48,6 +48,15 @@ def test_the_prefix_is_before_every_key_and_in_every_name(prefixed: CodeLocation
     assert (schedule.name, schedule.job_name) == ("emea_crm_360_daily_refresh", "emea_crm_360_refresh_sources")
 
 
+def test_the_executor_can_be_left_to_other_definitions(location: CodeLocation) -> None:
+    """Fails: definitions with an executor of their own cannot be merged with these, or all steps share one process."""
+    defs = build_defs(PROJECT, settings=location.settings, executor=None)
+    others = dg.Definitions(executor=dg.multiprocess_executor)
+    assert dg.Definitions.merge(defs, others).executor is dg.multiprocess_executor
+    for name in ("refresh_sources", "rebuild_shards"):
+        assert defs.resolve_job_def(name).executor_def is dg.in_process_executor
+
+
 def test_owners_are_those_of_every_asset(sources: Path, home: Home) -> None:
     owners = ["team:growth", "ada@alpine.example"]
     graph = build_defs(PROJECT, settings=settings_for(sources, home), owners=owners).resolve_asset_graph()
@@ -132,6 +141,28 @@ def test_the_merge_sensor_asks_for_the_merge_of_its_own_project(prefixed: CodeLo
     job = dg.Definitions([dg.asset(name="merged_profiles")(lambda: None)]).resolve_implicit_global_asset_job_def()
     prefixed.instance.create_run_for_job(job, asset_selection={other}, status=dg.DagsterRunStatus.STARTED)
     assert sensor(dg.build_sensor_context(instance=prefixed.instance)).asset_selection == request.asset_selection
+
+
+def test_merges_of_a_copy_with_the_same_shards_do_not_count(prefixed: CodeLocation) -> None:
+    """Fails: of two instances with the same exports, one waits for the merge of the other, or counts its errors."""
+    stage(prefixed)
+    assert prefixed.build_all().success
+    copy = CodeLocation(prefixed.settings, prefixed.instance, key_prefix=["copy"])
+    first = _asked(copy, "copy")
+    job = copy.defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={copy.key("merged_profiles")})
+    for status in [dg.DagsterRunStatus.FAILURE] * 3 + [dg.DagsterRunStatus.STARTED]:
+        copy.instance.create_run_for_job(job, tags=dict(first.tags), status=status)
+    request = _asked(prefixed, "emea_crm_360")
+    assert request.asset_selection == [prefixed.key("merged_profiles")]
+    assert request.tags != first.tags
+
+
+def _asked(location: CodeLocation, prefix: str) -> dg.RunRequest:
+    """What the sensor asks for."""
+    sensor: Any = location.defs.get_repository_def().get_sensor_def(f"{prefix}_publish_when_complete")
+    request = sensor(dg.build_sensor_context(instance=location.instance))
+    assert isinstance(request, dg.RunRequest), request
+    return request
 
 
 def test_a_refresh_is_followed_by_the_job_of_its_own_project(prefixed: CodeLocation) -> None:

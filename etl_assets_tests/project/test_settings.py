@@ -231,3 +231,22 @@ def test_the_table_has_a_line_for_every_setting_and_its_defaults_are_true() -> N
     fields = {variable(name): name for name in Settings.model_fields}
     assert [name for name in unset if getattr(load_settings({}), fields[name])] == []
     assert all(meaning and not meaning.endswith(".") for _, _, meaning in table())
+
+
+def test_what_is_passed_wins_over_the_environment_and_none_is_left_to_it(tmp_path: Path) -> None:
+    """Fails: two projects in one process get one ETL_HOME."""
+    environment = {"ETL_NUM_SHARDS": "7", "ETL_HOME": str(tmp_path / "of_environment"), "ETL_WORKERS": "3"}
+    settings = load_settings(environment, home=tmp_path / "passed", num_shards=None, memory_limit="2GB")
+    assert (settings.home, settings.num_shards) == (tmp_path / "passed", 7)
+    assert (settings.workers, settings.memory_limit) == (3, 2048)
+
+
+def test_what_is_wrong_is_named_as_it_was_given() -> None:
+    """Fails: a program passes a bad value, and the message names a variable that is not set."""
+    with pytest.raises(ConfigError) as raised:
+        load_settings({"ETL_WORKERS": "many"}, num_shards=0, memory_limit="much")
+    assert str(raised.value).splitlines() == [
+        "num_shards must be a whole number from 1 to 1000, found 0.",
+        "ETL_WORKERS must be a whole number from 1 to 64, found 'many'.",
+        "memory_limit must be a size of at least 64MB like 512MB or 2GB, found 'much'.",
+    ]

@@ -1,9 +1,10 @@
-"""The published warehouse: its `publication` row, and whether its rows are those that were published."""
+"""The published warehouse: its `publication` row, connections for reading it, and whether its rows are as published."""
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 
@@ -14,9 +15,12 @@ from etl_assets.engine.hashing import SetHash, digest, set_hash_sql, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.shards import hashed_columns
 from etl_assets.engine.sql_text import identifiers
+from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.contract import SHARD_COLUMN
 
 PROFILES_TABLE = "merged_profiles"
+# Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
+SPILL_FACTOR = 8
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,29 @@ def opened_whole(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyCon
         duck.attach_published(connection, home.warehouse, "warehouse", *tables.table_names())
         connection.execute("USE warehouse")
         yield connection
+
+
+def connect(home: Home, limits: duck.Limits, scratch: Path) -> duckdb.DuckDBPyConnection:
+    """A connection that reads the published warehouse and nothing else, for the caller to close.
+
+    It spills to `scratch`, to eight times its memory. It keeps the publication that it has opened, and blocks no other.
+    ConfigError when nothing is published or the file cannot be read.
+    """
+    if not publishing.size_bytes(home.warehouse):
+        raise ConfigError(f"There is no warehouse at {home.warehouse} yet.", Advice(Action.RUN))
+    spilling = {"max_temp_directory_size": f"{limits.memory_mb * SPILL_FACTOR}MB"}
+    connection = duck.connect(limits, scratch, files=[home.warehouse], settings=spilling)
+    try:
+        duck.attach_published(connection, home.warehouse, "warehouse")
+        connection.execute("USE warehouse")
+    except duckdb.Error as error:
+        connection.close()
+        raise ConfigError(
+            f"{home.warehouse} cannot be read as a warehouse ({str(error).splitlines()[0]}).",
+            Advice(Action.RUN_FORCED),
+            subject=str(home.warehouse),
+        ) from error
+    return connection
 
 
 def damage(home: Home, limits: duck.Limits) -> str | None:

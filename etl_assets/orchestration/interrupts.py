@@ -8,6 +8,7 @@ runs; this module reads it there.
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 
@@ -28,11 +29,14 @@ class Interrupts:
 
 @contextlib.contextmanager
 def watch() -> Iterator[Interrupts]:
-    """Watch for interrupts while the block runs. For the main thread: no other may set the wakeup descriptor."""
+    """Watch for interrupts while the block runs. Python gives them to the main thread: on any other there are none."""
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)
         writer.setblocking(False)
+        if threading.current_thread() is not threading.main_thread():
+            yield Interrupts(reader)
+            return
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
             yield Interrupts(reader)
