@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 import duckdb
 
 from etl_assets.cli import rendering
-from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_project, add_subcommand, whole_number
 from etl_assets.cli.output import write_error
 from etl_assets.cli.program import program
 from etl_assets.engine import duck
@@ -68,6 +68,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     names = textwrap.fill(", ".join(table_names()), width=90, subsequent_indent="    ")
     parser = add_subcommand(subparsers, "query", _DESCRIPTION.format(tables=names), _EXAMPLES)
+    add_project(parser)
     parser.add_argument("sql", metavar="SQL", help="the statement, or - to read it from stdin")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="output format (table)")
     parser.add_argument(

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.settings import misdeclared
 
 __all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
 
@@ -186,6 +187,19 @@ class Contract(Model):
     profile: tuple[ProfileColumn, ...] = Field(
         default=(), description="What is promised of columns that sql/profiles.sql computes."
     )
+    settings: Mapping[str, Any] = Field(
+        default={},
+        description="Settings of this project, by the end of their names: `sources`, `home`, `num_shards` and so on. "
+        "Folders count from the project's folder; environment variables come before these.",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _check_settings(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        wrong = [((name,), text) for name, text in misdeclared(value)]
+        if wrong:
+            raise MisdeclaredError(wrong)
+        return value
 
     @model_validator(mode="before")
     @classmethod

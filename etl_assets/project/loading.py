@@ -1,4 +1,4 @@
-"""Find and load a project folder: `etl_assets.yaml`, `sql/profiles.sql`, `sql/macros/`, `sql/checks/`.
+"""Load a project folder: `etl_assets.yaml`, `sql/profiles.sql`, `sql/macros/`, `sql/checks/`.
 
 Every bad file gives one form of error, which lists all that is wrong with it, with lines. Without a folder of the
 user's own the shipped project is loaded. Reads text only; the engine finds out whether the SQL is sound.
@@ -7,7 +7,6 @@ user's own the shipped project is loaded. Reads text only; the engine finds out 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -16,12 +15,10 @@ from pydantic import ValidationError
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.contract import Contract
 from etl_assets.project.findings import doubled, findings, unreadable
+from etl_assets.project.locating import CONTRACT_FILE, Loader, find_project, shipped_folder
 from etl_assets.project.version import project_version
 
-CONTRACT_FILE = "etl_assets.yaml"
-_SHIPPED = "customer360"
-# The one in C, where PyYAML was built with it, takes a tenth of the time; both are safe.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+__all__ = ["CONTRACT_FILE", "Project", "find_project", "load_project", "shipped_folder"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,6 @@ def load_project(folder: Path | str | None = None) -> Project:
     )
 
 
-def find_project(start: Path) -> Path | None:
-    """The nearest folder, from `start` upwards, that holds a project; None when there is none."""
-    return next((folder for folder in (start, *start.parents) if (folder / CONTRACT_FILE).is_file()), None)
-
-
-def shipped_folder() -> Path:
-    """The folder of the shipped project."""
-    return Path(str(resources.files("etl_assets.project"))) / _SHIPPED
-
-
 def _statements(folder: Path) -> dict[str, str]:
     return {path.stem: _read(path) for path in sorted(folder.glob("*.sql"))}
 
@@ -86,7 +73,7 @@ def _read(path: Path) -> str:
 def _load_contract(path: Path) -> Contract:
     text = _read(path)
     try:
-        loader = _Loader(text)
+        loader = Loader(text)
         tree = loader.get_single_node()
         value = loader.construct_document(tree) if tree is not None else None
     except yaml.YAMLError as error:

@@ -180,7 +180,7 @@ def _write_partitions(
 ) -> list[quarantine.Reading]:
     """Parse, validate and route every row in one pass; the rejected ones land in a partition of their own."""
     limit_bytes = request.max_unpacked_mb << 20
-    readings = [_prepare(export, number, scratch, limit_bytes) for number, export in enumerate(opened)]
+    readings = [prepare(export, number, scratch, limit_bytes) for number, export in enumerate(opened)]
     rows = judged_rows_sql(source, readings)
     try:
         connection.execute(
@@ -192,7 +192,7 @@ def _write_partitions(
     return readings
 
 
-def _prepare(export: exports.Export, number: int, scratch: Path, limit_bytes: int) -> quarantine.Reading:
+def prepare(export: exports.Export, number: int, scratch: Path, limit_bytes: int) -> quarantine.Reading:
     """Survey a file and decide what DuckDB reads: the file itself, or a copy of its sound records."""
     if export.is_parquet:
         return quarantine.Reading(export, number, export.path, record_count=exports.parquet_row_count(export))
