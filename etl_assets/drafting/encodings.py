@@ -1,4 +1,4 @@
-"""The encoding of a file from its bytes: marks, NULs of UTF-16, UTF-8 that holds throughout, else a detector's guess."""
+"""The encoding of a file from its bytes: marks, NULs of UTF-16, UTF-8 throughout, else a detector's guess."""
 
 import codecs
 from collections.abc import Callable

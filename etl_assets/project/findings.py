@@ -22,7 +22,6 @@ def words_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-
 # The words that may stand at a place; a name is the word before the colon where several have one.
 _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
     (): words_of(Contract),
