@@ -1,4 +1,4 @@
-"""The environment variables: their part of `--help`, the project of a command, a warning about those that are no setting.
+"""The environment: its part of `--help`, the project of a command, a warning about variables that are no setting.
 
 `--help` must not wait for pydantic, so the text is kept here; a test holds it against `settings.table()`.
 """

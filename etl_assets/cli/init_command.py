@@ -17,10 +17,10 @@ from etl_assets.engine.duck import Limits
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
-    Make a project folder: etl_assets.yaml, sql/profiles.sql, README.md. With --from, it is a draft from the exports in a
-    folder: files are grouped into sources; encoding, delimiter, types, dates and the key are found from all rows. Every
-    guess is a comment in etl_assets.yaml. Without --from, it is a copy of the shipped example. An existing folder is
-    never changed.
+    Make a project folder: etl_assets.yaml, sql/profiles.sql, README.md. With --from, it is a draft from the exports in
+    a folder: files are grouped into sources; encoding, delimiter, types, dates and the key are found from all rows.
+    Every guess is a comment in etl_assets.yaml. Without --from, it is a copy of the shipped example. An existing folder
+    is never changed.
 """
 _EXAMPLES = """
     etl-assets init my360 --from exports/

@@ -12,8 +12,8 @@ from etl_assets.drafting.naming import snake_case
 from etl_assets.drafting.query_text import profiles_text
 from etl_assets.drafting.yaml_text import SCHEMA_LINE, SCHEMA_NAME, contract_text
 from etl_assets.errors import ConfigError
-from etl_assets.project.locating import CONTRACT_FILE, shipped_folder
 from etl_assets.project.loading import load_project
+from etl_assets.project.locating import CONTRACT_FILE, shipped_folder
 from etl_assets.project.schema import SCHEMA_FILE
 
 TEMPLATE = "customer360"

@@ -240,7 +240,8 @@ def _typed(
     row = connection.execute(
         f"""SELECT count({cell}), count(DISTINCT {cell}),
             count(*) FILTER (regexp_matches({cell}, '^\\s*[+-]?0[0-9]') OR length({cell}) > {_MAX_DIGITS}),
-            count(*) FILTER (({moment})::DATE <> {moment}), (list(DISTINCT {cell}) FILTER ({cell} IS NOT NULL))[:{_WORDS_KEPT + 1}]
+            count(*) FILTER (({moment})::DATE <> {moment}),
+            (list(DISTINCT {cell}) FILTER ({cell} IS NOT NULL))[:{_WORDS_KEPT + 1}]
             {f", {wanted}" if wanted else ""} FROM {identifier(table)}"""
     ).fetchone()
     assert row is not None

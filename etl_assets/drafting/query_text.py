@@ -1,15 +1,14 @@
-"""A draft's `sql/profiles.sql`: all columns together; of sources with many rows a key their counts, sums and last days."""
+"""A draft's `sql/profiles.sql`: all columns; of sources with many rows a key their counts, sums and last days."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import duckdb
-
 from etl_assets.drafting.draft import Draft, SourceDraft
 from etl_assets.drafting.naming import free_name, snake_case
 from etl_assets.drafting.observing import Observed
+from etl_assets.engine import duck
 from etl_assets.engine.sql_text import literal
 from etl_assets.project.contract import IDEMPOTENCY_COLUMN, ISSUES_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
 
@@ -42,8 +41,8 @@ def profiles_text(draft: Draft) -> str:
         joins.append(f"LEFT JOIN {relation} ON {relation}.{key} = base.{key}")
     selected += [f"base.{name}" for name in _BASE_AFTER]
     head = [
-        "-- The profile: one row for each key, drafted by `etl-assets init`; change it as you like. The relation",
-        f"-- `{draft.entity}` has a struct for each source with one row a key, and `base`. Each source is also a relation.",
+        "-- The profile: one row for each key, drafted by `etl-assets init`; change it as you like.",
+        f"-- `{draft.entity}` has `base` and a struct for each source with one row a key; each source is a relation.",
         *_names_left_out(many),
     ]
     relations = ",\n".join(_relation(draft, source) for source in many)
@@ -109,7 +108,8 @@ def _relation(draft: Draft, source: SourceDraft) -> str:
     key = _name(draft.key_name)
     lines = [key, "count(*) AS row_count", *(f"{value} AS {_name(name)}" for name, value in _aggregates(draft, source))]
     listed = ",\n".join(f"        {line}" for line in lines)
-    return f"{_name(f'{source.name}_of_key')} AS (\n    SELECT\n{listed}\n    FROM {_name(source.name)}\n    GROUP BY {key}\n)"
+    select = f"    SELECT\n{listed}\n    FROM {_name(source.name)}\n    GROUP BY {key}"
+    return f"{_name(f'{source.name}_of_key')} AS (\n{select}\n)"
 
 
 def _aggregates(draft: Draft, source: SourceDraft) -> list[tuple[str, str]]:
@@ -129,7 +129,7 @@ def _of_column(column: Observed) -> Iterator[tuple[str, str]]:
     elif column.type == "bool":
         yield f"{column.name}_count", f"count(*) FILTER ({name})"
     elif column.type == "text":
-        if _STATES.search(column.name) and 1 < len(column.words):
+        if _STATES.search(column.name) and len(column.words) > 1:
             for word in column.words:
                 yield f"{snake_case(word, 'other')}_count", f"count(*) FILTER ({name} = {literal(word)})"
     elif _MEANS.search(column.name):
@@ -162,7 +162,7 @@ def _name(name: str) -> str:
 
 def _keywords() -> frozenset[str]:
     if not _KEYWORDS:
-        with duckdb.connect() as connection:
+        with duck.reader() as connection:
             rows = connection.execute(
                 "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
             ).fetchall()

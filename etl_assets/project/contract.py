@@ -159,6 +159,10 @@ class Source(Model):
         source._key = key
         return source
 
+    def with_files(self, patterns: tuple[str, ...]) -> "Source":
+        """The same source with other files."""
+        return self.model_copy(update={"files": patterns}).with_key(self._key)
+
     @property
     def key_headers(self) -> tuple[str, ...]:
         """The names in a header of the columns that make up the key."""

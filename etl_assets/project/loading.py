@@ -18,7 +18,7 @@ from etl_assets.project.findings import doubled, findings, unreadable
 from etl_assets.project.locating import CONTRACT_FILE, Loader, find_project, shipped_folder
 from etl_assets.project.version import project_version
 
-__all__ = ["CONTRACT_FILE", "Project", "find_project", "load_project", "shipped_folder"]
+__all__ = ["CONTRACT_FILE", "Project", "find_project", "load_project", "shipped_folder", "source_lines"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,21 @@ def load_project(folder: Path | str | None = None) -> Project:
         _statements(root / "sql" / "checks"),
         root,
     )
+
+
+def source_lines(folder: Path) -> dict[str, int]:
+    """The line of each source in a project's file that can be loaded; for what is wrong with its files."""
+    tree = Loader(_read(folder / CONTRACT_FILE)).get_single_node()
+    sources = next((value for key, value in tree.value if key.value == "sources"), None)
+    if isinstance(sources, yaml.MappingNode):
+        return {str(key.value): key.start_mark.line + 1 for key, _ in sources.value}
+    entries = sources.value if isinstance(sources, yaml.SequenceNode) else []
+    return {
+        str(value.value): entry.start_mark.line + 1
+        for entry in entries
+        for key, value in entry.value
+        if key.value == "name"
+    }
 
 
 def _statements(folder: Path) -> dict[str, str]:

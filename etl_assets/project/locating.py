@@ -59,7 +59,7 @@ def declared_settings(folder: Path) -> dict[str, Any]:
     """The entries of `settings:` in the project's file; none where they cannot be read, which `loading` reports."""
     try:
         text = (folder / CONTRACT_FILE).read_text(encoding="utf-8")
-        value = yaml.load(text, Loader) if _HAS_SETTINGS.search(text) else None  # noqa: S506
+        value = yaml.load(text, Loader) if _HAS_SETTINGS.search(text) else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     found = value.get("settings") if isinstance(value, dict) else None

@@ -6,18 +6,18 @@ nothing: faults are armed by the process that wants them. Values are read when a
 
 import difflib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
+from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -32,40 +32,6 @@ DECLARABLE = (
     *_FOLDERS,
     *("num_shards", "max_reject_ratio", "workers", "memory_limit", "shard_timeout_s", "max_unpacked"),
 )
-
-
-def _path(value: Any) -> Any:
-    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
-
-
-def _whole(value: Any) -> Any:
-    """Digits only: pydantic would take 1e1 and 10.0 as well."""
-    if isinstance(value, str):
-        if not re.fullmatch(r"\s*[0-9]+\s*", value):
-            raise ValueError("not a whole number")
-        return int(value)
-    return value
-
-
-def _share(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]*\.?[0-9]+\s*", value):
-        raise ValueError("not a share")
-    return value
-
-
-def _megabytes(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]+)\s*(MB|GB)\s*", value, re.IGNORECASE)
-        if match is None:
-            raise ValueError("not a size")
-        return int(match[1]) * (1024 if match[2].upper() == "GB" else 1)
-    return value
-
-
-Folder = Annotated[Path, BeforeValidator(_path)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Share = Annotated[float, BeforeValidator(_share)]
-Megabytes = Annotated[int, BeforeValidator(_megabytes)]
 
 
 def _setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
@@ -195,7 +161,7 @@ class _Environment(EnvSettingsSource):
 class _Declared(PydanticBaseSettingsSource):
     """What the project's file says, as `load_settings` read it."""
 
-    values: Mapping[str, Any] = {}  # noqa: RUF012
+    values: Mapping[str, Any] = {}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """The value of one field, under the name by which pydantic knows it."""

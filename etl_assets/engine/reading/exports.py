@@ -157,10 +157,11 @@ def _is_export(path: Path) -> bool:
 
 def open_exports(source: Source, root: Path) -> list[Export]:
     """Find the files of a source and read their headers; InputError when one breaks the contract as a whole."""
-    return [_open_export(source, path, root) for path in find_files(source, root)]
+    return [open_export(source, path, root) for path in find_files(source, root)]
 
 
-def _open_export(source: Source, path: Path, root: Path) -> Export:
+def open_export(source: Source, path: Path, root: Path) -> Export:
+    """Read the header of one file; InputError when it breaks the contract as a whole."""
     name = path.relative_to(root).as_posix()
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{name} of source '{source.name}' is a link that leads out of {root}. Copy the file instead.")

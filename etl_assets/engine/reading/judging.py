@@ -32,7 +32,8 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     return f"""
         WITH cells AS ({rows}),
         parsed AS (
-            SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(cell_name(source.key.name), source.key)} AS {key}, {parsed}{cells}
+            SELECT {FILE_INDEX}, {SOURCE_ROW},
+                {key_sql(cell_name(source.key.name), source.key)} AS {key}, {parsed}{cells}
             FROM cells
         ),
         judged AS (SELECT *, {_reason_sql(source)} AS {REASON}, {_issues_sql(source)} FROM parsed)
