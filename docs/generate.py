@@ -167,9 +167,9 @@ def _contract() -> str:
 | `sql/checks/*.sql` | checks of the published warehouse: a SELECT each, one row, the last column is `passed` |
 
 The folder is named by `--project` or by `ETL_PROJECT`. Otherwise it is the nearest folder upwards that holds a project,
-else the only one right below the current folder, else the shipped one, `etl_assets/project/customer360`. `etl-assets
-check` reports every mistake in the files with its line, all of them at once. `etl-assets init` writes a JSON schema
-beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors complete and check the file.
+else the only one right below the current folder, else the shipped one, `etl_assets/project/customer360`. The command
+`etl-assets check` reports every mistake in the files with its line, all of them at once. `etl-assets init` writes a JSON
+schema beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors complete and check the file.
 {sections}
 
 ## Types

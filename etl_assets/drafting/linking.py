@@ -20,6 +20,7 @@ _MIN_SHARE = 0.1
 _NEARLY_UNIQUE = 0.9
 # Identifiers change less often than addresses: one that links nearly as well is the better key.
 _NEARLY_AS_GOOD = 0.9
+_MIN_STEM = 4
 # Words of headers that do not say what is named.
 _GENERIC = frozenset({"id", "ids", "key", "no", "nr", "number", "num", "code", "ref", "reference", "name", "external"})
 # Of two keys that link as many sources, the one of those who are served is meant.
@@ -102,10 +103,10 @@ def find_keys(connection: duckdb.DuckDBPyConnection, tables: Sequence[Table]) ->
 
 
 def _may_link(column: Observed) -> bool:
-    """Whether the values may name something; numbers only where the header says so, as small ones overlap anywhere."""
-    if column.distinct < 2 or column.max_chars > _MAX_CHARS or column.type not in ("text", "int"):
-        return column.is_label and column.distinct == 1 and column.max_chars <= _MAX_CHARS
-    return column.is_label or (column.type == "text" and 2 * column.distinct >= column.filled)
+    """Whether the values may name something."""
+    if not column.distinct or column.max_chars > _MAX_CHARS or column.type not in ("text", "int"):
+        return False
+    return column.is_label or column.is_digits or 2 * column.distinct >= column.filled
 
 
 def _overlaps(connection: duckdb.DuckDBPyConnection, nodes: Sequence[Node]) -> list[Overlap]:
@@ -135,7 +136,17 @@ def _is_link(overlap: Overlap) -> bool:
     one, other = overlap.one, overlap.other
     may_be_chance = one.column.is_digits and other.column.is_digits
     has_owner = one.is_nearly_unique or other.is_nearly_unique
-    return overlap.share >= _MIN_SHARE and has_owner and (not may_be_chance or bool(one.subject & other.subject))
+    return overlap.share >= _MIN_SHARE and has_owner and (not may_be_chance or _are_alike(one.subject, other.subject))
+
+
+def _are_alike(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether the words have one in common, be it as the beginning of another: `member` and `memberships`."""
+    return any(
+        first == second
+        or (min(len(first), len(second)) >= _MIN_STEM and (first.startswith(second) or second.startswith(first)))
+        for first in one
+        for second in other
+    )
 
 
 def _components(nodes: Sequence[Node], links: Iterable[Overlap]) -> list[list[Node]]:

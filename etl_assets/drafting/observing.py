@@ -39,13 +39,17 @@ _MONEY = re.compile(
 _PERSONAL = re.compile(
     r"e_?mail|phone|mobile|(^|_)(tel|fax|iban|ssn|passport)(_|$)|birth|(^|_)dob($|_)|address|street|strasse|(^|_)(zip|plz)"
     r"|postal|(first|last|full|given|family|sur|middle|contact|requester|customer|member|billing|shipping|holder|user|owner)"
-    r"_?name$|^(vor|nach)name$|^name$"
+    r"_?name$|^(vor|nach)name$"
 )
 # More digits than any double holds exactly: such numbers are identifiers.
 _MAX_DIGITS = 15
 _WORDS_KEPT = 6
+_CENTS = 2
+# Longer cells are text: of no number and no date.
+_MAX_VALUE_CHARS = 48
 # A column that is nearly a number says so: its few other cells are mistakes, or words for null.
 _NEARLY = 0.95
+# Stands for the key until it is known.
 _KEY_OF_A_DRAFT = Key(name="key_of_a_draft")
 
 
@@ -141,18 +145,21 @@ def _load(connection: duckdb.DuckDBPyConnection, source: Source, root: Path, scr
 def _counted(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[Observed]) -> list[Observed]:
     figures = ", ".join(
         f"count({column}), count(DISTINCT {column}), coalesce(max(length({column})), 0), "
-        f"count(*) FILTER (contains({column}, '@')), count(*) FILTER (regexp_full_match(strip({column}), '[0-9]+'))"
+        f"count(*) FILTER (contains({column}, '@')), count(*) FILTER (regexp_full_match(strip({column}), '[0-9]+')), "
+        f"count(*) FILTER (regexp_matches({column}, '[0-9]'))"
         for column in (identifier(one.name) for one in columns)
     )
     row = connection.execute(f"SELECT {figures} FROM {identifier(table)}").fetchone()
     assert row is not None
     found = []
     for place, column in enumerate(columns):
-        filled, distinct, max_chars, with_at, of_digits = row[5 * place : 5 * place + 5]
+        filled, distinct, max_chars, with_at, of_digits, with_digit = row[6 * place : 6 * place + 6]
         plain = plain_name(column.header)
         # Of a mail's subject or text some hold an @, too.
         is_email = filled > 0 and with_at >= _NEARLY * filled and (bool(_EMAIL.search(plain)) or max_chars <= 128)
-        is_personal = is_email or bool(_PERSONAL.search(plain))
+        # `#1001` is the name of an order, not of a person.
+        is_named = plain == "name" and 2 * with_digit < filled
+        is_personal = is_email or is_named or bool(_PERSONAL.search(plain))
         is_digits = filled == of_digits > 0
         counted = replace(column, filled=filled, distinct=distinct, max_chars=max_chars, is_digits=is_digits)
         found.append(replace(counted, is_email=is_email, is_personal=is_personal))
@@ -236,11 +243,13 @@ def _typed(
     cell = cell_sql(identifier(column.name), dialect)
     candidates = [] if column.is_label else _candidates(sample, column)
     wanted = ", ".join(f"count({value_sql(cell, one, dialect)})" for one in candidates)
-    moment = value_sql(cell, Column(name="cell", type=ColumnType.TIMESTAMP), dialect)
+    # Whether a moment is not midnight; asked for only where it may be one.
+    times = [value_sql(cell, one, dialect) for one in candidates if one.type is ColumnType.TIMESTAMP]
+    timed_sql = f"count(*) FILTER (({times[0]})::DATE <> {times[0]})" if times else "0"
     row = connection.execute(
         f"""SELECT count({cell}), count(DISTINCT {cell}),
             count(*) FILTER (regexp_matches({cell}, '^\\s*[+-]?0[0-9]') OR length({cell}) > {_MAX_DIGITS}),
-            count(*) FILTER (({moment})::DATE <> {moment}),
+            {timed_sql},
             (list(DISTINCT {cell}) FILTER ({cell} IS NOT NULL))[:{_WORDS_KEPT + 1}]
             {f", {wanted}" if wanted else ""} FROM {identifier(table)}"""
     ).fetchone()
@@ -253,7 +262,8 @@ def _typed(
     for one, count in zip(candidates, counts, strict=True):
         is_whole = one.type is not ColumnType.INT or not odd_digits
         if count == filled and is_whole:
-            return replace(found, type=_declared(one, timed=bool(timed)))
+            is_personal = column.is_personal and one.type is not ColumnType.BOOL
+            return replace(found, type=_declared(one, timed=bool(timed)), is_personal=is_personal)
     best = max(counts, default=0)
     note = (
         _why_text(connection, table, column, cell, dialect, candidates[counts.index(best)], filled - best)
@@ -264,22 +274,20 @@ def _typed(
 
 
 def _candidates(sample: Sequence[str], column: Observed) -> list[Column]:
-    """The types to test, narrower ones first."""
-    number = [ColumnType.INT, ColumnType.DECIMAL, ColumnType.FLOAT]
-    is_true = cell_forms.truth_words([cell for cell in sample if cell.strip() not in cell_forms.NULL_WORDS])
-    kinds = [*([ColumnType.BOOL] if is_true else []), *number, ColumnType.TIMESTAMP]
-    if not _is_money(sample, column):
-        kinds.remove(ColumnType.DECIMAL)
-    if cell_forms.counted_form(sample, column.header):
-        kinds = [ColumnType.TIMESTAMP]
-    return [Column(name="cell", type=kind) for kind in kinds]
-
-
-def _is_money(sample: Sequence[str], column: Observed) -> bool:
-    """Whether its numbers have two digits after the mark, or its header speaks of money."""
+    """The types to test, narrower ones first; none for what is plainly text."""
     written = [cell.strip() for cell in sample if cell.strip() not in cell_forms.NULL_WORDS]
-    fractions = [re.fullmatch(r".*\d[.,](\d+)\D*", cell) for cell in written]
-    return bool(_MONEY.search(plain_name(column.header))) or all(one and len(one[1]) == 2 for one in fractions)
+    if cell_forms.counted_form(written, column.header):
+        return [Column(name="cell", type=ColumnType.TIMESTAMP)]
+    kinds = [ColumnType.BOOL] if cell_forms.truth_words(written) else []
+    with_digit = sum(any(mark.isdigit() for mark in cell) for cell in written)
+    if with_digit and with_digit >= _NEARLY * len(written) and column.max_chars <= _MAX_VALUE_CHARS:
+        # `12.00` is money, though it is a whole number as well.
+        cents = [re.fullmatch(r".*\d[.,](\d+)\D*", cell) for cell in written]
+        has_cents = all(one and len(one[1]) == _CENTS for one in cents)
+        is_money = has_cents or bool(_MONEY.search(plain_name(column.header)))
+        numbers = [ColumnType.INT, *([ColumnType.DECIMAL] if is_money else []), ColumnType.FLOAT]
+        kinds += [*([ColumnType.DECIMAL] if has_cents else []), *numbers, ColumnType.TIMESTAMP]
+    return [Column(name="cell", type=kind) for kind in dict.fromkeys(kinds)]
 
 
 def _declared(column: Column, *, timed: bool) -> str:

@@ -1,4 +1,4 @@
-"""The types of settings: how a folder, a whole number, a share and a size are written, in the environment or in YAML."""
+"""How a folder, a whole number, a share and a size are written, in the environment and in a project's file."""
 
 import re
 from pathlib import Path
