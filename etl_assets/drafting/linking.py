@@ -141,12 +141,8 @@ def _is_link(overlap: Overlap) -> bool:
 
 def _are_alike(one: Iterable[str], other: Iterable[str]) -> bool:
     """Whether the words have one in common, be it as the beginning of another: `member` and `memberships`."""
-    return any(
-        first == second
-        or (min(len(first), len(second)) >= _MIN_STEM and (first.startswith(second) or second.startswith(first)))
-        for first in one
-        for second in other
-    )
+    pairs = [sorted((first, second), key=len) for first in one for second in other]
+    return any(long == short or (len(short) >= _MIN_STEM and long.startswith(short)) for short, long in pairs)
 
 
 def _components(nodes: Sequence[Node], links: Iterable[Overlap]) -> list[list[Node]]:

@@ -248,7 +248,7 @@ def _typed(
     timed_sql = f"count(*) FILTER (({times[0]})::DATE <> {times[0]})" if times else "0"
     row = connection.execute(
         f"""SELECT count({cell}), count(DISTINCT {cell}),
-            count(*) FILTER (regexp_matches({cell}, '^\\s*[+-]?0[0-9]') OR length({cell}) > {_MAX_DIGITS}),
+            count(*) FILTER (regexp_matches({cell}, '^\\s*[+-]?(0[0-9]|[0-9]{{{_MAX_DIGITS + 1}}})')),
             {timed_sql},
             (list(DISTINCT {cell}) FILTER ({cell} IS NOT NULL))[:{_WORDS_KEPT + 1}]
             {f", {wanted}" if wanted else ""} FROM {identifier(table)}"""
@@ -260,8 +260,8 @@ def _typed(
     if not filled:
         return replace(found, note="no cell is filled")
     for one, count in zip(candidates, counts, strict=True):
-        is_whole = one.type is not ColumnType.INT or not odd_digits
-        if count == filled and is_whole:
+        is_label = odd_digits and one.is_number
+        if count == filled and not is_label:
             is_personal = column.is_personal and one.type is not ColumnType.BOOL
             return replace(found, type=_declared(one, timed=bool(timed)), is_personal=is_personal)
     best = max(counts, default=0)

@@ -57,7 +57,8 @@ def load_project(folder: Path | str | None = None) -> Project:
 def source_lines(folder: Path) -> dict[str, int]:
     """The line of each source in a project's file that can be loaded; for what is wrong with its files."""
     tree = Loader(_read(folder / CONTRACT_FILE)).get_single_node()
-    sources = next((value for key, value in tree.value if key.value == "sources"), None)
+    entries_of_file = tree.value if isinstance(tree, yaml.MappingNode) else []
+    sources = next((value for key, value in entries_of_file if key.value == "sources"), None)
     if isinstance(sources, yaml.MappingNode):
         return {str(key.value): key.start_mark.line + 1 for key, _ in sources.value}
     entries = sources.value if isinstance(sources, yaml.SequenceNode) else []

@@ -76,7 +76,7 @@ def _named(name: str, models: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _settings(one: Mapping[str, Any]) -> dict[str, Any]:
     fields = {name: Settings.model_fields[name] for name in DECLARABLE}
-    kinds = {int: {"type": "integer"}, float: {"type": "number"}}
+    kinds: dict[Any, dict[str, str]] = {int: {"type": "integer"}, float: {"type": "number"}}
     properties = {
         name: {
             "description": field.description or "",

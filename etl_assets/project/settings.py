@@ -211,7 +211,8 @@ def _fault(name: str, value: Any) -> str | None:
         # Pydantic takes true for 1.
         if isinstance(value, bool):
             raise ValueError
-        TypeAdapter(Annotated[field.annotation, Field(), *field.metadata]).validate_python(value)
+        form: Any = Annotated[field.annotation, Field(), *field.metadata]
+        TypeAdapter(form).validate_python(value)
     except ValueError:
         return f"expected {_extra(field)['expected']}, found {value!r}"
     return None

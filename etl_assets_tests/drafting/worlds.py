@@ -32,8 +32,10 @@ def write_table(
 
 
 def software_company(root: Path) -> Path:
-    """Accounts of a CRM (labels as headers, BOM, all quoted, dollars, American dates), subscriptions of a payment system
-    (one row each, UTC), tickets of a help desk that went through a spreadsheet (`;`, cp1252, times with a zone).
+    """Accounts of a CRM, subscriptions of a payment system, tickets of a help desk that went through a spreadsheet.
+
+    Accounts: labels as headers, BOM, all quoted, dollars, American dates. Subscriptions: a row each, UTC. Tickets: `;`,
+    cp1252, times with a zone.
     """
     dice = random.Random(1)
     emails = [f"ops{number}@Client{number % 40}.example" for number in range(CUSTOMERS)]
@@ -138,7 +140,7 @@ def web_shop(root: Path) -> Path:
 
 
 def club(root: Path) -> Path:
-    """Members, payments and visits as a spreadsheet saves `Unicode text`: UTF-16 with tabs; German numbers and dates."""
+    """Members, payments and visits as spreadsheets save `Unicode text`: UTF-16 with tabs; German numbers, dates."""
     dice = random.Random(3)
     numbers = [f"{10_000 + number}" for number in range(CUSTOMERS)]
 
@@ -148,58 +150,33 @@ def club(root: Path) -> Path:
     def day() -> str:
         return f"{dice.randrange(1, 29):02d}.{dice.randrange(1, 13):02d}.20{dice.randrange(15, 26)}"
 
-    write(
-        "Mitglieder.txt",
-        [
-            [
-                "Mitgliedsnummer",
-                "Vorname",
-                "Nachname",
-                "E-Mail",
-                "Geburtsdatum",
-                "Eintritt",
-                "Jahresbeitrag",
-                "Trainer",
-            ],
-            *(
-                [number, dice.choice(["Jörg", "Zoë"]), dice.choice(_NAMES), f"m{number}@verein.example", day(), day()]
-                + [f"{dice.randrange(1_000, 2_000) / 1000:.3f},50", dice.choice(["ja", "nein"])]
-                for number in numbers
-            ),
-        ],
-    )
+    def member(number: str) -> Sequence[object]:
+        name = (dice.choice(["Jörg", "Zoë"]), dice.choice(_NAMES), f"m{number}@verein.example")
+        return [number, *name, day(), day(), f"1.{dice.randrange(1_000):03d},50", dice.choice(["ja", "nein"])]
+
+    def payment(month: int, number: int) -> Sequence[object]:
+        amount = f"{dice.randrange(9, 90)},00"
+        return [f"Z{month}{number:04d}", dice.choice(numbers), amount, day(), dice.choice("SB")]
+
+    def visit() -> Sequence[object]:
+        at = f"{day()} {dice.randrange(8, 22):02d}:15:00"
+        return [dice.choice(numbers[:90]), at, f"Halle {dice.randrange(1, 4)}", dice.randrange(20, 180)]
+
+    header = [
+        "Mitgliedsnummer",
+        "Vorname",
+        "Nachname",
+        "E-Mail",
+        "Geburtsdatum",
+        "Eintritt",
+        "Jahresbeitrag",
+        "Trainer",
+    ]
+    write("Mitglieder.txt", [[*header, "Trainer"], *(member(number) for number in numbers)])
     for month in (4, 5):
-        write(
-            f"Zahlungen-2026-0{month}.txt",
-            [
-                ["Zahlung Nr", "Mitglied", "Betrag", "Datum", "Art"],
-                *(
-                    [
-                        f"Z{month}{number:04d}",
-                        dice.choice(numbers),
-                        f"{dice.randrange(9, 90)},00",
-                        day(),
-                        dice.choice("SB"),
-                    ]
-                    for number in range(150)
-                ),
-            ],
-        )
-    write(
-        "Besuche.txt",
-        [
-            ["Mitglied Nr.", "Zeitpunkt", "Halle", "Dauer (min)"],
-            *(
-                [
-                    dice.choice(numbers[:90]),
-                    f"{day()} {dice.randrange(8, 22):02d}:15:00",
-                    f"Halle {dice.randrange(1, 4)}",
-                ]
-                + [dice.randrange(20, 180)]
-                for _ in range(400)
-            ),
-        ],
-    )
+        header = ["Zahlung Nr", "Mitglied", "Betrag", "Datum", "Art"]
+        write(f"Zahlungen-2026-0{month}.txt", [header, *(payment(month, number) for number in range(150))])
+    write("Besuche.txt", [["Mitglied Nr.", "Zeitpunkt", "Halle", "Dauer (min)"], *(visit() for _ in range(400))])
     return root
 
 
