@@ -49,8 +49,8 @@ def command(args: argparse.Namespace) -> int:
         _show_next(console, target, sample=True)
         return EXIT_OK
     exports = Path(args.exports).expanduser().absolute()
-    # Only for the memory: the settings are those of no project yet.
-    settings = load_settings(os.environ)
+    # For the memory only; not those of a project that lies beside the new one.
+    settings = load_settings(os.environ, target)
     with tempfile.TemporaryDirectory(prefix="etl-assets-") as scratch:
         draft = draft_project(exports, Path(scratch), Limits(settings.memory_limit, settings.workers))
     write_draft(target, draft, exports)
