@@ -88,15 +88,15 @@ def _by_sniffer(text: str, scratch: Path) -> _Structure | None:
     with duck.reader(scratch) as connection:
         try:
             row = connection.execute(
-                "SELECT Delimiter, Quote, Escape, SkipRows, Comment "
+                "SELECT Delimiter, Quote, Escape, Comment, SkipRows "
                 f"FROM sniff_csv({pattern_literal(path)}, header = true, all_varchar = true)"
             ).fetchone()
         except duckdb.Error:
             return None
     assert row is not None
-    delimiter, quote, escape, skip_lines, comment = ("" if value == _NOTHING else value for value in row)
+    delimiter, quote, escape, comment = ("" if row[place] == _NOTHING else str(row[place]) for place in range(4))
     try:
-        structure = _Structure(delimiter, quote or '"', "\\" if escape == "\\" else quote or '"', skip_lines, comment)
+        structure = _Structure(delimiter, quote or '"', "\\" if escape == "\\" else quote or '"', int(row[4]), comment)
         Dialect(delimiter=structure.delimiter, quote=structure.quote, escape=structure.escape, comment=comment)
     except ValueError:
         return None

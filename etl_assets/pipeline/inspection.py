@@ -6,11 +6,10 @@ The dataclasses are the structure of `check --json`; fields may be added, none i
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from etl_assets.engine.published.shards import ShardState, Unfit, read_shards, shard_input, why_unfit
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
-from etl_assets.engine.reading.header_checks import Looked, look_at, shared_files, worded
+from etl_assets.engine.reading.header_checks import Looked, look_at, shared_files, unread_files, worded
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.stage import is_current
@@ -77,7 +76,7 @@ def inspect(site: Site, settings: Settings) -> Inspection:
     ]
     plans, snapshots = _source_plans(site, settings, looked)
     again = [f"{plan.source} is read again: {plan.reason}" for plan in plans if plan.reason]
-    return Inspection(mistakes, plans, _shard_plans(site, snapshots, again), _unread(root, looked))
+    return Inspection(mistakes, plans, _shard_plans(site, snapshots, again), unread_files(looked.values(), root))
 
 
 def _source_plans(
@@ -131,11 +130,3 @@ def _why_built(site: Site, state: ShardState, snapshots: Mapping[str, Snapshot],
         return f"only if its rows change: {'; '.join(again)}"
     obstacle = why_unfit(site, state, shard_input(site, snapshots, state.shard_id))
     return str(obstacle) if obstacle else None
-
-
-def _unread(root: Path, looked: Mapping[str, Looked]) -> list[str]:
-    """The files in the folder of the exports that no source reads."""
-    read = {path for found in looked.values() for path in found.files}
-    found = sorted(path for path in root.rglob("*") if path.is_file() and path not in read)
-    names = [path.relative_to(root) for path in found]
-    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]

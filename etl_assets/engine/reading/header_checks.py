@@ -1,7 +1,7 @@
 """The files and headers of all sources compared with the contract, every mistake found; no row is read."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,14 @@ def shared_files(files: Mapping[str, Sequence[Path]]) -> dict[Path, list[str]]:
         for path in paths:
             owners[path].append(name)
     return {path: names for path, names in owners.items() if len(names) > 1}
+
+
+def unread_files(looked: Iterable[Looked], root: Path) -> list[str]:
+    """The files in the folder of the exports that no source reads, without hidden ones."""
+    read = {path for found in looked for path in found.files}
+    found = sorted(path for path in root.rglob("*") if path.is_file() and path not in read)
+    names = [path.relative_to(root) for path in found]
+    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
 
 
 def worded(path: Path, names: Sequence[str], root: Path) -> str:

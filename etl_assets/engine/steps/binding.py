@@ -86,7 +86,7 @@ def unknown_fields(text: str, contract: Contract) -> dict[str, Refusal]:
     """The fields of sources and `base` in a query that none of them has, each once, with the nearest one."""
     known = {source.name: [contract.key.name, *(one.name for one in source.columns)] for source in contract.sources}
     known[BASE] = list(base_types(contract))
-    found = {}
+    found: dict[str, Refusal] = {}
     for number, line in enumerate(_without_comments(text), start=1):
         for match in _FIELD.finditer(line):
             relation, name = match[1].lower(), match[2]
