@@ -124,7 +124,9 @@ def _sniff_all(root: Path, scratch: Path) -> tuple[dict[Path, Sniffed], dict[str
             left_out[name] = f"it cannot be read ({str(error).splitlines()[0]})"
             continue
         if sniffed is None:
-            left_out[name] = "it has no header with at least two columns" if path.stat().st_size else "it is empty"
+            left_out[name] = (
+                "it has no header of at least two columns that fits its rows" if path.stat().st_size else "it is empty"
+            )
         else:
             found[path] = sniffed
     if not found:

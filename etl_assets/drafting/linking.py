@@ -21,6 +21,7 @@ _NEARLY_UNIQUE = 0.9
 # Identifiers change less often than addresses: one that links nearly as well is the better key.
 _NEARLY_AS_GOOD = 0.9
 _MIN_STEM = 4
+_SEVERAL = 2
 # Words of headers that do not say what is named.
 _GENERIC = frozenset({"id", "ids", "key", "no", "nr", "number", "num", "code", "ref", "reference", "name", "external"})
 # Of two keys that link as many sources, the one of those who are served is meant.
@@ -88,9 +89,11 @@ def find_keys(connection: duckdb.DuckDBPyConnection, tables: Sequence[Table]) ->
     """The columns that name the same thing in as many sources as can be."""
     nodes = [Node(table, column) for table in tables for column in table.columns if _may_link(column)]
     overlaps = _overlaps(connection, nodes)
-    linked = _components(nodes, [overlap for overlap in overlaps if _is_link(overlap)])
-    best = max(linked, key=lambda group: _worth(group, overlaps), default=[])
-    if len({node.source for node in best}) < 2:
+    best = _best(nodes, overlaps, [overlap for overlap in overlaps if _is_link(overlap)])
+    if len({node.source for node in best}) < _SEVERAL:
+        # Tickets and payments without the customers themselves.
+        best = _best(nodes, overlaps, [overlap for overlap in overlaps if _is_link(overlap, has_owner=False)])
+    if len({node.source for node in best}) < _SEVERAL:
         best = _without_overlap(nodes, tables)
     chosen = _one_a_source(best, overlaps)
     hub = max(chosen.values(), key=lambda node: (node.is_nearly_unique, node.column.distinct))
@@ -131,12 +134,24 @@ def _overlaps(connection: duckdb.DuckDBPyConnection, nodes: Sequence[Node]) -> l
     return found
 
 
-def _is_link(overlap: Overlap) -> bool:
-    """Whether the columns name the same thing; of numbers from 1 on any two overlap, so their headers must say so."""
+def _best(nodes: Sequence[Node], overlaps: Sequence[Overlap], links: Sequence[Overlap]) -> list[Node]:
+    """The columns that link the most."""
+    return max(_components(nodes, links), key=lambda group: _worth(group, overlaps), default=[])
+
+
+def _is_link(overlap: Overlap, *, has_owner: bool = True) -> bool:
+    """Whether the columns name the same thing; of numbers from 1 on any two overlap, so their headers must say so.
+
+    With an owner, one of them has hardly any value twice; without one, their headers must be alike, or both addresses.
+    """
     one, other = overlap.one, overlap.other
     may_be_chance = one.column.is_digits and other.column.is_digits
-    has_owner = one.is_nearly_unique or other.is_nearly_unique
-    return overlap.share >= _MIN_SHARE and has_owner and (not may_be_chance or _are_alike(one.subject, other.subject))
+    is_alike = _are_alike(one.subject, other.subject)
+    if has_owner:
+        is_sure = one.is_nearly_unique or other.is_nearly_unique
+    else:
+        is_sure = is_alike or (one.column.is_email and other.column.is_email)
+    return overlap.share >= _MIN_SHARE and is_sure and (not may_be_chance or is_alike)
 
 
 def _are_alike(one: Iterable[str], other: Iterable[str]) -> bool:

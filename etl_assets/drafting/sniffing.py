@@ -151,6 +151,8 @@ def _described(text: str, structure: _Structure, encoding: Encoding, *, is_whole
         "surplus_cell": has_surplus and all(len(row) == len(header) + 1 for row in rows),
     }
     guesses = [f"encoding {encoding.name}: {encoding.guess}"] if encoding.guess else []
+    if structure.skip_lines:
+        guesses.append(f"skip_lines: the first line is {text.splitlines()[0][:40]!r}")
     if words["footer_lines"]:
         guesses.append(f"footer_lines: the last line begins with {text.rstrip().splitlines()[-1][:40]!r}")
     kept = {name: value for name, value in words.items() if value != getattr(_PLAIN, name)}

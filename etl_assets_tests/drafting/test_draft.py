@@ -141,6 +141,28 @@ def test_a_source_without_the_key_is_left_out_and_named(tmp_path: Path) -> None:
     assert draft.left_out == {"stock": "no column of it has values of crm.email"}
 
 
+def test_a_file_whose_rows_do_not_fit_its_header_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    """Fails: a source is missing from the draft for a reason that nobody can guess."""
+    draft = draft_of(
+        tmp_path,
+        crm=[["email", "plan"], *([f"u{number}@x.example", "pro"] for number in range(20))],
+        shop=[["email", "spent", "more"], *([f"u{number}@x.example", "5"] for number in range(20))],
+    )
+    assert draft.left_out == {"shop.csv": "it has no header of at least two columns that fits its rows"}
+
+
+def test_sources_with_many_rows_are_linked_without_the_one_that_owns_the_key(tmp_path: Path) -> None:
+    draft = draft_of(
+        tmp_path,
+        tickets=[["Ticket", "Customer"], *([f"T{number}", number % 30] for number in range(90))],
+        payments=[["Payment", "Customer No"], *([f"P{number}", number % 40] for number in range(90))],
+    )
+    assert {source.name: source.key_header for source in draft.sources} == {
+        "payments": "Customer No",
+        "tickets": "Customer",
+    }
+
+
 def test_repeated_keys_make_many_rows_unless_they_are_few_and_nothing_names_a_row(tmp_path: Path) -> None:
     """Fails: a person who is in an export twice by mistake is counted, or tickets supersede each other."""
     people = [[f"u{number}", "2026-05-01"] for number in range(100)]

@@ -56,6 +56,16 @@ def test_an_encoding_that_is_guessed_shows_what_it_reads(tmp_path: Path) -> None
     assert found.guesses == ("encoding cp1252: reads as: Müller;Köln;12,50",)
 
 
+def test_lines_that_are_taken_for_no_records_are_shown(tmp_path: Path) -> None:
+    """Fails: a header that does not fit the rows is skipped, and the first record names the columns, unseen."""
+    found = sniffed(tmp_path, b"Report of today\n\na,b\n" + b"1,2\n" * 9 + b"Total 9\n")
+    assert found is not None
+    assert found.guesses == (
+        "skip_lines: the first line is 'Report of today'",
+        "footer_lines: the last line begins with 'Total 9'",
+    )
+
+
 def test_some_damaged_bytes_do_not_make_utf8_another_encoding(tmp_path: Path) -> None:
     found = sniffed(tmp_path, GERMAN.encode() * 3 + b"\xff;x;1\r\n")
     assert found is not None

@@ -173,7 +173,7 @@ def club(root: Path) -> Path:
         "Jahresbeitrag",
         "Trainer",
     ]
-    write("Mitglieder.txt", [[*header, "Trainer"], *(member(number) for number in numbers)])
+    write("Mitglieder.txt", [header, *(member(number) for number in numbers)])
     for month in (4, 5):
         header = ["Zahlung Nr", "Mitglied", "Betrag", "Datum", "Art"]
         write(f"Zahlungen-2026-0{month}.txt", [header, *(payment(month, number) for number in range(150))])
