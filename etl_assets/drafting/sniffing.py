@@ -28,6 +28,7 @@ _NOTHING = "(empty)"
 # Records that must have as many cells as the header says.
 _SOUND_SHARE = 0.8
 _MAX_FOOTER_LINES = 10
+_LINES_COUNTED = 50
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def sniff(path: Path, scratch: Path) -> Sniffed | None:
     encoding = detect(opened)
     text, is_whole = _sample(opened, encoding.name)
     by_sniffer = _by_sniffer(text, scratch)
-    structures = [*([by_sniffer] if by_sniffer else []), *(_Structure(delimiter) for delimiter in _DELIMITERS)]
+    structures = [*([by_sniffer] if by_sniffer else []), *(_by_widths(text, delimiter) for delimiter in _DELIMITERS)]
     judged = [(_sound_share(text, one), one) for one in structures]
     if by_sniffer is None or judged[0][0] < _SOUND_SHARE:
         judged.sort(key=lambda pair: -pair[0])
@@ -101,6 +102,14 @@ def _by_sniffer(text: str, scratch: Path) -> _Structure | None:
     except ValueError:
         return None
     return structure
+
+
+def _by_widths(text: str, delimiter: str) -> _Structure:
+    """A structure whose header is the first line with as many cells as most lines have."""
+    lines = text.split("\n")[:_LINES_COUNTED]
+    widths = [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines]
+    usual = Counter(width for width in widths if width > 1).most_common(1)
+    return _Structure(delimiter, skip_lines=widths.index(usual[0][0]) if usual else 0)
 
 
 def _rows(text: str, structure: _Structure) -> list[list[str]]:
