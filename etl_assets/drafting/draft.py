@@ -23,6 +23,7 @@ _MANY_SHARE = 0.05
 _MAX_REJECT_RATIO = 0.05
 _LATEST = ("updated", "modified", "changed", "last", "date", "created")
 _TIMES = ("date", "timestamp")
+_NO_TABLE = "it has no header of at least two columns that fits its rows"
 # What must be alike in all files of a source.
 _OF_ONE_KIND = ("delimiter", "quote", "escape", "skip_lines", "comment", "surplus_cell")
 
@@ -124,9 +125,7 @@ def _sniff_all(root: Path, scratch: Path) -> tuple[dict[Path, Sniffed], dict[str
             left_out[name] = f"it cannot be read ({str(error).splitlines()[0]})"
             continue
         if sniffed is None:
-            left_out[name] = (
-                "it has no header of at least two columns that fits its rows" if path.stat().st_size else "it is empty"
-            )
+            left_out[name] = _NO_TABLE if path.stat().st_size else "it is empty"
         else:
             found[path] = sniffed
     if not found:

@@ -43,7 +43,7 @@ def test_every_mistake_is_listed_with_its_file_and_line(cli: Cli, tmp_path: Path
     profiles = project / "sql" / "profiles.sql"
     edit(profiles, "    crm.industry,", "    crm.industri,")
     edit(profiles, "    billing.mrr,", "    billing.mmr,")
-    edit(project / "sql" / "macros" / "health_score.sql", "CREATE MACRO", "-- first\nCREATE MACROO")
+    (project / "sql" / "macros" / "own.sql").write_text("-- first\nCREATE MACROO own(x) AS x")
     header, rest = (tmp_path / "data" / "sources" / "crm.csv").read_text().split("\n", 1)
     changed = header.replace("industry", "industri").replace("email", "e-mails")
     (tmp_path / "data" / "sources" / "crm.csv").write_text(f"{changed}\n{rest}")
@@ -56,7 +56,7 @@ def test_every_mistake_is_listed_with_its_file_and_line(cli: Cli, tmp_path: Path
         f"sql/profiles.sql, line {numbered['crm.industri,']}: crm has no column industri; did you mean crm.industry?",
         f"sql/profiles.sql, line {numbered['billing.mmr,']}: billing has no column mmr; did you mean billing.mrr?",
     ]
-    assert any(line.startswith("sql/macros/health_score.sql, line 2: Parser Error") for line in lines)
+    assert any(line.startswith("sql/macros/own.sql, line 2: Parser Error") for line in lines)
     assert any(
         "lacks the columns email, industry." in line and "Is email the column 'e-mails'?" in line for line in lines
     )
