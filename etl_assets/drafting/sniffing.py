@@ -105,11 +105,15 @@ def _by_sniffer(text: str, scratch: Path) -> _Structure | None:
 
 
 def _by_widths(text: str, delimiter: str) -> _Structure:
-    """A structure whose header is the first line with as many cells as most lines have."""
-    lines = text.split("\n")[:_LINES_COUNTED]
-    widths = [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines]
-    usual = Counter(width for width in widths if width > 1).most_common(1)
-    return _Structure(delimiter, skip_lines=widths.index(usual[0][0]) if usual else 0)
+    """A structure whose header is the first line with several cells."""
+    widths = _widths(text, delimiter)
+    return _Structure(delimiter, skip_lines=next((place for place, width in enumerate(widths) if width > 1), 0))
+
+
+def _widths(text: str, delimiter: str) -> list[int]:
+    """The cells of the first lines."""
+    lines = text.split("\n", _LINES_COUNTED)[:_LINES_COUNTED]
+    return [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines]
 
 
 def _rows(text: str, structure: _Structure) -> list[list[str]]:
@@ -134,6 +138,10 @@ def _sound_share(text: str, structure: _Structure) -> float:
     """The share of the records with as many cells as the header, which has at least two; 0 where it is no header."""
     header, *rows = _rows(text, structure) or [[]]
     if len(header) < 2 or not any(cell.strip() for cell in header):
+        return 0.0
+    skipped = _widths(text, structure.delimiter)[: structure.skip_lines]
+    if skipped and skipped[0] >= len(header):
+        # Not lines before the header but a header that does not fit: the first record would name the columns.
         return 0.0
     if not rows:
         return 1.0
