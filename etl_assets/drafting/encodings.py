@@ -12,8 +12,6 @@ _EVIDENCE_BYTES = 64 << 10
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Every second byte of Latin text in UTF-16 is NUL; other text has none.
 _NUL_SHARE = 0.3
-# A few damaged records do not make a file of UTF-8 one of another encoding.
-_DAMAGED_SHARE = 0.05
 # The encodings of exports that are met; among more, short texts are taken for exotic ones.
 _WESTERN = "cp1252"
 _MET = [
@@ -43,7 +41,8 @@ def detect(opened: Callable[[], IO[bytes]]) -> Encoding:
     if by_nul is not None:
         return Encoding(by_nul, "UTF-16 without a byte order mark")
     good, bad, evidence = _as_utf8(opened)
-    if bad <= _DAMAGED_SHARE * good:
+    # Text of other encodings is hardly ever sound UTF-8 by chance: a file with damaged records stays what it is.
+    if bad <= good:
         return Encoding("utf-8", f"UTF-8, in which {bad} places are damaged" if bad else "")
     name = _detected(evidence)
     shown = next((line for line in evidence.decode(name, "replace").splitlines() if not line.isascii()), "")

@@ -100,14 +100,14 @@ def find_keys(connection: duckdb.DuckDBPyConnection, tables: Sequence[Table]) ->
     shown = [_towards(overlap, hub) for overlap in overlaps if hub in (overlap.one, overlap.other)]
     of_key = [overlap for overlap in shown if overlap.other in chosen.values()]
     rest = [one for one in overlaps if not (one.one in chosen.values() and one.other in chosen.values())]
-    others = sorted((one for one in rest if one.share >= _MIN_SHARE), key=lambda one: -one.common)
+    others = sorted((one for one in rest if _is_link(one)), key=lambda one: -one.common)
     folds = any(node.column.is_email for node in chosen.values()) or _differs_in_case(connection, chosen, hub)
     return Keys(chosen, hub, tuple(sorted(of_key, key=lambda one: -one.common)), tuple(others[:5]), folds)
 
 
 def _may_link(column: Observed) -> bool:
     """Whether the values may name something."""
-    if not column.distinct or column.max_chars > _MAX_CHARS or column.type not in ("text", "int"):
+    if not column.distinct or column.usual_chars > _MAX_CHARS or column.type not in ("text", "int"):
         return False
     return column.is_label or column.is_digits or 2 * column.distinct >= column.filled
 

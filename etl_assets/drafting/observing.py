@@ -55,14 +55,17 @@ _KEY_OF_A_DRAFT = Key(name="key_of_a_draft")
 
 @dataclass(frozen=True)
 class Observed:
-    """One column: its type, and what of its values matters for keys and for the query."""
+    """One column: its type, and what of its values matters for keys and for the query.
+
+    Nearly all cells have at most `usual_chars`; a damaged one may have many more.
+    """
 
     name: str
     header: str
     type: str = "text"
     filled: int = 0
     distinct: int = 0
-    max_chars: int = 0
+    usual_chars: int = 0
     words: tuple[str, ...] = ()
     is_email: bool = False
     is_digits: bool = False
@@ -144,7 +147,7 @@ def _load(connection: duckdb.DuckDBPyConnection, source: Source, root: Path, scr
 
 def _counted(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[Observed]) -> list[Observed]:
     figures = ", ".join(
-        f"count({column}), count(DISTINCT {column}), coalesce(max(length({column})), 0), "
+        f"count({column}), count(DISTINCT {column}), coalesce(quantile_disc(length({column}), {_NEARLY}), 0), "
         f"count(*) FILTER (contains({column}, '@')), count(*) FILTER (regexp_full_match(strip({column}), '[0-9]+')), "
         f"count(*) FILTER (regexp_matches({column}, '[0-9]'))"
         for column in (identifier(one.name) for one in columns)
@@ -153,15 +156,15 @@ def _counted(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequenc
     assert row is not None
     found = []
     for place, column in enumerate(columns):
-        filled, distinct, max_chars, with_at, of_digits, with_digit = row[6 * place : 6 * place + 6]
+        filled, distinct, usual_chars, with_at, of_digits, with_digit = row[6 * place : 6 * place + 6]
         plain = plain_name(column.header)
         # Of a mail's subject or text some hold an @, too.
-        is_email = filled > 0 and with_at >= _NEARLY * filled and (bool(_EMAIL.search(plain)) or max_chars <= 128)
+        is_email = filled > 0 and with_at >= _NEARLY * filled and (bool(_EMAIL.search(plain)) or usual_chars <= 128)
         # `#1001` is the name of an order, not of a person.
         is_named = plain == "name" and 2 * with_digit < filled
         is_personal = is_email or is_named or bool(_PERSONAL.search(plain))
         is_digits = filled == of_digits > 0
-        counted = replace(column, filled=filled, distinct=distinct, max_chars=max_chars, is_digits=is_digits)
+        counted = replace(column, filled=filled, distinct=distinct, usual_chars=usual_chars, is_digits=is_digits)
         found.append(replace(counted, is_email=is_email, is_personal=is_personal))
     return found
 
@@ -280,7 +283,7 @@ def _candidates(sample: Sequence[str], column: Observed) -> list[Column]:
         return [Column(name="cell", type=ColumnType.TIMESTAMP)]
     kinds = [ColumnType.BOOL] if cell_forms.truth_words(written) else []
     with_digit = sum(any(mark.isdigit() for mark in cell) for cell in written)
-    if with_digit and with_digit >= _NEARLY * len(written) and column.max_chars <= _MAX_VALUE_CHARS:
+    if with_digit and with_digit >= _NEARLY * len(written) and column.usual_chars <= _MAX_VALUE_CHARS:
         # `12.00` is money, though it is a whole number as well.
         cents = [re.fullmatch(r".*\d[.,](\d+)\D*", cell) for cell in written]
         has_cents = all(one and len(one[1]) == _CENTS for one in cents)

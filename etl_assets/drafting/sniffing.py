@@ -8,7 +8,7 @@ import csv
 import gzip
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -113,7 +113,7 @@ def _by_widths(text: str, delimiter: str) -> _Structure:
 def _widths(text: str, delimiter: str) -> list[int]:
     """The cells of the first lines."""
     lines = text.split("\n", _LINES_COUNTED)[:_LINES_COUNTED]
-    return [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines]
+    return [len(_cells(line, delimiter)) for line in lines]
 
 
 def _rows(text: str, structure: _Structure) -> list[list[str]]:
@@ -128,10 +128,23 @@ def _rows(text: str, structure: _Structure) -> list[list[str]]:
         escapechar=escape,
         doublequote=escape is None,
     )
-    try:
-        return [row for row in rows if row]
-    except csv.Error:
-        return []
+    return [row for row in _each(rows) if row]
+
+
+def _each(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The rows without those that are damaged, which say nothing of the structure."""
+    while True:
+        try:
+            yield next(rows)
+        except csv.Error:
+            continue
+        except StopIteration:
+            return
+
+
+def _cells(line: str, delimiter: str, quote: str = '"') -> list[str]:
+    """The cells of one line; none in a damaged one."""
+    return next(_each(csv.reader([line], delimiter=delimiter, quotechar=quote)), [])
 
 
 def _sound_share(text: str, structure: _Structure) -> float:
@@ -181,7 +194,7 @@ def _footer_lines(text: str, structure: _Structure, width: int) -> int:
     lines = text.rstrip("\n").split("\n")[structure.skip_lines + 1 :]
     count = 0
     for line in reversed(lines):
-        cells = next(csv.reader([line], delimiter=structure.delimiter, quotechar=structure.quote), [])
+        cells = _cells(line, structure.delimiter, structure.quote)
         if len(cells) >= min(width, 2) and len(cells) >= width / 2:
             break
         count += 1

@@ -10,6 +10,7 @@ from etl_assets.drafting.draft import Draft, draft_project
 from etl_assets.drafting.query_text import profiles_text
 from etl_assets.drafting.yaml_text import contract_text
 from etl_assets.errors import InputError
+from etl_assets.samples.writing import generate
 from etl_assets_tests.drafting.worlds import write_table
 from etl_assets_tests.factory import LIMITS
 
@@ -118,6 +119,15 @@ def test_numbers_from_1_on_are_no_key_in_common_unless_their_headers_say_so(tmp_
         ("orders", "Customer", True),
     ]
     assert draft.key_name == "customer_id"
+
+
+def test_a_sample_with_flaws_has_the_key_and_the_rows_that_it_was_made_with(tmp_path: Path) -> None:
+    """Fails: a few damaged rows decide what the key is."""
+    generate(tmp_path / "exports", rows=3_000, dirty=0.05)
+    draft = draft_of(tmp_path)
+    assert draft.key_name == "customer_id"
+    assert [(source.key_header, source.has_many) for source in draft.sources] == [("customer_id", False)] * 4
+    assert {source.table.words.get("encoding") for source in draft.sources} == {None}
 
 
 def test_without_any_overlap_the_address_is_the_key_and_said_to_be_a_guess(tmp_path: Path) -> None:

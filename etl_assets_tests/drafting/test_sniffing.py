@@ -66,6 +66,14 @@ def test_lines_that_are_taken_for_no_records_are_shown(tmp_path: Path) -> None:
     )
 
 
+def test_damaged_records_do_not_hide_the_structure_of_the_others(tmp_path: Path) -> None:
+    """Fails: one stray line break or NUL in a file of a million rows, and there is no draft."""
+    found = sniffed(
+        tmp_path, b"a;b\n" + b"1;2\n" * 20 + b"3;x\ry\n4;\0\n5;" + b"z" * 200_000 + b"\n6\n" + b"7;8\n" * 20
+    )
+    assert found == Sniffed(("a", "b"), {"delimiter": ";"})
+
+
 def test_some_damaged_bytes_do_not_make_utf8_another_encoding(tmp_path: Path) -> None:
     found = sniffed(tmp_path, GERMAN.encode() * 3 + b"\xff;x;1\r\n")
     assert found is not None
