@@ -6,9 +6,10 @@ argument or an example is in the other parts of docs/, written by hand.
 
 import argparse
 import importlib
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
@@ -27,6 +28,8 @@ from etl_assets.project.columns import Relationship
 from etl_assets.project.contract import Column, ColumnType, Contract, Key, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect
 from etl_assets.project.loading import load_project, shipped_folder
+from etl_assets.project.schema import SCHEMA_FILE, contract_schema
+from etl_assets.project.settings import DECLARABLE, variable
 from etl_assets.project.settings import table as settings_table
 from etl_assets.project.severity import CheckRule
 
@@ -92,11 +95,16 @@ def pages() -> dict[str, str]:
     return {name: f"{_NOTE}\n\n{text.strip()}\n" for name, text in written.items()}
 
 
+def schema_text() -> str:
+    """The JSON schema of the contract, which is shipped in the package."""
+    return json.dumps(contract_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
-    """Write the pages that changed."""
+    """Write the pages that changed, and the schema."""
     FOLDER.mkdir(exist_ok=True)
-    for name, text in pages().items():
-        path = FOLDER / name
+    texts = {FOLDER / name: text for name, text in pages().items()}
+    for path, text in {**texts, SCHEMA_FILE: schema_text()}.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{path.relative_to(FOLDER.parent.parent)}\n")
@@ -112,6 +120,13 @@ is the home folder. `etl-assets` refuses a wrong value, and a name that looks li
 code 2.
 
 {_table(("variable", "default", "meaning"), rows)}
+
+## In a project's file
+
+`settings:` in `etl_assets.yaml` may hold these; an environment variable comes before them, the default after them.
+Relative paths start at the project's folder.
+
+{_table(("word", "variable"), [(f"`{name}`", f"`{variable(name)}`") for name in DECLARABLE])}
 """
 
 
@@ -181,8 +196,10 @@ def _contract() -> str:
 | `sql/macros/*.sql` | macros for it, one `CREATE MACRO` a file; each can use the others |
 | `sql/checks/*.sql` | [checks of the warehouse](../how-to/checks.md): a SELECT each for the rows that should not be there |
 
-The folder is named by `ETL_PROJECT`. Without it the shipped project, `etl_assets/project/customer360`, is used. Every
-mistake in the file is reported with its line, all of them at once.
+The folder is named by `--project` or by `ETL_PROJECT`. Otherwise it is the nearest folder upwards that holds a project,
+else the only one right below the current folder, else the shipped one, `etl_assets/project/customer360`. The command
+`etl-assets check` reports every mistake in the files with its line, all of them at once. `etl-assets init` writes a JSON
+schema beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors complete and check the file.
 {sections}
 
 ## Types
@@ -276,6 +293,8 @@ def _kind(annotation: Any) -> str:
         Dialect: "see `csv`",
         Relationship: "see `relationships`",
     }
+    if get_origin(annotation) is Mapping:
+        return "see [Settings](settings.md)"
     if get_origin(annotation) is tuple:
         (item, _) = get_args(annotation)
         is_texts = item is str or get_args(item)[:1] == (str,)

@@ -54,6 +54,15 @@ def add_subcommand(subparsers: Subparsers, name: str, description: str, examples
     )
 
 
+def add_project(parser: Parser) -> None:
+    """The option `--project`, which `environment.adopt_project` takes over before the command starts."""
+    parser.add_argument(
+        "--project",
+        metavar="FOLDER",
+        help="folder of your project (ETL_PROJECT, else the nearest one upwards, else the only one in this folder)",
+    )
+
+
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """An argparse type: a whole number from `low` to `high`; `1_000_000` may be written for 1000000."""
 

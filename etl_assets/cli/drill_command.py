@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from etl_assets.cli import terminal
-from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_project, add_subcommand, whole_number
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
@@ -36,6 +36,7 @@ _EXAMPLES = """
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     parser = add_subcommand(subparsers, "drill", _DESCRIPTION, _EXAMPLES)
+    add_project(parser)
     parser.add_argument("--fault", choices=list(drill.FAULTS), default="raise", help="the fault (raise)")
     parser.add_argument("--shard", metavar="NAME", default=None, help="the shard to break (shard_03, or the last one)")
     parser.add_argument(

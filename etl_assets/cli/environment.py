@@ -1,10 +1,11 @@
-"""The environment variables: their part of `--help`, and a warning about those that are no setting.
+"""The environment: its part of `--help`, the project of a command, a warning about variables that are no setting.
 
 `--help` must not wait for pydantic, so the text is kept here; a test holds it against `settings.table()`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 
 from etl_assets.cli.output import write_error
 from etl_assets.cli.wording import command
@@ -36,3 +37,41 @@ def warn_of_unknown(environment: Mapping[str, str] = os.environ) -> None:
     if names:
         what = "is no setting and has" if len(names) == 1 else "are no settings and have"
         write_error(f"warning: {', '.join(names)} {what} no effect. The settings: {command('--help')}")
+
+
+def adopt_project(named: str | None, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Make a project that of this process and of those that it starts: `--project`, or the one that is found.
+
+    ConfigError when the folder that is named holds none. The instance of Dagster that the project's file names is
+    adopted too. A project that is found below the current folder is named on stderr: one could have meant another.
+    """
+    from etl_assets.errors import ConfigError
+    from etl_assets.project.locating import CONTRACT_FILE, PROJECT_VARIABLE, located
+
+    if named is not None:
+        folder = Path(named).expanduser().absolute()
+        if not (folder / CONTRACT_FILE).is_file():
+            raise ConfigError(
+                f"{folder} is no project: it has no {CONTRACT_FILE}. Make one with: {command(f'init {named}')}",
+                subject=str(folder),
+            )
+        environment[PROJECT_VARIABLE] = str(folder)
+    found = located(environment)
+    if found is None:
+        return
+    if found.parent == Path.cwd() and not environment.get(PROJECT_VARIABLE, "").strip():
+        write_error(f"Project: {found.name}, the only one in this folder")
+        environment[PROJECT_VARIABLE] = str(found)
+    _adopt_instance(found, environment)
+
+
+def _adopt_instance(folder: Path, environment: MutableMapping[str, str]) -> None:
+    from etl_assets.project.locating import declared_settings
+
+    if "dagster_home" not in declared_settings(folder) or environment.get("DAGSTER_HOME", "").strip():
+        return
+    from etl_assets.project.settings import load_settings
+
+    home = load_settings(environment, folder).dagster_home
+    if home is not None:
+        environment["DAGSTER_HOME"] = str(home)

@@ -27,6 +27,8 @@ from etl_assets.cli.wording import explained
 from etl_assets.errors import ConfigError, EtlError, InputError
 
 COMMANDS = {
+    "init": "make a project folder: from your exports, or from the shipped example",
+    "check": "read a project, its SQL and the headers of its exports; list all mistakes and what a run would do",
     "run": "run the pipeline: stage the sources, build the shards, publish the warehouse",
     "status": "show what is published, what is stale and what went wrong, shard by shard",
     "query": "run read-only SQL against the published warehouse",
@@ -37,7 +39,7 @@ COMMANDS = {
 
 _EXAMPLES = """\
 examples:
-  etl-assets generate --rows 100_000 --dirty 0.02
+  etl-assets init my360 --from exports/
   etl-assets run
   etl-assets query "SELECT sources, count(*) FROM merged_profiles GROUP BY ALL"
 """
@@ -97,6 +99,8 @@ def _dispatch(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if subcommand is None:
         parser.error(f"a command is missing; {_listed()}")
+    if hasattr(args, "project"):
+        environment.adopt_project(args.project)
     return subcommand.command(args)
 
 

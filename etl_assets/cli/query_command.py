@@ -27,6 +27,7 @@ from etl_assets.cli.arguments import (
     EXIT_OK,
     Parser,
     Subparsers,
+    add_project,
     add_subcommand,
     whole_number,
 )
@@ -77,6 +78,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     names = textwrap.fill(", ".join(table_names()), width=90, subsequent_indent="    ")
     parser = add_subcommand(subparsers, "query", _DESCRIPTION.format(tables=names), _EXAMPLES)
+    add_project(parser)
     parser.add_argument("sql", metavar="SQL", help="the statement, or - to read it from stdin")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="output format (table)")
     parser.add_argument(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from etl_assets.cli import output, progress, terminal
 from etl_assets.cli import run_report as report
-from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_subcommand
+from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.program import program
 from etl_assets.engine.site import Site
@@ -38,6 +38,7 @@ _EXAMPLES = """
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     parser = add_subcommand(subparsers, "run", _DESCRIPTION, _EXAMPLES)
+    add_project(parser)
     parser.add_argument(
         "--shards", type=_names, metavar="NAMES", help="build only these, separated by commas: shard_03,shard_07 (all)"
     )

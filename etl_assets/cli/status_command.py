@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from etl_assets.cli import output, terminal
-from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand
+from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
 from etl_assets.cli.wording import advised
@@ -48,6 +48,7 @@ _STYLES = {
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     parser = add_subcommand(subparsers, "status", _DESCRIPTION, _EXAMPLES)
+    add_project(parser)
     parser.add_argument("--json", action="store_true", help="the same facts as one JSON document")
     return parser
 

@@ -13,7 +13,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from etl_assets.cli.arguments import Parser, Subparsers, add_subcommand, whole_number
+from etl_assets.cli.arguments import Parser, Subparsers, add_project, add_subcommand, whole_number
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable, write_error
 from etl_assets.cli.program import program
@@ -47,6 +47,7 @@ _QUIET = "ignore:Function `dev_command` is superseded"
 def add_parser(subparsers: Subparsers) -> Parser:
     """Declare the arguments."""
     parser = add_subcommand(subparsers, "ui", _DESCRIPTION, _EXAMPLES)
+    add_project(parser)
     parser.add_argument("--port", type=whole_number(1, 65535), default=3000, help="port to listen on (3000)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     parser.add_argument(

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.settings import misdeclared
 from etl_assets.project.severity import CheckRule
 
 __all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
@@ -159,6 +160,10 @@ class Source(Model):
         source._key = key
         return source
 
+    def with_files(self, patterns: tuple[str, ...]) -> "Source":
+        """The same source with other files."""
+        return self.model_copy(update={"files": patterns}).with_key(self._key)
+
     @property
     def key_headers(self) -> tuple[str, ...]:
         """The names in a header of the columns that make up the key."""
@@ -190,6 +195,19 @@ class Contract(Model):
     checks: tuple[CheckRule, ...] = Field(
         default=(), description="How bad it is that a check fails, by the name of the check."
     )
+    settings: Mapping[str, Any] = Field(
+        default={},
+        description="Settings of this project, by the end of their names: `sources`, `home`, `num_shards` and so on. "
+        "Folders count from the project's folder; environment variables come before these.",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _check_settings(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        wrong = [((name,), text) for name, text in misdeclared(value)]
+        if wrong:
+            raise MisdeclaredError(wrong)
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Find and load a project folder: `etl_assets.yaml`, `sql/profiles.sql`, `sql/macros/`, `sql/checks/`.
+"""Load a project folder: `etl_assets.yaml`, `sql/profiles.sql`, `sql/macros/`, `sql/checks/`.
 
 Every bad file gives one form of error, which lists all that is wrong with it, with lines. Without a folder of the
 user's own the shipped project is loaded. Reads text only; the engine finds out whether the SQL is sound.
@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -18,14 +17,13 @@ from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.column_checks import column_checks
 from etl_assets.project.contract import Contract
 from etl_assets.project.findings import doubled, findings, unknown_checks, unreadable
+from etl_assets.project.locating import CONTRACT_FILE, Loader, find_project, shipped_folder
 from etl_assets.project.version import project_version
 
-CONTRACT_FILE = "etl_assets.yaml"
-_SHIPPED = "customer360"
+__all__ = ["CONTRACT_FILE", "Project", "find_project", "load_project", "shipped_folder", "source_lines"]
+
 # Dagster's rule.
 _CHECK_NAME = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
-# The one in C, where PyYAML was built with it, takes a tenth of the time; both are safe.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,20 @@ def load_project(folder: Path | str | None = None) -> Project:
     return Project(contract, _read(root / "sql" / "profiles.sql"), _statements(root / "sql" / "macros"), checks, root)
 
 
-def find_project(start: Path) -> Path | None:
-    """The nearest folder, from `start` upwards, that holds a project; None when there is none."""
-    return next((folder for folder in (start, *start.parents) if (folder / CONTRACT_FILE).is_file()), None)
-
-
-def shipped_folder() -> Path:
-    """The folder of the shipped project."""
-    return Path(str(resources.files("etl_assets.project"))) / _SHIPPED
+def source_lines(folder: Path) -> dict[str, int]:
+    """The line of each source in a project's file that can be loaded; for what is wrong with its files."""
+    tree = Loader(_read(folder / CONTRACT_FILE)).get_single_node()
+    entries_of_file = tree.value if isinstance(tree, yaml.MappingNode) else []
+    sources = next((value for key, value in entries_of_file if key.value == "sources"), None)
+    if isinstance(sources, yaml.MappingNode):
+        return {str(key.value): key.start_mark.line + 1 for key, _ in sources.value}
+    entries = sources.value if isinstance(sources, yaml.SequenceNode) else []
+    return {
+        str(value.value): entry.start_mark.line + 1
+        for entry in entries
+        for key, value in entry.value
+        if key.value == "name"
+    }
 
 
 def _statements(folder: Path) -> dict[str, str]:
@@ -96,7 +100,7 @@ def _read(path: Path) -> str:
 def _load_contract(path: Path, sql_checks: Iterable[str]) -> Contract:
     text = _read(path)
     try:
-        loader = _Loader(text)
+        loader = Loader(text)
         tree = loader.get_single_node()
         value = loader.construct_document(tree) if tree is not None else None
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""The settings of a run: environment variables over defaults, and the only place that knows `ETL_*` names.
+"""The settings of a run: environment over the project's file over defaults; the only place that knows `ETL_*` names.
 
 One class gives the values, the messages, the table of the documentation and the help texts. Reading settings changes
 nothing: faults are armed by the process that wants them. Values are read when asked for, not at import.
@@ -6,17 +6,18 @@ nothing: faults are armed by the process that wants them. Values are read when a
 
 import difflib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from etl_assets.errors import Action, Advice, ConfigError
+from etl_assets.project.locating import declared_settings, located
+from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -25,40 +26,12 @@ MAX_SHARDS = 1000
 MAX_WORKERS = 64
 MIN_MEMORY_MB = 64
 _WEEK_S = 7 * 24 * 3600
-
-
-def _path(value: Any) -> Any:
-    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
-
-
-def _whole(value: Any) -> Any:
-    """Digits only: pydantic would take 1e1 and 10.0 as well."""
-    if isinstance(value, str):
-        if not re.fullmatch(r"\s*[0-9]+\s*", value):
-            raise ValueError("not a whole number")
-        return int(value)
-    return value
-
-
-def _share(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]*\.?[0-9]+\s*", value):
-        raise ValueError("not a share")
-    return value
-
-
-def _megabytes(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]+)\s*(MB|GB)\s*", value, re.IGNORECASE)
-        if match is None:
-            raise ValueError("not a size")
-        return int(match[1]) * (1024 if match[2].upper() == "GB" else 1)
-    return value
-
-
-Folder = Annotated[Path, BeforeValidator(_path)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Share = Annotated[float, BeforeValidator(_share)]
-Megabytes = Annotated[int, BeforeValidator(_megabytes)]
+# Settings that a project's file may have under `settings:`; the others belong to a machine or a moment.
+_FOLDERS = ("sources", "home", "dagster_home")
+DECLARABLE = (
+    *_FOLDERS,
+    *("num_shards", "max_reject_ratio", "workers", "memory_limit", "shard_timeout_s", "max_unpacked"),
+)
 
 
 def _setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
@@ -72,8 +45,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     project: Folder | None = _setting(
-        "folder of your own project; without one, the nearest folder upwards that holds one, else the shipped customer "
-        "360",
+        "folder of your own project; without one, the nearest folder upwards that holds one, else the only one in the "
+        "current folder, else the shipped customer 360",
         "a folder",
         "not set",
         default=None,
@@ -175,8 +148,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values that are passed, then the environment: no .env file and no secrets folder is looked for."""
-        return init_settings, _Environment(settings_cls)
+        """Values that are passed, the environment, the project's file: no .env file, no secrets folder."""
+        return init_settings, _Environment(settings_cls), _Declared(settings_cls)
 
     @property
     def is_production(self) -> bool:
@@ -194,8 +167,25 @@ class _Environment(EnvSettingsSource):
         return {name.lower(): value for name, value in found.items() if value.strip()}
 
 
-def load_settings(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
-    """Read the environment (default: this process's).
+class _Declared(PydanticBaseSettingsSource):
+    """What the project's file says, as `load_settings` read it."""
+
+    values: Mapping[str, Any] = {}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The value of one field, under the name by which pydantic knows it."""
+        return _Declared.values.get(field_name), str(field.validation_alias or field_name), False
+
+    def __call__(self) -> dict[str, Any]:
+        """All values."""
+        fields = Settings.model_fields
+        return {str(fields[name].validation_alias or name): value for name, value in _Declared.values.items()}
+
+
+def load_settings(
+    environment: Mapping[str, str] | None = None, project: Path | None = None, **changes: Any
+) -> Settings:
+    """Read the environment (default: this process's), and the file of `project` (default: the one that it leads to).
 
     `changes` are settings by their names, which win over the environment; those that are None are left to it.
     ConfigError lists every variable and change that is wrong: its name, what was expected and what was found; and one
@@ -204,17 +194,51 @@ def load_settings(environment: Mapping[str, str] | None = None, **changes: Any) 
     env = os.environ if environment is None else environment
     passed = {name: value for name, value in changes.items() if value is not None}
     wrong = _misspelt(env)
-    _Environment.variables = env
+    folder = project or located(env)
+    _Environment.variables, _Declared.values = env, _declared_in(folder) if folder else {}
     try:
         settings = Settings(**passed)
     except ValidationError as error:
         fields = dict.fromkeys(_field_of(str(one["loc"][0])) for one in error.errors())
         raise _refusal([*wrong, *(_wrong_value(name, env, passed) for name in fields)]) from error
     finally:
-        _Environment.variables = None
+        _Environment.variables, _Declared.values = None, {}
     if wrong:
         raise _refusal(wrong)
     return settings
+
+
+def misdeclared(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and fault of each entry of a project's `settings:` that is none."""
+    return [(name, fault) for name, value in entries.items() if (fault := _fault(name, value))]
+
+
+def _fault(name: str, value: Any) -> str | None:
+    if name not in DECLARABLE:
+        close = difflib.get_close_matches(name, DECLARABLE, n=1)
+        return (
+            f"unknown word; did you mean '{close[0]}'?" if close else f"unknown word; known are {', '.join(DECLARABLE)}"
+        )
+    field = Settings.model_fields[name]
+    try:
+        # Pydantic takes true for 1.
+        if isinstance(value, bool):
+            raise ValueError
+        form: Any = Annotated[field.annotation, Field(), *field.metadata]
+        TypeAdapter(form).validate_python(value)
+    except ValueError:
+        return f"expected {_extra(field)['expected']}, found {value!r}"
+    return None
+
+
+def _declared_in(folder: Path) -> dict[str, Any]:
+    """The sound settings in a project's file, folders as absolute paths; the loading of the file reports the others."""
+    entries = {name: value for name, value in declared_settings(folder).items() if _fault(name, value) is None}
+    return {
+        # Without `..`, so that messages name the folder as a person would.
+        name: Path(os.path.normpath(folder.absolute() / Path(value).expanduser())) if name in _FOLDERS else value
+        for name, value in entries.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ _PROSE = frozenset({"meaning", "title", "pii"})
 _CHECKED = frozenset({"checks", "unique", "relationships"})
 # How exports are read changes which records a source has, never what is made of them.
 _READING = frozenset({"files", "key_from", "from_", "csv"})
+# Where and with how much memory the work is done decides nothing of the result.
+_NO_RESULT = _READING | {"settings"}
 # Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.
 _TOKEN = re.compile(
     r"""(?P<kept>\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"""
@@ -34,7 +36,7 @@ def source_version(source: Source) -> str:
 
 def project_version(contract: Contract, statements: Mapping[str, str]) -> str:
     """Changes when a profile would be another: the contract and the project's SQL, by name."""
-    declared = _declared(contract.model_copy(update={"name": ""}), _READING)
+    declared = _declared(contract.model_copy(update={"name": ""}), _NO_RESULT)
     return version_of({"contract": declared, "sql": {name: plain_sql(text) for name, text in statements.items()}})
 
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from etl_assets.cli import environment
+from etl_assets.errors import ConfigError
 from etl_assets.project import settings
 from etl_assets_tests.command_line import Cli
 
@@ -69,3 +71,41 @@ def test_a_misspelt_setting_exits_with_2_and_says_how_to_spell_it(cli: Cli, name
         "  Try: unset ETL_NUM_SHARD",
         "  Try: export ETL_NUM_SHARDS=5",
     ]
+
+
+def test_a_project_is_adopted_for_this_process_and_its_children(tmp_path: Path) -> None:
+    """Fails: the processes that a run starts work on another project, or keep their history in another folder."""
+    _project(tmp_path / "mine", "settings: {dagster_home: .dagster}\n")
+    variables: dict[str, str] = {}
+    environment.adopt_project(str(tmp_path / "mine"), variables)
+    assert variables == {"ETL_PROJECT": str(tmp_path / "mine"), "DAGSTER_HOME": str(tmp_path / "mine" / ".dagster")}
+    variables = {"DAGSTER_HOME": "/elsewhere", "ETL_PROJECT": "/other"}
+    environment.adopt_project(str(tmp_path / "mine"), variables)
+    assert variables == {"ETL_PROJECT": str(tmp_path / "mine"), "DAGSTER_HOME": "/elsewhere"}
+
+
+def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+    variables: dict[str, str] = {}
+    with pytest.raises(ConfigError, match=r"is no project: it has no etl_assets\.yaml"):
+        environment.adopt_project(str(tmp_path), variables)
+    assert variables == {}
+
+
+def test_the_only_project_below_is_adopted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fails: someone thinks that the shipped project runs, and it is another one."""
+    _project(tmp_path / "mine", "")
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, str] = {}
+    environment.adopt_project(None, variables)
+    assert variables == {"ETL_PROJECT": str(tmp_path / "mine")}
+    assert capsys.readouterr().err == "Project: mine, the only one in this folder\n"
+    monkeypatch.chdir(tmp_path / "mine")
+    environment.adopt_project(None, variables := {})
+    assert (variables, capsys.readouterr().err) == ({}, "")
+
+
+def _project(folder: Path, settings: str) -> None:
+    folder.mkdir()
+    (folder / "etl_assets.yaml").write_text(f"name: p\nsources: {{crm: {{columns: [email]}}}}\n{settings}")

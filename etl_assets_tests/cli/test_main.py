@@ -83,9 +83,9 @@ def test_the_version_is_the_packages(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "error: a command is missing; the commands are run, status"),
+        ((), "error: a command is missing; the commands are init, check"),
         (("qurey",), "error: there is no command 'qurey'; did you mean 'query'?"),
-        (("xyz",), "error: there is no command 'xyz'; the commands are run, status"),
+        (("xyz",), "error: there is no command 'xyz'; the commands are init, check"),
         (("--nonsense",), "error: unrecognized arguments: --nonsense"),
         (("status", "--jsn"), "error: unrecognized arguments: --jsn"),
         # Abbreviations would become a promise the day a second option begins alike.

@@ -56,7 +56,7 @@ def test_what_is_missing_is_named_with_its_place(findings_in: Finding, contract:
             "line 7: profile.0.vals: unknown word; did you mean 'values'?",
         ),
         # Nothing is near it: all that is known at that place, and no word of another place.
-        (CONTRACT + "42: x\n", "line 6: 42: unknown word; known are name, entity, key, sources, profile"),
+        (CONTRACT + "42: x\n", "line 6: 42: unknown word; known are name, entity, key, sources, profile, settings"),
         (CONTRACT + "    ky: id\n", "line 6: sources.crm.ky: unknown word; did you mean 'key'?"),
         (
             _column("{zzz: [a]}"),

@@ -226,10 +226,12 @@ def open_exports(
     """
     if stats is None:
         stats = stat_files(find_files(source, root), root)
-    return [_open_export(source, Export(root, stat, dialect=source.csv, stop=stop or Stop())) for stat in stats]
+    return [open_export(source, root, stat, stop) for stat in stats]
 
 
-def _open_export(source: Source, export: Export) -> Export:
+def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
+    """Read the header of one file; InputError when it breaks the contract as a whole."""
+    export = Export(root, stat, dialect=source.csv, stop=stop or Stop())
     name = export.shown
     if export.stat.size_bytes == 0:
         raise InputError(

@@ -15,6 +15,7 @@ _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _EDIT = Advice(Action.EDIT, value="etl_assets.yaml")
 _CHARS_SHOWN = 500
+_NEAREST_SHOWN = 5
 
 
 def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -67,11 +68,12 @@ def _alternatives(headers: Sequence[str]) -> str:
 
 
 def _nearest(missing: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
-    """A sentence with the header that the missing column may be, when there is a near one."""
+    """A sentence for each missing column with the header that it may be, where there is a near one."""
     named = {plain_name(column): column for column in columns}
+    sentences = []
     for headers in missing:
         close = get_close_matches(plain_name(headers[0]), named, n=1)
         if close:
-            header = shown(named[close[0]])
-            return f" Is {headers[0]} the column '{header}'? Then add to it: from: \"{header}\"."
-    return ""
+            near = shown(named[close[0]])
+            sentences.append(f" Is {headers[0]} the column '{near}'? Then add to it: from: \"{near}\".")
+    return "".join(sentences[:_NEAREST_SHOWN])

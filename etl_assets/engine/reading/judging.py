@@ -26,16 +26,18 @@ _READ_BUFFER_BYTES = 8 << 20
 def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     """Every row of these files: the typed columns, where it came from, the first rule it broke, and its partition."""
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
-    rows = "\nUNION ALL\n".join(_rows_sql(source, reading, may_be_overlong=may_be_overlong) for reading in readings)
+    rows = cells_sql(source, readings)
     parsed = ", ".join(
-        f"{value_sql(_cell(column.name), column, source.csv)} AS {identifier(column.name)}" for column in source.columns
+        f"{value_sql(cell_name(column.name), column, source.csv)} AS {identifier(column.name)}"
+        for column in source.columns
     )
-    cells = "".join(f", {_cell(column.name)}" for column in source.columns if column.can_break)
+    cells = "".join(f", {cell_name(column.name)}" for column in source.columns if column.can_break)
     key = identifier(source.key.name)
     return f"""
         WITH cells AS ({rows}),
         parsed AS (
-            SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(_cell(source.key.name), source.key)} AS {key}, {parsed}{cells}
+            SELECT {FILE_INDEX}, {SOURCE_ROW},
+                {key_sql(cell_name(source.key.name), source.key)} AS {key}, {parsed}{cells}
                 {f", {_OVERLONG}" if may_be_overlong else ""}
             FROM cells
         ),
@@ -59,11 +61,17 @@ def no_rows_sql(source: Source) -> str:
     )
 
 
+def cells_sql(source: Source, readings: Sequence[Reading]) -> str:
+    """Every row of these files as text cells in contract order."""
+    may_be_overlong = any(reading.export.is_parquet for reading in readings)
+    return "\nUNION ALL\n".join(_rows_sql(source, reading, may_be_overlong=may_be_overlong) for reading in readings)
+
+
 def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool) -> str:
     """One file's rows as text cells in contract order, numbered from 1 in file order."""
     export = reading.export
     cells = ", ".join(
-        f"{cell_sql(text, source.csv)} AS {_cell(name)}"
+        f"{cell_sql(text, source.csv)} AS {cell_name(name)}"
         for name, text in {
             source.key.name: _key_cell(reading),
             **{column.name: _text(reading.column(column.name)) for column in source.columns},
@@ -94,12 +102,14 @@ def _measured_rows_sql(source: Source, reading: Reading, rows: str) -> str:
     """A Parquet file's rows under the limits of a CSV file: an overlong row has no texts, and all texts have an end."""
     from etl_assets.engine.reading.records import MAX_RECORD_BYTES
 
-    size = " + ".join(f"coalesce(strlen({_cell(name)}), 0)" for name in source.required)
+    size = " + ".join(f"coalesce(strlen({cell_name(name)}), 0)" for name in source.required)
     overlong = bounded_sql("_size", f"_size > {MAX_RECORD_BYTES}", reading.number, reading.limit_bytes)
     # Those that are written as they are; the others are null anyway when they are too long for a number or a date.
     texts = {source.key.name, *(column.name for column in source.columns if column.type is ColumnType.TEXT)}
     cells = ", ".join(
-        f"CASE WHEN {_OVERLONG} THEN NULL ELSE {_cell(name)} END AS {_cell(name)}" if name in texts else _cell(name)
+        f"CASE WHEN {_OVERLONG} THEN NULL ELSE {cell_name(name)} END AS {cell_name(name)}"
+        if name in texts
+        else cell_name(name)
         for name in source.required
     )
     return f"""
@@ -123,7 +133,8 @@ def _key_cell(reading: Reading) -> str:
     return " || '/' || ".join(escaped)
 
 
-def _cell(name: str) -> str:
+def cell_name(name: str) -> str:
+    """The name under which a column's cells are read, before they are values."""
     return identifier(f"_cell_{name}")
 
 
@@ -157,7 +168,7 @@ def _issues_sql(source: Source) -> str:
     is_any = " OR ".join(nulled.values())
     names = ", ".join(f"CASE WHEN {bad} THEN {literal(column.name)} END" for column, bad in nulled.items())
     cells = ", ".join(
-        f"CASE WHEN {bad} THEN left({_cell(column.name)}, {_CELL_CHARS}) END" for column, bad in nulled.items()
+        f"CASE WHEN {bad} THEN left({cell_name(column.name)}, {_CELL_CHARS}) END" for column, bad in nulled.items()
     )
     return (
         f"CASE WHEN {is_any} THEN concat_ws(',', {names}) END AS {ISSUES}, "
@@ -175,7 +186,7 @@ def _kept(source: Source, column: Column) -> str:
 def _broken_rules(column: Column) -> Iterator[str]:
     name = identifier(column.name)
     if column.type is not ColumnType.TEXT:
-        yield f"({name} IS NULL AND blank_to_null({_cell(column.name)}) IS NOT NULL)"
+        yield f"({name} IS NULL AND blank_to_null({cell_name(column.name)}) IS NOT NULL)"
     if column.min is not None:
         yield f"{name} < {column.min}"
     if column.max is not None:

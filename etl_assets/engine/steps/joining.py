@@ -11,6 +11,7 @@ from etl_assets.engine.published.shards import ShardInput
 from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, statement
+from etl_assets.engine.steps.macro_cycles import find_cycle
 from etl_assets.engine.steps.relations import Relations, base_types, needed_of_base, over_nothing, over_slices
 from etl_assets.errors import Action, Advice, ConfigError, ProfileError
 from etl_assets.project.contract import BASE, Contract
@@ -31,14 +32,23 @@ _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|\S""")
 
 def add_project_macros(connection: duckdb.DuckDBPyConnection, project: Project) -> None:
     """Define the project's macros, whichever order they need; ConfigError names every one that DuckDB refuses."""
+    errors = refused_macros(connection, project)
+    if errors:
+        cycle = find_cycle({name: project.macros[name] for name in errors})
+        raise _bad_macros(errors, cycle) from next(iter(errors.values()))
+
+
+def refused_macros(connection: duckdb.DuckDBPyConnection, project: Project) -> dict[str, duckdb.Error]:
+    """Define the project's macros, whichever order they need; returns the errors of those that DuckDB refuses."""
     for name in _ENGINE_MACROS:
         connection.execute(statement(name))
     left = dict(project.macros)
     while left:
         errors = _define(connection, left)
         if len(errors) == len(left):
-            raise _bad_macros(errors) from next(iter(errors.values()))
+            return errors
         left = {name: left[name] for name in errors}
+    return {}
 
 
 def _define(connection: duckdb.DuckDBPyConnection, macros: Mapping[str, str]) -> dict[str, duckdb.Error]:
@@ -52,12 +62,15 @@ def _define(connection: duckdb.DuckDBPyConnection, macros: Mapping[str, str]) ->
     return errors
 
 
-def _bad_macros(errors: Mapping[str, duckdb.Error]) -> ConfigError:
+def _bad_macros(errors: Mapping[str, duckdb.Error], cycle: Sequence[str]) -> ConfigError:
     # A macro that lacks another one is refused too: those with a fault of their own come first.
     names = sorted(errors, key=lambda name: isinstance(errors[name], duckdb.CatalogException))
     listed = "; ".join(f"sql/macros/{name}.sql ({_first_line(errors[name])})" for name in names)
+    circular = f" A macro may not call itself: {' → '.join([*cycle, cycle[0]])}." if cycle else ""
     return ConfigError(
-        f"DuckDB refuses {listed}.", Advice(Action.EDIT, value=f"sql/macros/{names[0]}.sql"), subject=names[0]
+        f"DuckDB refuses {listed}.{circular}",
+        Advice(Action.EDIT, value=f"sql/macros/{names[0]}.sql"),
+        subject=names[0],
     )
 
 
@@ -69,7 +82,7 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
     contract = site.contract
     try:
         # DESCRIBE binds and no more: 8 ms for each connection, where running it over no rows takes 17.
-        query = _struct_form(_query_of(site.project), over_nothing(contract))
+        query = struct_form(_query_of(site.project), over_nothing(contract))
         bound = connection.execute(f"DESCRIBE {query}").fetchall()
     except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
         raise ProfileError(
@@ -78,22 +91,27 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
             subject=PROFILES_FILE,
         ) from error
     types = {row[0]: row[1] for row in bound}
-    wanted = needed_of_base(contract)
-    missing = [f"{BASE}.{name}" for name, type_name in wanted.items() if types.get(name) != type_name]
-    missing += [column.name for column in contract.profile if column.name not in types]
+    missing = missing_of_profile(contract, types)
     if missing:
         raise ProfileError(
-            f"{PROFILES_FILE} does not select {', '.join(missing)}. Expected {', '.join(wanted)} of {BASE} as they "
-            "are, and every column that the contract declares under profile.",
+            f"{PROFILES_FILE} does not select {', '.join(missing)}. Expected {', '.join(needed_of_base(contract))} of "
+            f"{BASE} as they are, and every column that the contract declares under profile.",
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=PROFILES_FILE,
         )
 
 
+def missing_of_profile(contract: Contract, types: Mapping[str, str]) -> list[str]:
+    """What a query that gives columns of these types lacks."""
+    wanted = needed_of_base(contract)
+    missing = [f"{BASE}.{name}" for name, type_name in wanted.items() if types.get(name) != type_name]
+    return missing + [column.name for column in contract.profile if column.name not in types]
+
+
 def profiles_sql(site: Site, given: Sequence[ShardInput]) -> str:
     """The project's query over the slices of these shards: of one, or of several if it works row by row."""
     text = _query_of(site.project)
-    form = _flat_form if is_flat(text, site.contract) else _struct_form
+    form = _flat_form if is_flat(text, site.contract) else struct_form
     return form(text, over_slices(site, given))
 
 
@@ -142,7 +160,7 @@ def _flat_form(text: str, relations: Relations) -> str:
     return f"{before}{relations.joined()},\nLATERAL (SELECT {base}) AS {BASE}"
 
 
-def _struct_form(text: str, relations: Relations) -> str:
+def struct_form(text: str, relations: Relations) -> str:
     """The query over named relations: the sources', and the entity's with its structs."""
     return f"WITH {relations.views()} SELECT * FROM (\n{text}\n)"
 

@@ -198,7 +198,7 @@ def _build(
         duck.add_hashing(connection)
         connection.execute(route_macro(site.shard_count))
         limit_bytes = request.max_unpacked_mb << 20
-        readings = [_prepare(export, number, scratch, limit_bytes, files) for number, export in enumerate(opened)]
+        readings = [prepare(export, number, scratch, limit_bytes, files) for number, export in enumerate(opened)]
         with _naming_files(readings, request):
             _write_partitions(connection, source, readings, target)
         faults.point("staging.read")
@@ -232,7 +232,7 @@ def _build(
     return snapshot
 
 
-def _prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files: contextlib.ExitStack) -> Reading:
+def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files: contextlib.ExitStack) -> Reading:
     """Survey a file and decide what DuckDB reads: the file itself, held open in `files`, or a copy of its records."""
     if export.is_parquet:
         record_count = parquet.row_count(export, limit_bytes)

@@ -1,0 +1,77 @@
+"""The files and headers of all sources compared with the contract, every mistake found; no row is read."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl_assets.engine.reading.exports import find_files, open_export
+from etl_assets.engine.reading.verified import stat_files
+from etl_assets.errors import Action, Advice, InputError
+from etl_assets.project.contract import Source
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The files that a source would read, and what is wrong with them."""
+
+    files: tuple[Path, ...]
+    extra_columns: tuple[str, ...] = ()
+    errors: tuple[InputError, ...] = ()
+
+
+def look_at(source: Source, root: Path) -> Looked:
+    """Find the files of a source and read their headers; errors are returned, not raised."""
+    files, errors = _find(source, root)
+    extra: list[str] = []
+    for stat in stat_files(files, root):
+        try:
+            extra += open_export(source, root, stat).extra_columns
+        except InputError as error:
+            errors.append(error)
+    return Looked(tuple(files), tuple(dict.fromkeys(extra)), tuple(errors))
+
+
+def _find(source: Source, root: Path) -> tuple[list[Path], list[InputError]]:
+    """The files of each pattern on its own, so that one that matches nothing does not hide the others."""
+    files: dict[Path, None] = {}
+    errors = []
+    for pattern in source.files or (None,):
+        one = source if pattern is None else source.with_files((pattern,))
+        try:
+            files |= dict.fromkeys(find_files(one, root))
+        except InputError as error:
+            errors.append(error)
+    return list(files), errors
+
+
+def refuse_shared_files(files: Mapping[str, Sequence[Path]], root: Path) -> None:
+    """InputError when a file belongs to two sources: its records would count twice."""
+    shared = shared_files(files)
+    if shared:
+        path, names = next(iter(shared.items()))
+        raise InputError(worded(path, names, root), Advice(Action.EDIT, value="etl_assets.yaml"), subject=names[0])
+
+
+def shared_files(files: Mapping[str, Sequence[Path]]) -> dict[Path, list[str]]:
+    """The files that several sources would read, and the names of these."""
+    owners: dict[Path, list[str]] = defaultdict(list)
+    for name, paths in files.items():
+        for path in paths:
+            owners[path].append(name)
+    return {path: names for path, names in owners.items() if len(names) > 1}
+
+
+def unread_files(looked: Iterable[Looked], root: Path) -> list[str]:
+    """The files in the folder of the exports that no source reads, without hidden ones."""
+    read = {path for found in looked for path in found.files}
+    found = sorted(path for path in root.rglob("*") if path.is_file() and path not in read)
+    names = [path.relative_to(root) for path in found]
+    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+
+
+def worded(path: Path, names: Sequence[str], root: Path) -> str:
+    """What is wrong with a shared file."""
+    return (
+        f"{path.relative_to(root).as_posix()} belongs to the sources {' and '.join(names)}: change the files: of one."
+    )

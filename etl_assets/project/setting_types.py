@@ -1,0 +1,41 @@
+"""How a folder, a whole number, a share and a size are written, in the environment and in a project's file."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+
+def _path(value: Any) -> Any:
+    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
+
+
+def _whole(value: Any) -> Any:
+    """Digits only: pydantic would take 1e1 and 10.0 as well."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\s*[0-9]+\s*", value):
+            raise ValueError("not a whole number")
+        return int(value)
+    return value
+
+
+def _share(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]*\.?[0-9]+\s*", value):
+        raise ValueError("not a share")
+    return value
+
+
+def _megabytes(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]+)\s*(MB|GB)\s*", value, re.IGNORECASE)
+        if match is None:
+            raise ValueError("not a size")
+        return int(match[1]) * (1024 if match[2].upper() == "GB" else 1)
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_path)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Share = Annotated[float, BeforeValidator(_share)]
+Megabytes = Annotated[int, BeforeValidator(_megabytes)]

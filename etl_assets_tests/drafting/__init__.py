@@ -1,0 +1,1 @@
+"""Tests of drafts: made-up exports in the layouts that real systems write."""

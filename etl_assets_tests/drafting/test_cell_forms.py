@@ -1,0 +1,85 @@
+"""Hypotheses about how numbers, dates and truth values are written."""
+
+import pytest
+
+from etl_assets.drafting import cell_forms
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "marks"),
+    [
+        (["1.5", "20"], ",", (".", "", (), False, False)),
+        (["1,234.50", "7"], ",", (".", ",", (), False, False)),
+        (["1.234,50", "7"], ";", (",", ".", (), False, False)),
+        (["12,50", "7"], ",", (",", "", (), False, False)),
+        (["1\u00a0234,50"], ";", (",", " ", (), False, False)),
+        (["1'234.50"], ";", (".", "'", (), False, False)),
+        (["$1,234.50", "-$7.00", "($3.00)"], ",", (".", ",", ("$",), False, True)),
+        (["12 €", "3,5 €"], ";", (",", "", ("€",), False, False)),
+        (["85%", "7.5 %"], ",", (".", "", (), True, False)),
+        # A group of three may be a fraction; where cells are separated by semicolons, a comma is the decimal mark.
+        (["1,234"], ",", (".", ",", (), False, False)),
+        (["1,234"], ";", (",", "", (), False, False)),
+    ],
+)
+def test_the_marks_of_numbers(
+    cells: list[str], delimiter: str, marks: tuple[str, str, tuple[str, ...], bool, bool]
+) -> None:
+    assert cell_forms.number_marks([cells], delimiter) == marks
+
+
+def test_the_marks_are_those_under_which_most_columns_are_numbers() -> None:
+    """Fails: one column that looks plain makes the others text."""
+    found = cell_forms.number_marks([["1.234,50"], ["12,5"], ["Alpine 3.5"], ["17"]], ";")
+    assert found[:2] == (",", ".")
+
+
+@pytest.mark.parametrize(
+    ("cells", "form"),
+    [
+        (["31.12.2026", "1.2.2026"], "%d.%m.%Y"),
+        (["12/31/2026"], "%m/%d/%Y"),
+        (["31/12/2026"], "%d/%m/%Y"),
+        (["31.12.26"], "%d.%m.%y"),
+        (["5 May 2026"], "%d %b %Y"),
+        (["May 5, 2026 2:05 PM"], "%b %d, %Y %I:%M %p"),
+        (["12/31/2026 14:22"], "%m/%d/%Y %H:%M"),
+    ],
+)
+def test_the_form_of_dates(cells: list[str], form: str) -> None:
+    assert cell_forms.date_forms({"day": cells}, ",") == ({"day": form}, [])
+
+
+def test_a_day_that_may_be_a_month_is_a_guess_unless_another_column_tells() -> None:
+    """Fails: days and months are swapped, and nobody is told."""
+    chosen, guesses = cell_forms.date_forms({"began": ["1/2/2026"]}, ",")
+    assert chosen == {"began": "%m/%d/%Y"}
+    assert guesses == ["dates: began is read as %m/%d/%Y; no day above 12 tells day and month apart"]
+    assert cell_forms.date_forms({"began": ["1/2/2026"]}, ";")[0] == {"began": "%d/%m/%Y"}
+    chosen, guesses = cell_forms.date_forms({"began": ["1/2/2026"], "ended": ["31/2/2026", "28/2/2026"]}, ",")
+    assert (chosen, len(guesses)) == ({"began": "%m/%d/%Y"}, 1)
+    assert cell_forms.date_forms({"began": ["1/2/2026"], "ended": ["28/2/2026"]}, ",") == (
+        {"ended": "%d/%m/%Y", "began": "%d/%m/%Y"},
+        [],
+    )
+
+
+def test_numbers_count_seconds_only_under_a_header_of_a_moment() -> None:
+    assert cell_forms.counted_form(["1777648953"], "Created") == "epoch"
+    assert cell_forms.counted_form(["1777648953000"], "created_at") == "epoch_ms"
+    assert cell_forms.counted_form(["1777648953"], "Phone") is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "pair"),
+    [
+        (["Yes", "no"], ("yes", "no")),
+        (["TRUE"], ("true", "false")),
+        (["ja", "nein"], ("ja", "nein")),
+        (["1", "0"], None),
+        (["yes", "maybe"], None),
+        ([], None),
+    ],
+)
+def test_the_words_of_truth(cells: list[str], pair: tuple[str, str] | None) -> None:
+    assert cell_forms.truth_words(cells) == pair
