@@ -192,10 +192,11 @@ def profiles_table(contract: Contract, *, name: str = "merged_profiles") -> Tabl
     meanings = contract.meanings() | {
         contract.key.name: "The key; unique",
         SOURCES_COLUMN: "The sources that have a record of this key, in contract order",
-        ISSUES_COLUMN: "What is missing because it was invalid: <source>.<column>, or <source>: row rejected",
         SHARD_COLUMN: "The shard that holds the profile",
         IDEMPOTENCY_COLUMN: f"{contract.key.name}, a colon and the xxh3_128 of its source records; unique",
     }
+    if any(source.has_issues for source in contract.sources):
+        meanings[ISSUES_COLUMN] = "What is missing because it was invalid: <source>.<column>, or <source>: row rejected"
     return Table(
         name,
         f"One profile for each of the {contract.entity} in the accepted input",

@@ -15,7 +15,7 @@ from etl_assets.project.version import plain_sql
 from etl_assets_tests import factory
 from etl_assets_tests.engine.three_shards import IN_0, leftovers
 
-BASE_COLUMNS = ["customer_id", "sources", "shard_id", "idempotency_key"]
+BASE_COLUMNS = ["customer_id", "sources", "issues", "shard_id", "idempotency_key"]
 # The tests' contract, without promises of what the query computes.
 PLAIN = factory.PROJECT.contract.model_copy(update={"profile": ()})
 EDIT_PROFILES = Advice(Action.EDIT, value="sql/profiles.sql")

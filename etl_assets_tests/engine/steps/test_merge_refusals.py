@@ -145,10 +145,7 @@ def test_rows_in_a_shard_that_says_it_has_none_are_refused(published: Site) -> N
 
 def test_a_manifest_whose_count_is_not_that_of_its_rows_publishes_nothing(published: Site) -> None:
     change_manifest(published, "shard_01", record_count=0)
-    before = published.home.warehouse.read_bytes()
-    with pytest.raises(AccountingError, match=f"The merge holds {len(IDS)} records, the shards "):
-        merge(published)
-    assert published.home.warehouse.read_bytes() == before
+    _assert_refused(published, {"shard_01": "damaged (its manifest cannot be read)"})
 
 
 def test_a_customer_of_two_shards_whose_manifests_agree_is_kept_once(published: Site) -> None:
@@ -281,9 +278,11 @@ def test_a_shard_published_again_during_the_merge_is_refused(published: Site, me
     assert merge(published).publication.record_count == len(IDS)
 
 
-def test_a_shard_published_again_after_it_was_inspected_is_refused(
+def test_a_shard_published_again_before_its_snapshots_are_held_is_merged_as_it_is_now(
     published: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fails: the merge reads slices that the other run has swept, or refuses a complete set."""
+
     def then_published(site: Site) -> ShardSet:
         found = inspect_shards(site)
         with monkeypatch.context() as patch:
@@ -293,7 +292,9 @@ def test_a_shard_published_again_after_it_was_inspected_is_refused(
         return found
 
     monkeypatch.setattr(holding, "inspect_shards", then_published)
-    _assert_refused(published, {shard_of(published, IDS[0]): "published again during the merge"})
+    merge(published)
+    rows = factory.query(published.home.warehouse, f"SELECT email FROM merged_profiles WHERE customer_id = '{IDS[0]}'")
+    assert rows == [("new@x.example",)]
 
 
 def test_sources_staged_again_during_the_merge_are_refused(

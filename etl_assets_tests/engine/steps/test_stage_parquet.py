@@ -51,7 +51,7 @@ class TestParquet:
                 65 AS usage_pct, 'a' AS account_status
             FROM range(2) t(i)""",
         )
-        assert stage(sources, site).reasons == {"invalid:features_used": 2}
+        assert stage(sources, site).reasons == {"invalid:features_used": 1, "invalid:total_sessions": 1}
 
     def test_headers_may_differ_in_case_and_order_and_more_columns_may_be_there(
         self, sources: Path, site: Site
