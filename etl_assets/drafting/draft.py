@@ -176,7 +176,9 @@ def _source(connection: duckdb.DuckDBPyConnection, node: Node, key_name: str) ->
     assert row is not None
     with_key, key_count, repeated = row
     columns = _columns(node, key_name)
-    labels = [one for one in columns if one.is_unique and one.is_label and not one.is_email]
+    # A row without its own key would be rejected: what names rows is in every one of them.
+    filled = table.row_count - table.damaged_count
+    labels = [one for one in columns if one.is_unique and one.is_label and not one.is_email and one.filled == filled]
     has_many = repeated > 0 and (repeated > _MANY_SHARE * key_count or bool(labels))
     unkeyed = table.row_count - table.damaged_count - with_key
     source = SourceDraft(table, node.column.header, key_count, unkeyed, columns, has_many, notes=table.notes)

@@ -190,6 +190,16 @@ def test_repeated_keys_make_many_rows_unless_they_are_few_and_nothing_names_a_ro
     assert "rows: one, as only 1 of 100 keys have several rows; latest_by: updated" in draft.sources[0].notes
 
 
+def test_a_column_that_is_empty_in_some_rows_is_not_the_key_of_rows(tmp_path: Path) -> None:
+    """Fails: the run after `init` rejects the rows in which it is empty."""
+    draft = draft_of(
+        tmp_path,
+        crm=[["user_id", "name"], *([f"u{number}", f"n{number}"] for number in range(50))],
+        calls=[["call_no", "user_id"], *([f"C{n}" if n % 9 else "", f"u{n % 50}"] for n in range(90))],
+    )
+    assert {source.name: source.row_key for source in draft.sources if source.has_many} == {"calls": ""}
+
+
 def test_rows_without_a_key_raise_the_share_that_may_be_rejected_and_say_so(tmp_path: Path) -> None:
     """Fails: the run after `init` stops because too many rows are rejected."""
     rows = [[f"u{number}@x.example" if number % 5 else "", number] for number in range(50)]
