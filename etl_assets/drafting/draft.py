@@ -10,7 +10,7 @@ import duckdb
 from etl_assets.drafting.grouping import group_files, is_readable, list_files
 from etl_assets.drafting.linking import Keys, Node, Overlap, find_keys
 from etl_assets.drafting.naming import free_name, snake_case
-from etl_assets.drafting.observing import Observed, Table, observe
+from etl_assets.drafting.observing import MORE_THAN_ONCE, Observed, Table, observe
 from etl_assets.drafting.sniffing import Sniffed, sniff
 from etl_assets.engine import duck
 from etl_assets.engine.reading.forms import MACROS
@@ -211,4 +211,6 @@ def _latest_by(columns: Sequence[Observed]) -> str:
 def _why_left_out(table: Table, keys: Keys) -> str:
     of_it = [one for one in keys.others if table.group.name in (one.one.source, one.other.source)]
     near = f"; the nearest: {of_it[0]}" if of_it else ""
-    return f"no column of it has values of {keys.hub}{near}"
+    # The key may be among the columns that cannot be read.
+    doubled = "".join(f"; {note}" for note in table.notes if note.endswith(MORE_THAN_ONCE))
+    return f"no column of it has values of {keys.hub}{near}{doubled}"

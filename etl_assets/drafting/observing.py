@@ -50,6 +50,7 @@ _CENTS = 2
 _MAX_VALUE_CHARS = 48
 # A column that is nearly a number says so: its few other cells are mistakes, or words for null.
 _NEARLY = 0.95
+MORE_THAN_ONCE = "which the header has more than once"
 # Stands for the key until it is known.
 _KEY_OF_A_DRAFT = Key(name="key_of_a_draft")
 
@@ -111,7 +112,7 @@ def observe(
     sample = _sampled(connection, table)
     words, notes = _value_words(table, sample, str(sniffed.words.get("delimiter", ",")))
     left_out = [header for header in dict.fromkeys(sniffed.header) if header not in headers and header.strip()]
-    notes += [f"left out: {header}, which the header has more than once" for header in left_out]
+    notes += [f"left out: {header}, {MORE_THAN_ONCE}" for header in left_out]
     words = {**sniffed.words, **words}
     typed = [_typed(connection, table.name, column, words, sample[column.name]) for column in table.columns]
     return replace(table, columns=tuple(typed), words=words, notes=(*sniffed.guesses, *notes))

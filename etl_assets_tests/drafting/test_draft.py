@@ -151,6 +151,18 @@ def test_a_source_without_the_key_is_left_out_and_named(tmp_path: Path) -> None:
     assert draft.left_out == {"stock": "no column of it has values of crm.email"}
 
 
+def test_a_source_whose_key_is_twice_in_its_header_says_so(tmp_path: Path) -> None:
+    """Fails: the reason why a source is missing cannot be found."""
+    rows = [[f"u{number}@x.example", "pro", f"u{number}@x.example"] for number in range(20)]
+    draft = draft_of(
+        tmp_path,
+        crm=[["email", "plan"], *(row[:2] for row in rows)],
+        shop=[["email", "spent"], *(row[:2] for row in rows)],
+        hub=[["Email", "plan", "Email"], *rows],
+    )
+    assert draft.left_out["hub"].endswith("; left out: Email, which the header has more than once")
+
+
 def test_a_file_whose_rows_do_not_fit_its_header_is_left_out_with_the_reason(tmp_path: Path) -> None:
     """Fails: a source is missing from the draft for a reason that nobody can guess."""
     draft = draft_of(
