@@ -191,8 +191,8 @@ def test_the_readmes_query_for_rejected_rows_runs_on_the_table_that_is_published
     with duckdb.connect() as connection:
         quarantine_table(load_project(shipped_folder()).contract).create(connection)
         connection.execute(
-            "INSERT INTO quarantine VALUES ('crm', 'crm.csv', 7, NULL, ',', 'missing_customer_id'),"
-            " ('crm', 'crm.csv', 9, NULL, ',', 'missing_customer_id')"
+            "INSERT INTO quarantine VALUES ('crm', 'crm.csv', 7, NULL, ',', 'missing_customer_id', NULL),"
+            " ('crm', 'crm.csv', 9, NULL, ',', 'missing_customer_id', NULL)"
         )
         assert connection.execute(_readme_query("quarantine")).fetchone() == (
             *("crm", "missing_customer_id", 2),

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-import duckdb
-
+from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
@@ -22,6 +21,7 @@ from etl_assets.samples.writing import FileFormat, check_arguments, refuse_other
 
 _PROGRESS_ROWS = 5_000
 _GZIP_LEVEL = 1
+_MEMORY_MB = 256
 _TEXT_ENDINGS = (".csv", ".csv.gz", ".tsv", ".txt")
 _ENDINGS = (*_TEXT_ENDINGS, ".parquet")
 # What may stand in a pattern for a part of a name, and a text that it matches.
@@ -163,7 +163,8 @@ def _parquet(path: Path, fields: Sequence[Field], *, is_typed: bool) -> Iterator
             f"CAST(c{number} AS {kind}) AS {_quoted(field.header)}"
             for number, (field, kind) in enumerate(zip(fields, types, strict=True))
         )
-        with contextlib.closing(duckdb.connect(config={"threads": 1})) as connection:
+        folders = [plain.parent, path.parent]
+        with contextlib.closing(duck.connect(duck.Limits(_MEMORY_MB), None, folders=folders)) as connection:
             connection.execute(
                 f"COPY (SELECT {values} FROM read_csv($plain, columns = {{{columns}}}, header = false, "
                 "auto_detect = false, delim = ',', quote = '\"', escape = '\"')) TO $file "

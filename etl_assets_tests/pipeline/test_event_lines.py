@@ -97,7 +97,7 @@ def test_the_report_names_what_failed_and_the_recovery() -> None:
     assert (read["sources"][0]["error"], read["sources"][0]["error_kind"]) == ("no", "input")
     assert set(read["sources"][0]) == {
         *("source", "rows_in", "rows_accepted", "rows_quarantined", "reasons", "reused", "elapsed_ms", "error"),
-        "error_kind",
+        *("error_kind", "cell_reasons"),
     }
 
 

@@ -44,7 +44,7 @@ def ensure_directory(path: Path) -> Path:
 
 
 def ensure_home(home: Home) -> Path:
-    """Make `home` if it is not there, for its owner alone: it will hold customers' data.
+    """Make `home` if it is not there, for its owner alone: it will hold personal data.
 
     A folder that is there keeps its mode, and parents that are made on the way get the usual one.
     """

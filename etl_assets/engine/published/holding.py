@@ -89,7 +89,7 @@ def sweep_replaced(home: Home, source: str, *, keep: Container[str] = ()) -> Non
     """Remove the snapshots of a source that are neither current nor to `keep`, once no one is reading them.
 
     Only folders that have the name and a file of a snapshot, because `staged/<source>` may be a link to a folder that
-    others use, too. Such a link is swept like any folder: it holds the same customers, and what is deleted is to be
+    others use, too. Such a link is swept like any folder: it holds the same records, and what is deleted is to be
     gone from there as well.
     """
     folder = home.staged / source

@@ -51,11 +51,6 @@ class ShardInput:
         """Rows of each source."""
         return {name: snapshot.slice_of(self.shard_id).record_count for name, snapshot in self.snapshots.items()}
 
-    @property
-    def key_counts(self) -> dict[str, int]:
-        """Keys of each source, of which one with many rows a key has fewer."""
-        return {name: snapshot.slice_of(self.shard_id).key_count for name, snapshot in self.snapshots.items()}
-
 
 @dataclass(frozen=True)
 class Manifest:

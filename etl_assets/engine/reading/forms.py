@@ -132,9 +132,9 @@ def _dated_sql(cell: str, dialect: Dialect) -> list[str]:
     for form in dialect.dates:
         if form in COUNTED_DATES:
             text = f"strip({cell})"
-            low, high = _COUNTED_RANGE[form]
+            least, most = _COUNTED_RANGE[form]
             count = _COUNTED[form].format(cell=text)
-            found.append(f"CASE WHEN TRY_CAST({text} AS DOUBLE) BETWEEN {low} AND {high} THEN {count} END")
+            found.append(f"CASE WHEN TRY_CAST({text} AS DOUBLE) BETWEEN {least} AND {most} THEN {count} END")
     return found
 
 

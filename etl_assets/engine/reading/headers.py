@@ -1,7 +1,7 @@
 """Which column of a file is which column of the contract: names in headers are written in many ways.
 
 Upper and lower case and blanks around a name never count. Where no header has a name just so, everything between its
-letters and digits counts as one underscore: `Company Name` and `company-name` are `company_name`.
+letters and digits counts as one underscore: `Part Number` and `part-number` are `part_number`.
 """
 
 import re

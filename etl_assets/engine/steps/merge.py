@@ -1,8 +1,7 @@
 """Shard files to warehouse: admit only a complete, consistent, undamaged set, keep one record a key, publish.
 
-The merge never changes what is published until its own result is complete; a refused or failed merge leaves the last
-good warehouse in place. It opens a bounded number of shard files at a time, so the number of shards costs neither
-memory nor handles.
+Nothing that is published changes before the merge's own result is complete; a refused or failed merge leaves the last
+good warehouse. It opens a bounded number of shard files at a time: many shards cost neither memory nor handles.
 
 Where the sources and most shards are those of the published warehouse, it starts from a copy of that and replaces the
 others' rows.

@@ -194,9 +194,7 @@ def _build(
             flush_rows=_FLUSH_ROWS,
         ) as connection,
     ):
-        duck.add_macros(connection, MACROS)
-        duck.add_hashing(connection)
-        connection.execute(route_macro(site.shard_count))
+        _add_functions(connection, site)
         limit_bytes = request.max_unpacked_mb << 20
         readings = [prepare(export, number, scratch, limit_bytes, files) for number, export in enumerate(opened)]
         with _naming_files(readings, request):
@@ -230,6 +228,13 @@ def _build(
     # Where another run has published the name first, its folder is kept instead.
     hold(site.home, source.name, folder, holder)
     return snapshot
+
+
+def _add_functions(connection: duckdb.DuckDBPyConnection, site: Site) -> None:
+    """Define what the statements of staging call."""
+    duck.add_macros(connection, MACROS)
+    duck.add_hashing(connection)
+    connection.execute(route_macro(site.shard_count))
 
 
 def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files: contextlib.ExitStack) -> Reading:
