@@ -13,13 +13,13 @@ _DIGITS = re.compile(r"(\d+)")
 def natural_order(paths: Iterable[Path]) -> list[Path]:
     """Numbers in names count as numbers, and a name comes before its longer ones.
 
-    `billing-9` before `billing-10`, `billing.csv` before `billing (1).csv`; folders before what is in them.
+    `parts-9` before `parts-10`, `parts.csv` before `parts (1).csv`; folders before what is in them.
     """
     return sorted(paths, key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[list[tuple[int, str]], str]], str]:
-    # The ending last: otherwise `billing (1).csv` comes before `billing.csv`, because a blank comes before a point.
+    # The ending last: otherwise `parts (1).csv` comes before `parts.csv`, because a blank comes before a point.
     parts = [(_numbered(part.partition(".")[0]), part.partition(".")[2]) for part in path.parts]
     return parts, str(path)
 
