@@ -30,7 +30,15 @@ _WEEK_S = 7 * 24 * 3600
 _FOLDERS = ("sources", "home", "dagster_home")
 DECLARABLE = (
     *_FOLDERS,
-    *("num_shards", "max_reject_ratio", "workers", "memory_limit", "shard_timeout_s", "max_unpacked"),
+    *(
+        "num_shards",
+        "max_reject_ratio",
+        "workers",
+        "memory_limit",
+        "shard_timeout_s",
+        "source_timeout_s",
+        "max_unpacked",
+    ),
 )
 
 
@@ -101,7 +109,7 @@ class Settings(BaseSettings):
     )
     # A hundred times what an export of a million rows takes.
     source_timeout_s: Whole = _setting(
-        "seconds after which the reading of a source is interrupted and retried; 0 for no limit",
+        "seconds after which reading a source is interrupted and retried; 0 for no limit",
         f"a whole number from 0 to {_WEEK_S}",
         "3600",
         default=3600,
