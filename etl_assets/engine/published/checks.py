@@ -133,7 +133,8 @@ def check_warehouse(site: Site, limits: duck.Limits, checks: Sequence[Check]) ->
     """
     known = {name: current_snapshot(site.home, name) for name in site.contract.source_names}
     snapshots = {name: snapshot for name, snapshot in known.items() if snapshot is not None}
-    with opened_whole(site.home, limits) as connection:
+    folders = site.home.staged_folders(snapshots)
+    with held(site.home, snapshots.values()), opened_whole(site.home, limits, folders=folders) as connection:
         add_source_views(connection, site, snapshots, [check.statement for check in checks if check.file])
         return [_run(connection, site.contract, check) for check in checks]
 

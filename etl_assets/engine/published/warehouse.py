@@ -1,7 +1,7 @@
 """The published warehouse: its `publication` row, connections for reading it, and whether its rows are as published."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -66,14 +66,16 @@ def listed_attempts(home: Home) -> set[tuple[str, str, int]]:
 
 
 @contextlib.contextmanager
-def opened_whole(home: Home, limits: duck.Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection for reading all of the published warehouse; duckdb.Error when it cannot be opened.
+def opened_whole(
+    home: Home, limits: duck.Limits, *, folders: Sequence[Path] = ()
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for reading all of the published warehouse, and `folders`; duckdb.Error when it cannot be opened.
 
     Its memory is limited and it may spill: counting distinct keys takes memory for every key.
     """
     with (
         publishing.scratch_directory(home) as scratch,
-        duck.workbench(limits, scratch, files=[home.warehouse]) as connection,
+        duck.workbench(limits, scratch, folders=folders, files=[home.warehouse]) as connection,
     ):
         duck.attach_published(connection, home.warehouse, "warehouse", *tables.table_names())
         connection.execute("USE warehouse")
