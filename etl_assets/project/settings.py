@@ -191,7 +191,7 @@ class _Declared(PydanticBaseSettingsSource):
 
 
 def load_settings(
-    environment: Mapping[str, str] | None = None, project: Path | None = None, **changes: Any
+    environment: Mapping[str, str] | None = None, project: Path | str | None = None, **changes: Any
 ) -> Settings:
     """Read the environment (default: this process's), and the file of `project` (default: the one that it leads to).
 
@@ -200,9 +200,9 @@ def load_settings(
     that looks like a misspelt name of a setting.
     """
     env = os.environ if environment is None else environment
-    passed = {name: value for name, value in changes.items() if value is not None}
+    passed = {name: value for name, value in {**changes, "project": project}.items() if value is not None}
     wrong = _misspelt(env)
-    folder = project or located(env)
+    folder = Path(project) if project is not None else located(env)
     _Environment.variables, _Declared.values = env, _declared_in(folder) if folder else {}
     try:
         settings = Settings(**passed)
