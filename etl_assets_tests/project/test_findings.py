@@ -56,12 +56,15 @@ def test_what_is_missing_is_named_with_its_place(findings_in: Finding, contract:
             "line 7: profile.0.vals: unknown word; did you mean 'values'?",
         ),
         # Nothing is near it: all that is known at that place, and no word of another place.
-        (CONTRACT + "42: x\n", "line 6: 42: unknown word; known are name, entity, key, sources, profile, settings"),
+        (
+            CONTRACT + "42: x\n",
+            "line 6: 42: unknown word; known are name, entity, key, sources, profile, checks, settings",
+        ),
         (CONTRACT + "    ky: id\n", "line 6: sources.crm.ky: unknown word; did you mean 'key'?"),
         (
             _column("{zzz: [a]}"),
             "line 5: sources.crm.columns.email.zzz: unknown word; known are type, precision, scale, min, max, values, "
-            "required, pii, meaning, from, pattern, on_invalid",
+            "required, unique, relationships, pii, meaning, from, pattern, on_invalid",
         ),
     ],
 )

@@ -154,7 +154,8 @@ def test_an_id_that_is_a_path_makes_no_file(sources: Path, home: Home, site: Sit
     snapshot = _stage(sources, site)
     assert _accepted(home, snapshot) == [customer_id]
     expected = {"shard_00.parquet", "shard_01.parquet", "shard_02.parquet", "quarantine.parquet", "snapshot.json"}
-    assert {path.name for path in children.files_under(home.root)} == expected | {"current.json"}
+    expected |= {"rejected_keys.parquet", "current.json"}
+    assert {path.name for path in children.files_under(home.root)} == expected
 
 
 _CELLS = [
