@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards
 from etl_assets.engine.steps.merge import merge_shards
+from etl_assets.engine.stopping import Stop
 from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.reported import is_reported
 from etl_assets.pipeline import overview, preflight
@@ -122,12 +124,14 @@ class Place:
         """What `etl-assets run` does, without Dagster; returns the digest of what is published."""
         preflight.refuse_impossible(self.site, self.settings)
         if preflight.nothing_to_do(self.site, self.settings) is None:
-            factory.stage_all(factory.staging_request(self.settings.sources, self.site))
-            request = ShardsRequest(self.site, factory.LIMITS, "run", 1)
+            # Of its own: a run that fails stops what shares its stop.
+            limits = replace(factory.LIMITS, stop=Stop())
+            factory.stage_all(replace(factory.staging_request(self.settings.sources, self.site), limits=limits))
+            request = ShardsRequest(self.site, limits, "run", 1)
             for entry in build_shards(request, self.site.shard_ids):
                 if isinstance(entry, ShardResult) and entry.error is not None:
                     raise entry.error
-            merge_shards(self.site, factory.LIMITS, run_id="run")
+            merge_shards(self.site, limits, run_id="run")
         publication = read_publication(self.site.home)
         assert publication is not None
         return publication.digest
