@@ -154,7 +154,7 @@ def _nothing(_chooser: Chooser) -> None:
 
 def _text_maker(column: Column) -> Maker:
     if column.values:
-        values = [value for value in column.values if value.strip() and _matches(column.pattern, value)]
+        values = [value for value in dict.fromkeys(column.values) if value.strip() and _matches(column.pattern, value)]
         return (lambda chooser: one_of(chooser, values)) if values else _nothing
     if column.pattern:
         matching = text_maker(column.pattern)

@@ -276,7 +276,9 @@ DIALECTS = st.fixed_dictionaries(
 )
 COLUMNS = st.one_of(
     st.fixed_dictionaries({}, optional={"pii": st.booleans(), "required": st.booleans()}),
-    st.fixed_dictionaries({"values": st.lists(st.sampled_from(["a b", "it's", '"q"', "ü", "c;d"]), min_size=1)}),
+    st.fixed_dictionaries(
+        {"values": st.lists(st.sampled_from(["a b", "it's", '"q"', "ü", "c;d"]), min_size=1, unique=True)}
+    ),
     st.fixed_dictionaries({"pattern": st.sampled_from(["[A-Z]{3}", r"\d{2}-\d{2}", "(ab|cd)+"])}),
     st.fixed_dictionaries(
         {"type": st.sampled_from(["int", "float", "decimal(9,3)", "decimal(3,0)", "decimal(38,10)"])},
@@ -310,7 +312,7 @@ def contracts(draw: st.DrawFn) -> Contract:
     )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contract=contracts())
 def test_whatever_is_declared_its_sample_is_read_without_a_reject(
     tmp_path_factory: pytest.TempPathFactory, contract: Contract
