@@ -288,7 +288,8 @@ def test_the_ui_itself_loads_follows_and_obeys_its_buttons(visitor: "Visitor", w
     visitor.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
     port = with_daemon.host.rpartition(":")[2]
     visitor.page.goto(f"http://{name}:{port}/automation", timeout=PAGE_S * 1000)
-    switch = visitor.see(visitor.row("daily_refresh")).get_by_role("checkbox").last
+    # The first one selects the row; the switch comes later.
+    switch = visitor.see(visitor.row("daily_refresh")).get_by_role("checkbox").nth(1)
     before = ui.effects(with_daemon.server).schedule
     # The input itself is hidden under its picture.
     switch.dispatch_event("click")
