@@ -96,25 +96,19 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
     for source in sources:
         reasons.update(source.reasons)
         cells.update({f"{source.source}.{name.removeprefix('invalid:')}": n for name, n in source.cell_reasons.items()})
-    if reasons:
-        rest = len(reasons) - _REASONS_SHOWN
-        listed = ", ".join(f"{reason} {amount:,}" for reason, amount in reasons.most_common(_REASONS_SHOWN))
-        more = f" and {terminal.count(rest, 'other reason')}" if rest > 0 else ""
-        console.print(
-            Text.assemble("quarantined: ", terminal.plain(listed), more, "; see the table quarantine"),
-            soft_wrap=True,
-        )
-    if cells:
-        _show_cells(console, cells)
+    _show_counts(console, "quarantined", reasons, "other reason")
+    _show_counts(console, "invalid cells, now null", cells, "other column")
 
 
-def _show_cells(console: Console, cells: Counter[str]) -> None:
-    rest = len(cells) - _REASONS_SHOWN
-    listed = ", ".join(f"{name} {amount:,}" for name, amount in cells.most_common(_REASONS_SHOWN))
-    more = f" and {terminal.count(rest, 'other column')}" if rest > 0 else ""
+def _show_counts(console: Console, what: str, counts: Counter[str], other: str) -> None:
+    """One line with the largest counts, if there are any."""
+    if not counts:
+        return
+    rest = len(counts) - _REASONS_SHOWN
+    listed = ", ".join(f"{name} {amount:,}" for name, amount in counts.most_common(_REASONS_SHOWN))
+    more = f" and {terminal.count(rest, other)}" if rest > 0 else ""
     console.print(
-        Text.assemble("invalid cells, now null: ", terminal.plain(listed), more, "; see the table quarantine"),
-        soft_wrap=True,
+        Text.assemble(f"{what}: ", terminal.plain(listed), more, "; see the table quarantine"), soft_wrap=True
     )
 
 
