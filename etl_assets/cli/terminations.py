@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(SystemExit):
-    """The process was told to end; the exit code is a shell's for a command that a signal ended."""
+    """A signal told the process to end. Its exit code is 128 plus the number of the signal, as in a shell."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number

@@ -27,7 +27,7 @@ from etl_assets.project.dialect import DEFAULT_FALSE, DEFAULT_TRUE, Dialect
 
 _SAMPLE_ROWS, _SAMPLE_CELLS = 2_000, 300
 _MAX_UNPACKED_BYTES = 16 << 30
-# Headers of what is text even where it is made of digits: nobody adds it up, and leading zeros count.
+# Headers of columns that stay text even if every cell is made of digits, such as phone numbers: leading zeros matter.
 _LABELS = re.compile(
     r"(^|_)(id|ids|key|code|number|no|nr|num|ref|reference|zip|zipcode|postal|postcode|plz|phone|mobile|tel|telephone|fax"
     r"|iban|bic|vat|tax_id|sku|barcode|ean|isbn|serial|card|account|order|invoice|ticket|username|name)(_id|_code)?$"

@@ -151,7 +151,7 @@ def test_output_that_cannot_be_written_is_dropped_with_a_warning(capsys: pytest.
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_an_error_that_cannot_be_printed_still_sets_the_exit_code(tmp_path: Path) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" 2>/dev/full', "sh", *command("qurey")],

@@ -6,7 +6,6 @@ reported once for what it is.
 """
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,9 +14,6 @@ from typing import Any
 
 import duckdb
 import pytest
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
-
 from playwright.sync_api import Locator, expect
 
 from etl_assets.engine.files.layout import Home
@@ -27,16 +23,14 @@ from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory, oracle
 from etl_assets_tests.command_line import command, environment
+from etl_assets_tests.whole.browser import needs_browser
 from etl_assets_tests.whole.served import WORK_S, Server, serve, wait_until
 from etl_assets_tests.whole.ui_driver import Visitor, visit
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(
-        not os.environ.get("TEST_BROWSER"),
-        reason="TEST_BROWSER names no Chromium: TEST_BROWSER=/usr/bin/chromium make test",
-    ),
+    needs_browser,
 ]
 
 KINDS = {

@@ -3,7 +3,6 @@
 Whoever chooses a company's name in a sign-up form must not act as the operator who looks at it.
 """
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +11,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
-
 from playwright.sync_api import Request
 
 from etl_assets.engine.files.layout import Home
@@ -24,16 +20,14 @@ from etl_assets_tests import factory
 from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.dagster_runs import CodeLocation, settings_for
 from etl_assets_tests.whole import requests_to_ui as ui
+from etl_assets_tests.whole.browser import needs_browser
 from etl_assets_tests.whole.served import WORK_S, serve
 from etl_assets_tests.whole.ui_driver import Visitor, visit
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(
-        not os.environ.get("TEST_BROWSER"),
-        reason="TEST_BROWSER names no Chromium: TEST_BROWSER=/usr/bin/chromium make test",
-    ),
+    needs_browser,
 ]
 
 VALUES = (

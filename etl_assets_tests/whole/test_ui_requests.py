@@ -17,16 +17,13 @@ import pytest
 
 from etl_assets.samples.writing import generate
 from etl_assets_tests.whole import requests_to_ui as ui
+from etl_assets_tests.whole.browser import needs_browser
 from etl_assets_tests.whole.served import PAGE_S, WORK_S, Server, serve, wait_until
 
 if TYPE_CHECKING:
     from etl_assets_tests.whole.ui_driver import Visitor
 
 pytestmark = pytest.mark.slow
-needs_browser = pytest.mark.skipif(
-    not os.environ.get("TEST_BROWSER"),
-    reason="TEST_BROWSER names no Chromium: TEST_BROWSER=/usr/bin/chromium make test",
-)
 
 EVIL = "http://evil.example"
 # Modules that the UI's processes import; each has a file in the folder in which the UI is started.

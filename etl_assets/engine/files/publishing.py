@@ -95,7 +95,7 @@ def publish_file(
         if check is not None:
             check()
         if not is_regular(target):
-            # A link leads to a file of someone else, and whoever opens a pipe waits.
+            # Deliberately not opened: a link may lead to another user's file, and opening a pipe would block.
             target.unlink(missing_ok=True)
         swap(temporary, target)
         _point(what, "after_swap", target)

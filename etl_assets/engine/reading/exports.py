@@ -42,7 +42,7 @@ _LONGEST_REASON = 150
 
 @dataclass(frozen=True)
 class Export:
-    """One file of a source, as its stats are. `stop` interrupts whoever reads it.
+    """One file of a source, identified by the stats that were taken first. `stop` interrupts the reading of it.
 
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
     that make up the key.

@@ -5,8 +5,8 @@ independently, so accounting is a check and not a tautology), on which physical 
 far damage reaches. An unterminated quote costs its own line, never its neighbours.
 
 The scan is vectorised and reads a file once in bounded memory. Only lines that hold a quote, a NUL or a lone CR in a
-chunk with irregular quoting are looked at one by one. What separates cells and encloses them is told by `Marks`; the
-bytes are those of UTF-8 text, whatever the file's own encoding (`decoding`).
+chunk with irregular quoting are looked at one by one. `Marks` holds the bytes that separate and enclose cells. The text
+is UTF-8 here, whatever the encoding of the file (see `decoding`).
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """The rows that a merge can keep from the published warehouse, instead of copying every shard again (docs/adr/0005).
 
-Only as long as every source is the same. DuckDB leaves deleted rows in a file until it needs their room, so a copy of
-the warehouse would still hold, for anyone who reads its bytes, what was deleted from the exports since. With the same
-sources and the same code a shard has the same rows, however often it is built, so the copy has nothing else in it.
+It keeps rows only while every source is unchanged. DuckDB leaves deleted rows in a file until it needs their space, so
+the bytes of a copied warehouse would still hold rows that have since been deleted from the exports. From the same
+sources and the same code, a shard always has the same rows; then the copy holds nothing that was deleted.
 """
 
 import contextlib
