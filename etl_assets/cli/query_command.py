@@ -33,10 +33,10 @@ from etl_assets.cli.arguments import (
 )
 from etl_assets.cli.clock import Bounds, Clock, DiskFullError
 from etl_assets.cli.output import write_error
-from etl_assets.cli.program import program
 from etl_assets.cli.statements import message, reading_statement
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.tables import table_names
 from etl_assets.errors import ConfigError, EtlError
 from etl_assets.project.settings import Settings, load_settings
@@ -61,9 +61,7 @@ _TOO_LARGE = (
     "The statement was stopped: it wrote more than {} MB of temporary files. Narrow it down, or raise ETL_MEMORY_LIMIT "
     "(the bound is {} times as much)."
 )
-# Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
-_SPILL_FACTOR = 8
-# DuckDB keeps to that bound but for what it is writing; what a statement writes in other ways is measured.
+# DuckDB keeps to its bound on spilling but for what it is writing just then; what else a statement writes is measured.
 _SPILL_MARGIN = 1.1
 # Memory of the process beyond DuckDB's limit, which does not count single long texts: code, heap, the result.
 _OVERHEAD_MB = 2_048
@@ -168,7 +166,7 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def _spill_mb(settings: Settings) -> int:
-    return settings.memory_limit * _SPILL_FACTOR
+    return settings.memory_limit * warehouse.SPILL_FACTOR
 
 
 @dataclass
@@ -203,7 +201,7 @@ def _bounded_memory(limit_mb: int) -> Iterator[None]:
 def _stopped(reason: BaseException, settings: Settings, timeout_s: float) -> str:
     """Why a statement was stopped, and what helps."""
     if isinstance(reason, DiskFullError):
-        return _TOO_LARGE.format(_spill_mb(settings), _SPILL_FACTOR)
+        return _TOO_LARGE.format(_spill_mb(settings), warehouse.SPILL_FACTOR)
     return _TOO_LONG.format(f"{timeout_s:g}")
 
 
@@ -224,24 +222,10 @@ def _give_up(reason: BaseException, scratch: Path, text: str) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-@contextlib.contextmanager
-def _connected(settings: Settings, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory connection that sees the warehouse and nothing else."""
-    path = Home(settings.home).warehouse
-    if not path.is_file():
-        raise ConfigError(f"There is no warehouse at {path} yet. Make it with: {program()} run")
+def _connected(settings: Settings, scratch: Path) -> contextlib.closing[duckdb.DuckDBPyConnection]:
+    """A connection that sees the published warehouse and nothing else."""
     limits = duck.Limits(settings.memory_limit, settings.workers)
-    spilling = {"max_temp_directory_size": f"{_spill_mb(settings)}MB"}
-    with contextlib.closing(duck.connect(limits, scratch, files=[path], settings=spilling)) as connection:
-        try:
-            duck.attach_published(connection, path, "warehouse")
-            connection.execute("USE warehouse")
-        except duckdb.Error as error:
-            raise ConfigError(
-                f"{path} cannot be read as a warehouse ({str(error).splitlines()[0]}). "
-                f"Rebuild it with: {program()} run --force"
-            ) from error
-        yield connection
+    return contextlib.closing(warehouse.connect(Home(settings.home), limits, scratch))
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, clock: Clock) -> _Streamed:
@@ -274,7 +258,8 @@ def _explained(settings: Settings, timeout_s: float) -> Iterator[None]:
         # DuckDB's own advice names settings that are locked here.
         found = message(error).splitlines()[0] if isinstance(error, duckdb.Error) else "Out of memory"
         raise EtlError(
-            f"{found}. The memory limit is {settings.memory_limit} MB, and {_SPILL_FACTOR} times as much on disk: "
+            f"{found}. The memory limit is {settings.memory_limit} MB, and {warehouse.SPILL_FACTOR} times as much on "
+            "disk: "
             "raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
         ) from error
     except RecursionError as error:

@@ -86,7 +86,7 @@ def test_errors_of_every_origin_name_the_program_as_it_was_started(tmp_path: Pat
     for arguments, expected in (
         (["qurey"], "See: {} --help"),
         (["run"], "Write sample data: {} generate"),
-        (["query", "SELECT 1"], "Make it with: {} run"),
+        (["query", "SELECT 1"], "Run: {} run"),
     ):
         done = subprocess.run(
             [script, *arguments],

@@ -169,11 +169,12 @@ def test_a_statement_that_duckdb_takes_for_a_reading_one_is_refused_by_its_words
 _FILLING = """
 import sys
 from etl_assets.cli import query_command
+from etl_assets.engine.published import warehouse
 from etl_assets.errors import EtlError
 from etl_assets.project.settings import load_settings
 
 query_command.reading_statement = lambda found, sql: found.extract_statements(sql)[0]
-query_command._SPILL_FACTOR = 1
+warehouse.SPILL_FACTOR = 1
 try:
     query_command.answer(load_settings(), sys.argv[1], query_command.Form(), 60)
 except EtlError as error:

@@ -102,7 +102,7 @@ def test_without_a_warehouse_it_says_how_to_make_one(cli: Cli, tmp_path: Path) -
     done = cli("query", "SELECT 1")
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: There is no warehouse at {tmp_path}/data/warehouse.duckdb yet. Make it with: etl-assets run\n"
+        f"error: There is no warehouse at {tmp_path}/data/warehouse.duckdb yet. Run: etl-assets run\n"
     )
     assert list(tmp_path.iterdir()) == []
 
