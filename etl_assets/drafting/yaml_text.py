@@ -22,8 +22,8 @@ def contract_text(draft: Draft, name: str, sources_folder: str) -> str:
             SCHEMA_LINE.rstrip(),
             "# Drafted from exports by `etl-assets init`. Every `# guess:` deserves a look; all else is what the files",
             "# say. After a change: etl-assets check",
-            f"name: {name}",
-            f"entity: {draft.entity}",
+            f"name: {_text(name)}",
+            f"entity: {_text(draft.entity)}",
             *_key_lines(draft),
             "",
             "sources:",
@@ -47,12 +47,12 @@ def _key_lines(draft: Draft) -> Iterator[str]:
             yield "# Other columns that overlap:"
             yield from (f"#   {_comment(str(overlap))}" for overlap in draft.keys.others)
     folded = ", case: lower" if draft.keys.folds_case else ""
-    yield f"key: {{name: {draft.key_name}{folded}}}"
+    yield f"key: {{name: {_text(draft.key_name)}{folded}}}"
 
 
 def _source_lines(source: SourceDraft, draft: Draft) -> Iterator[str]:
     files = source.table.group.patterns
-    yield f"  {source.name}:"
+    yield f"  {_text(source.name)}:"
     yield from (f"    # guess: {_comment(note)}" for note in source.notes)
     if source.reject_ratio:
         lost = source.keyless_count + source.table.damaged_count
@@ -64,11 +64,11 @@ def _source_lines(source: SourceDraft, draft: Draft) -> Iterator[str]:
     if source.has_many:
         yield "    rows: many"
         if source.row_key:
-            yield f"    row_key: {source.row_key}"
+            yield f"    row_key: {_text(source.row_key)}"
     if source.latest_by:
-        yield f"    latest_by: {source.latest_by}"
+        yield f"    latest_by: {_text(source.latest_by)}"
     yield "    columns:"
-    width = max(len(column.name) for column in source.columns) + 1
+    width = max(len(_text(column.name)) for column in source.columns) + 1
     yield from (_column_line(column, width) for column in source.columns)
 
 
@@ -81,7 +81,7 @@ def _column_line(column: Observed, width: int) -> str:
     if column.is_personal:
         words["pii"] = True
     note = f"  # guess: {_comment(column.note)}" if column.note else ""
-    return f"      {column.name + ':':{width}} {_mapping(words)}{note}"
+    return f"      {_text(column.name) + ':':{width}} {_mapping(words)}{note}"
 
 
 def _profile_lines(draft: Draft) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _profile_lines(draft: Draft) -> Iterator[str]:
         yield ""
         yield "# Personal data under names of sql/profiles.sql."
         yield "profile:"
-        yield from (f"  {name}: {{pii: true}}" for name in names)
+        yield from (f"  {_text(name)}: {{pii: true}}" for name in names)
 
 
 def _setting_lines(draft: Draft, sources_folder: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ def build_defs(
     Args:
         project: what is declared; by default the folder that `ETL_PROJECT` names, else the nearest folder upwards that
             holds a project, else the shipped customer 360.
-        settings: by default those of the environment.
+        settings: by default those of the environment, else those in the project's file.
         key_prefix: put before every asset key and into the name of every job, sensor and schedule, so that several
             projects fit into one code location.
         owners: of every asset, as Dagster writes them: `team:data` or an e-mail address.
@@ -51,7 +51,7 @@ def build_defs(
     Raises:
         ConfigError: for wrong settings or a wrong project; Dagster shows its text as the code location's error.
     """
-    settings = settings or load_settings()
+    settings = settings or load_settings(project=project.folder if project else None)
     site: Site = site_of(project or project_of(settings), settings)
     wiring = Wiring(site, settings, retry_policy or shard_retry_policy(), tuple(key_prefix), tuple(owners), observe)
     refresh, rebuild = refresh_job(wiring), rebuild_job(wiring)

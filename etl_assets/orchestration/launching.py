@@ -52,7 +52,7 @@ def run(
     Args:
         project: what `load_project` returned, or a folder; by default the one that `ETL_PROJECT` names, else the
             nearest folder upwards that holds a project, else the shipped customer 360.
-        sources: folder of the exports; by default `ETL_SOURCES`.
+        sources: folder of the exports; by default `ETL_SOURCES`, else the project's `settings:`, as for the next two.
         home: folder of everything the pipeline makes; by default `ETL_HOME`.
         num_shards: by default `ETL_NUM_SHARDS`.
         shards: build only these, such as `["shard_03"]`; the merge still needs all of them.
@@ -62,7 +62,8 @@ def run(
         on_event: called with the progress of sources, shards and merge.
 
     Returns:
-        The report. Its `ok` says whether a complete result was published; if not, the last warehouse is unchanged.
+        The report. Its `ok` says whether a result was published, complete unless `allow_partial`, and passed its checks;
+        `is_warehouse_replaced` says whether the warehouse changed.
 
     Raises:
         ConfigError: a setting or the project is wrong; nothing was done.
@@ -71,10 +72,14 @@ def run(
     """
     declared, settings = configured(project, sources=sources, home=home, num_shards=num_shards)
     arm_faults(settings)
-    environment = os.environ if dagster_home is None else {"DAGSTER_HOME": str(dagster_home)}
-    return launch(
-        site_of(declared, settings), settings, Order(shards, force, allow_partial, CALL, environment), on_event
-    )
+    order = Order(shards, force, allow_partial, CALL, _instance_of(settings, dagster_home))
+    return launch(site_of(declared, settings), settings, order, on_event)
+
+
+def _instance_of(settings: Settings, named: Path | str | None) -> Mapping[str, str]:
+    """The variables that name the Dagster instance: what is passed, the environment's, or that in the project's file."""
+    home = named or os.environ.get("DAGSTER_HOME", "").strip() or settings.dagster_home
+    return {"DAGSTER_HOME": str(home)} if home else os.environ
 
 
 def launch(

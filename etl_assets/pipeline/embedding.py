@@ -15,7 +15,7 @@ from etl_assets.engine.published import warehouse
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import overview
 from etl_assets.pipeline.configuration import project_of, run_limits, site_of
-from etl_assets.project.loading import Project
+from etl_assets.project.loading import Project, shipped_folder
 from etl_assets.project.settings import Settings, load_settings
 
 # A loaded project, its folder, or None for the one that the settings name.
@@ -55,13 +55,14 @@ def status(
 
 
 def open_warehouse(home: Path | str | None = None) -> duckdb.DuckDBPyConnection:
-    """A read-only DuckDB connection to the published warehouse in `home` (by default `ETL_HOME`).
+    """A read-only DuckDB connection to the published warehouse in `home` (by default that of the settings).
 
     Its tables are in the current schema: `SELECT … FROM merged_profiles`. The connection sees one publication until it
     is closed, and blocks none: open another one to see the next. It reaches no other file, keeps to `ETL_MEMORY_LIMIT`,
     and is closed by `close()` or by `with`. Raises ConfigError when nothing is published, or it cannot be read.
     """
-    settings = load_settings(home=home)
+    # A warehouse that is named needs no project: not that of the current folder, which may be another one.
+    settings = load_settings(project=None if home is None else shipped_folder(), home=home)
     # DuckDB makes the folder when it spills, and removes it when the connection is closed.
     scratch = Path(tempfile.gettempdir()) / f"etl-assets-{uuid.uuid4().hex}"
     return warehouse.connect(Home(settings.home), run_limits(settings), scratch)

@@ -130,29 +130,10 @@ class Dialect(BaseModel):
         return self
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the text's structure is that of comma-separated UTF-8, which is read as it is."""
-        return self.structure == Dialect().structure
-
-    @property
     def has_plain_numbers(self) -> bool:
         """Whether numbers are written as DuckDB writes them."""
         marks = (self.decimal, self.thousands, self.currency, self.percent, self.parentheses)
         return marks == (".", "", (), False, False)
-
-    @property
-    def structure(self) -> tuple[object, ...]:
-        """What tells where a record and a cell end."""
-        return (
-            self.delimiter,
-            self.quote,
-            self.escape,
-            self.encoding,
-            self.skip_lines,
-            self.footer_lines,
-            self.comment,
-            self.surplus_cell,
-        )
 
 
 def _one_of(value: Any, known: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
-"""Where a project is, and what its file says of settings. Whether that file is sound is found out by `loading`."""
+"""Finds the folder of a project and reads the settings in its file. `loading` checks the file."""
 
-import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,8 +14,6 @@ PROJECT_VARIABLE = "ETL_PROJECT"
 _SHIPPED = "customer360"
 # The one in C, where PyYAML was built with it, takes a tenth of the time; both are safe.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# Most files have no settings, and are not read twice.
-_HAS_SETTINGS = re.compile(r"^settings\s*:", re.MULTILINE)
 
 
 def find_project(start: Path) -> Path | None:
@@ -58,8 +55,9 @@ def located(environment: Mapping[str, str]) -> Path | None:
 def declared_settings(folder: Path) -> dict[str, Any]:
     """The entries of `settings:` in the project's file; none where they cannot be read, which `loading` reports."""
     try:
+        # Most files have no settings, and are not parsed twice.
         text = (folder / CONTRACT_FILE).read_text(encoding="utf-8")
-        value = yaml.load(text, Loader) if _HAS_SETTINGS.search(text) else None
+        value = yaml.load(text, Loader) if "settings" in text else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     found = value.get("settings") if isinstance(value, dict) else None
