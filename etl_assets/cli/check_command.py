@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -13,8 +12,8 @@ from etl_assets.cli import output, terminal
 from etl_assets.cli.arguments import EXIT_OK, EXIT_USAGE, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
+from etl_assets.cli.program import command as command_line
 from etl_assets.cli.wording import advised
-from etl_assets.cli.wording import command as command_line
 from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.pipeline.inspection import Inspection, Mistake, inspect
 from etl_assets.project.settings import load_settings
@@ -56,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
         console.print()
         _show_mistakes(console, found.mistakes)
         if not found.mistakes:
-            next_step = command_line(f"run --project {shlex.quote(args.project)}" if args.project else "run")
+            next_step = command_line("run")
             console.print(Text.assemble("No mistakes. Next: ", (next_step, "bold")))
     return EXIT_USAGE if found.mistakes else EXIT_OK
 

@@ -18,13 +18,14 @@ from etl_assets.engine.site import Site
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import drill
 from etl_assets.pipeline.configuration import project_of, site_of
+from etl_assets.project.contract import Contract
 from etl_assets.project.settings import Settings, load_settings
-from etl_assets.samples.writing import generate
+from etl_assets.samples.any_files import writer_of
 
 _DESCRIPTION = """
     Run the pipeline undisturbed, then again with a fault in one shard, let it recover, and prove that the result is
-    the same. Uses the exports in ETL_SOURCES (data/sources) if there are any, else sample data. Both runs write only
-    to a temporary folder.
+    the same. Uses the project's exports (ETL_SOURCES) if there are any, else sample data. Both runs write only to a
+    temporary folder.
 """
 _EXAMPLES = """
     etl-assets drill
@@ -51,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> Parser:
         type=whole_number(100, 10_000_000),
         default=20_000,
         metavar="N",
-        help="customers in the sample (20000)",
+        help="customers, or whatever the project is about, in the sample (20000)",
     )
     parser.add_argument("--sample", action="store_true", help="use sample data even when there are exports")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder and print its path")
@@ -65,7 +66,7 @@ def command(args: argparse.Namespace) -> int:
     shard_id = _shard(args.shard, site)
     console = terminal.console()
     with _folder(args.keep) as folder:
-        sources = _sources(args, settings, folder, console)
+        sources = _sources(args, settings, site.project.contract, folder, console)
         result = drill.drill(
             folder,
             sources,
@@ -99,12 +100,12 @@ def _folder(keep: bool) -> Iterator[Path]:
         yield Path(name)
 
 
-def _sources(args: argparse.Namespace, settings: Settings, folder: Path, console: Console) -> Path:
+def _sources(args: argparse.Namespace, settings: Settings, contract: Contract, folder: Path, console: Console) -> Path:
     if not args.sample and settings.sources.is_dir() and any(settings.sources.iterdir()):
         console.print(terminal.plain(f"Exports: {settings.sources}, not changed"), soft_wrap=True)
         return settings.sources
-    console.print(f"Exports: sample data of {args.rows:,} customers, 2 % of the rows dirty")
-    generate(folder / "sources", rows=args.rows, dirty=0.02)
+    console.print(terminal.plain(f"Exports: sample data of {args.rows:,} {contract.entity}, 2 % of the rows dirty"))
+    writer_of(contract)(folder / "sources", rows=args.rows, dirty=0.02)
     return folder / "sources"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from etl_assets.cli.output import write_error
-from etl_assets.cli.wording import command
+from etl_assets.cli.program import command
 
 HELP = """\
 environment:

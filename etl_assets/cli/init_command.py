@@ -10,10 +10,12 @@ from rich.console import Console
 
 from etl_assets.cli import terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_subcommand
-from etl_assets.cli.wording import command as command_line
+from etl_assets.cli.program import command as command_line
 from etl_assets.drafting.draft import Draft, draft_project
 from etl_assets.drafting.folder import TEMPLATE, refuse_existing, write_draft, write_template
 from etl_assets.engine.duck import Limits
+from etl_assets.errors import ConfigError
+from etl_assets.project.locating import located
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
@@ -92,11 +94,18 @@ def _show(console: Console, draft: Draft) -> None:
 
 
 def _show_next(console: Console, target: Path, *, sample: bool) -> None:
-    here = Path.cwd()
-    place = shlex.quote(os.path.relpath(target, here))
+    place = shlex.quote(os.path.relpath(target, Path.cwd()))
     console.print()
     console.print(terminal.plain(f"Look at {place}/etl_assets.yaml, then:"), soft_wrap=True)
-    lines = [f"generate --rows 10_000 --out {place}/data/sources"] if sample else []
-    project = "" if target.parent == here else f" --project {place}"
+    project = "" if _is_found(target) else f" --project {place}"
+    lines = [f"generate{project} --rows 10_000"] if sample else []
     for line in [*lines, f"check{project}", f"run{project}"]:
         console.print(terminal.plain(f"  {command_line(line)}"), soft_wrap=True)
+
+
+def _is_found(target: Path) -> bool:
+    """Whether commands that are started here find this project by themselves."""
+    try:
+        return located(os.environ) == target
+    except ConfigError:
+        return False

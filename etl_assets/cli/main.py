@@ -22,7 +22,7 @@ from etl_assets.cli.arguments import (
     Parser,
     Subparsers,
 )
-from etl_assets.cli.program import NAME, spell
+from etl_assets.cli.program import NAME, name_project, spell
 from etl_assets.cli.wording import explained
 from etl_assets.errors import ConfigError, EtlError, InputError
 
@@ -32,7 +32,7 @@ COMMANDS = {
     "run": "run the pipeline: stage the sources, build the shards, publish the warehouse",
     "status": "show what is published, what is stale and what went wrong, shard by shard",
     "query": "run read-only SQL against the published warehouse",
-    "generate": "write sample exports for the shipped project",
+    "generate": "write sample exports for the project",
     "ui": "serve the Dagster UI on this machine",
     "drill": "break a shard on purpose and prove that the result is the same",
 }
@@ -99,8 +99,10 @@ def _dispatch(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if subcommand is None:
         parser.error(f"a command is missing; {_listed()}")
+    named = getattr(args, "project", None)
+    name_project(named)
     if hasattr(args, "project"):
-        environment.adopt_project(args.project)
+        environment.adopt_project(named)
     return subcommand.command(args)
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 NAME = "etl-assets"
 # The command in a text that was written without knowing how it is started. Deliberately not part of a path.
 _NAMED = re.compile(rf"(?<![\w./-]){NAME}(?= (--)?[a-z])")
+# Commands with the option.
+_OF_PROJECTS = frozenset({"check", "run", "status", "query", "generate", "ui", "drill"})
+
+_project: str | None = None
 
 
 def program() -> str:
@@ -21,6 +25,20 @@ def program() -> str:
     if on_path is not None and Path(on_path).samefile(script):
         return NAME
     return shlex.quote(_from_here(script))
+
+
+def name_project(folder: str | None) -> None:
+    """Remember the `--project` that this command was given: a command that it recommends needs it, too."""
+    global _project
+    _project = folder
+
+
+def command(arguments: str) -> str:
+    """`etl-assets …` as this user can run it, for the project that this user named."""
+    name, *rest = arguments.split(" ", 1)
+    if _project is not None and name in _OF_PROJECTS:
+        name = f"{name} --project {shlex.quote(_project)}"
+    return " ".join([program(), name, *rest])
 
 
 def spell(text: str) -> str:

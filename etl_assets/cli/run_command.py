@@ -12,7 +12,7 @@ from etl_assets.cli import output, progress, terminal
 from etl_assets.cli import run_report as report
 from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
-from etl_assets.cli.program import program
+from etl_assets.cli.program import command as command_line
 from etl_assets.engine.site import Site
 from etl_assets.orchestration.instance.tags import COMMAND
 from etl_assets.orchestration.launching import Order, launch
@@ -71,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
         with _observed(args, site) as on_event:
             done = launch(site, settings, order, on_event, while_loading=_without_garbage_collection)
     except KeyboardInterrupt:
-        output.write_error(f"Finished work is kept. Go on with: {program()} run")
+        output.write_error(f"Finished work is kept. Go on with: {command_line('run')}")
         raise
     exit_code = EXIT_OK if done.ok else EXIT_FAILED
     # The exit code says what became of the pipeline, whether or not someone reads the report.

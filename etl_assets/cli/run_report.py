@@ -8,7 +8,7 @@ from rich.text import Text
 
 from etl_assets.cli import check_report, terminal
 from etl_assets.cli.output import printable, printable_lines
-from etl_assets.cli.program import program
+from etl_assets.cli.program import command
 from etl_assets.cli.wording import advised, explained, run_command
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published.status import Status
@@ -157,7 +157,8 @@ def _show_publication(console: Console, report: Report, published: Publication, 
             Text(f"PARTIAL: the profiles of {missing} are missing from it (--allow-partial).", style="yellow"),
             soft_wrap=True,
         )
-    console.print(f'Try: {program()} query "{_sample_query(site.contract)}"', soft_wrap=True)
+    query = command(f'query "{_sample_query(site.contract)}"')
+    console.print(terminal.plain(f"Try: {query}"), soft_wrap=True)
 
 
 def _sample_query(contract: Contract) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import duckdb
 
-from etl_assets.cli.program import program
+from etl_assets.cli.program import command
 from etl_assets.errors import ConfigError
 
 # PIVOT without a list of values is parsed as several statements in one.
@@ -39,7 +39,8 @@ def reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb
         raise ConfigError(message(error)) from error
     if len(statements) != 1:
         found = f"{len(statements)} statements" if statements else "none"
-        raise ConfigError(f'Expected one SQL statement, found {found}. Try: {program()} query "SHOW TABLES"')
+        example = command('query "SHOW TABLES"')
+        raise ConfigError(f"Expected one SQL statement, found {found}. Try: {example}")
     kind = statements[0].type.name
     if kind not in _READING_TYPES:
         raise ConfigError(f"The warehouse is read-only: a statement of type {kind} is not run. {_ALLOWED}")

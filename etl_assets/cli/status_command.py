@@ -13,8 +13,8 @@ from etl_assets.cli import output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
+from etl_assets.cli.program import command as command_line
 from etl_assets.cli.wording import advised
-from etl_assets.cli.wording import command as command_line
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import overview as facts
 from etl_assets.pipeline.configuration import project_of, site_of

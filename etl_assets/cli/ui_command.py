@@ -16,7 +16,7 @@ from pathlib import Path
 from etl_assets.cli.arguments import Parser, Subparsers, add_project, add_subcommand, whole_number
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable, write_error
-from etl_assets.cli.program import program
+from etl_assets.cli.program import command as command_line
 from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.guard import ANY_ADDRESS, HOSTS_VARIABLE, is_host, is_loopback, is_unspecified
 from etl_assets.orchestration.instance.home import dagster_home
@@ -24,10 +24,10 @@ from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
     Serve the Dagster UI, with the daemon that runs backfills, sensors and the schedule. Ctrl-C stops everything.
-    The instance is in $DAGSTER_HOME, or in .dagster in the current folder. A workspace.yaml in the current folder
-    is used if there is one. The UI has no log-in: keep it on this machine, or put --read-only behind a proxy that
-    has one. It answers to localhost and the --host; for a proxy's name add --allow-host. Start it in folders you
-    trust: workspace.yaml, .env and .dagster there decide what runs.
+    The instance is in $DAGSTER_HOME, else in the project's dagster_home, else in .dagster in the current folder. A
+    workspace.yaml in the current folder is used if there is one. The UI has no log-in: keep it on this machine, or put
+    --read-only behind a proxy that has one. It answers to localhost and the --host; for a proxy's name add
+    --allow-host. Start it in folders you trust: workspace.yaml, .env and .dagster there decide what runs.
 """
 _EXAMPLES = """
     etl-assets ui
@@ -140,7 +140,7 @@ def _check_port(host: str, port: int) -> None:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"Port {port} of {host} is in use, perhaps by another Dagster UI. Choose another: "
-                f"{program()} ui --port {port % 65535 + 1}"
+                + command_line(f"ui --port {port % 65535 + 1}")
             ) from error
         raise ConfigError(
             f"Cannot listen on {host}:{port}: {error.strerror or error}. See --host and --port."

@@ -7,7 +7,7 @@ The only place that turns the engine's advice into commands. The Dagster UI has 
 import shlex
 from collections.abc import Sequence
 
-from etl_assets.cli.program import program
+from etl_assets.cli.program import command
 from etl_assets.errors import Action, Advice, EtlError
 
 
@@ -25,11 +25,6 @@ def advised(finding: str, advice: Sequence[Advice]) -> str:
     if len(sentences) == 1 and "\n" not in finding:
         return f"{finding} {sentences[0]}"
     return "\n  ".join([finding, *sentences])
-
-
-def command(arguments: str) -> str:
-    """`etl-assets …` as this user can run it."""
-    return f"{program()} {arguments}"
 
 
 def run_command(shards: tuple[str, ...] = ()) -> str:

@@ -1,4 +1,4 @@
-"""`etl_assets.ProfilesComponent`: a project among the other definitions of anyone's `dg` project.
+"""`etl_assets.ProfilesComponent`: adds an etl_assets project to a `dg` project.
 
 Each instance is a folder below `defs/` with a `defs.yaml`. What that file says wins over the environment, so that
 several instances live in one code location, each with a prefix and an `ETL_HOME` of its own. The processes of runs load
@@ -83,11 +83,12 @@ def _field(description: str, example: object) -> dg.Resolver:
 
 @dg.scaffold_with(ProfilesScaffolder)
 class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
-    """One profile for each customer of several systems, exactly once, from a project folder of YAML and SQL.
+    """One profile for each key of several systems, exactly once, from a project folder of YAML and SQL.
 
     Gives an asset for each source, the partitioned asset `shard_profiles`, the asset `merged_profiles`, their checks,
     two jobs, three sensors and a schedule. Several instances fit into one project if each has a `key_prefix` and a
-    `home` of its own. What is not set here is read from the environment (`ETL_WORKERS` and the others).
+    `home` of its own. What is not set here comes from the
+    environment (`ETL_WORKERS` and the others), else from the project's file.
     """
 
     project: Annotated[
@@ -140,6 +141,14 @@ class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
             "Seconds after which an attempt at a shard is interrupted; by default those in ETL_SHARD_TIMEOUT_S.", 1800
         ),
     ] = None
+    source_timeout_s: Annotated[
+        int | None,
+        _field("Seconds after which reading a source is interrupted; by default those in ETL_SOURCE_TIMEOUT_S.", 3600),
+    ] = None
+    max_unpacked: Annotated[
+        str | None,
+        _field("What one .csv.gz or Parquet file may unpack to; by default that in ETL_MAX_UNPACKED.", "16GB"),
+    ] = None
 
     @field_validator("key_prefix", mode="before")
     @classmethod
@@ -174,6 +183,8 @@ class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
             "workers": self.workers,
             "memory_limit": self.memory_limit,
             "shard_timeout_s": self.shard_timeout_s,
+            "source_timeout_s": self.source_timeout_s,
+            "max_unpacked": self.max_unpacked,
         }
 
     def _home(self, context: dg.ComponentLoadContext) -> Path:

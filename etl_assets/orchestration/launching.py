@@ -62,8 +62,8 @@ def run(
         on_event: called with the progress of sources, shards and merge.
 
     Returns:
-        The report. Its `ok` says whether a result was published, complete unless `allow_partial`, and passed its checks;
-        `is_warehouse_replaced` says whether the warehouse changed.
+        The report. Its `ok` says whether a result was published and passed its checks; it is complete unless
+        `allow_partial` was asked for. `is_warehouse_replaced` says whether the warehouse changed.
 
     Raises:
         ConfigError: a setting or the project is wrong; nothing was done.
@@ -77,7 +77,7 @@ def run(
 
 
 def _instance_of(settings: Settings, named: Path | str | None) -> Mapping[str, str]:
-    """The variables that name the Dagster instance: what is passed, the environment's, or that in the project's file."""
+    """The variable of the Dagster instance: what is passed, that of the environment, else the project's file."""
     home = named or os.environ.get("DAGSTER_HOME", "").strip() or settings.dagster_home
     return {"DAGSTER_HOME": str(home)} if home else os.environ
 

@@ -104,6 +104,7 @@ def source_assets(wiring: Wiring) -> dg.AssetsDefinition:
 
 def _spec(wiring: Wiring, source: Source) -> dg.AssetSpec:
     key = source.key.name
+    records = f"any number of records for each `{key}`" if source.has_many else f"one record for each `{key}`"
     return dg.AssetSpec(
         wiring.key(source.name),
         group_name=SOURCES_GROUP,
@@ -112,7 +113,7 @@ def _spec(wiring: Wiring, source: Source) -> dg.AssetSpec:
         code_version=wiring.site.staging_version(source),
         metadata={COLUMN_SCHEMA: source_schema(source)},
         description=(
-            f"The {source.label} export: one record for each `{key}`, read once, typed and validated.\n\n"
+            f"The {source.label} export: {records}, read once, typed and validated.\n\n"
             "Rows that break the contract go to quarantine with file, line, raw text and reason; the rest is routed by "
             f"`{key}` into one immutable file a shard. The data version is the hash of the files' bytes: an unchanged "
             "export is not read again, unless `force` is set. Materialize it again after the export changed."

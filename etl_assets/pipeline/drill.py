@@ -44,7 +44,7 @@ _LIMITS = Limits(memory_mb=256)
 # Takes an event of a step, or a note.
 _Reporter = Callable[[Mapping[str, Any] | None, str | None], None]
 # Settings of the user that hold in a drill, too.
-_LIMITS = ("ETL_WORKERS", "ETL_MEMORY_LIMIT", "ETL_MAX_UNPACKED", "ETL_SOURCE_TIMEOUT_S")
+_KEPT_SETTINGS = ("ETL_WORKERS", "ETL_MEMORY_LIMIT", "ETL_MAX_UNPACKED", "ETL_SOURCE_TIMEOUT_S")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def drill(
 def _environment(sources: Path, site: Site) -> dict[str, str]:
     home = site.home.root
     kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
-    limits = {name: value for name in _LIMITS if (value := os.environ.get(name))}
+    limits = {name: value for name in _KEPT_SETTINGS if (value := os.environ.get(name))}
     return (
         kept
         | limits

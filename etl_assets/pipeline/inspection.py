@@ -62,9 +62,8 @@ def inspect(site: Site, settings: Settings) -> Inspection:
     root = settings.sources
     mistakes = [Mistake(one.file, one.line, one.text) for one in refusals(site)]
     if not root.is_dir():
-        mistakes.append(
-            Mistake(str(root), None, "the folder of the exports does not exist", [Advice(Action.SET, "ETL_SOURCES")])
-        )
+        advice = [Advice(Action.SET, "ETL_SOURCES"), Advice(Action.GENERATE, value=str(root))]
+        mistakes.append(Mistake(str(root), None, "the folder of the exports does not exist", advice))
         return Inspection(mistakes, [], _shard_plans(site, {}, ["the exports are missing"]), [])
     looked = {source.name: look_at(source, root) for source in site.contract.sources}
     lines = source_lines(site.project.folder) if site.project.folder else {}

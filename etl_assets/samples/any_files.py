@@ -7,6 +7,7 @@ import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -17,7 +18,7 @@ from etl_assets.project.dialect import Dialect
 from etl_assets.samples.any_project import AnySample, Field
 from etl_assets.samples.customers import KEY, knows
 from etl_assets.samples.spelling import line_of
-from etl_assets.samples.writing import FileFormat, check_arguments, refuse_other_formats
+from etl_assets.samples.writing import FileFormat, check_arguments, generate, refuse_other_formats
 
 _PROGRESS_ROWS = 5_000
 _GZIP_LEVEL = 1
@@ -38,6 +39,13 @@ def is_customer360(contract: Contract) -> bool:
         and not (source.files or source.key_from or source.has_many or any(column.from_ for column in source.columns))
         for source in contract.sources
     )
+
+
+def writer_of(contract: Contract) -> Callable[..., list[Path]]:
+    """What writes the sample of a project: `generate` or `generate_any`, without what follows from the contract."""
+    if is_customer360(contract):
+        return partial(generate, sources=contract.sources)
+    return partial(generate_any, contract=contract)
 
 
 def generate_any(

@@ -1,7 +1,8 @@
 """Fixtures for tests of the command."""
 
+import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 from etl_assets.engine.files.layout import Home
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import Cli, command, environment
+
+
+@pytest.fixture(autouse=True)
+def _hang_up() -> Iterator[None]:
+    """As a terminal starts programs, even if `nohup` has started the tests: what they start inherits its ignoring."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -107,6 +107,26 @@ def test_another_project_gets_a_sample_of_its_own(cli: Cli, tmp_path: Path) -> N
     assert _names(tmp_path / "data/sources") == [f"{name}.csv" for name in sorted(FLEET.contract.source_names)]
 
 
+def test_a_project_gets_its_sample_where_it_looks_for_exports(cli: Cli, tmp_path: Path) -> None:
+    """Fails: the sample of a project is written into `data/sources` of the current folder, where no run reads it."""
+    assert cli("init", "mine").returncode == 0
+    done = cli("generate", "--rows", "100", "--project", "mine")
+    assert done.returncode == 0, done.stderr
+    assert len(_names(tmp_path / "mine/data/sources")) == 4
+    assert cli("check", "--project", "mine").returncode == 0
+
+
+def test_without_out_no_export_is_replaced(cli: Cli, tmp_path: Path) -> None:
+    """Fails: real exports are gone when someone wants to try a sample."""
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports/crm.csv").write_text("real")
+    done = cli("generate", "--rows", "10", env={"ETL_SOURCES": "exports"})
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: exports holds files, which may be real exports. ")
+    assert (tmp_path / "exports/crm.csv").read_text() == "real"
+    assert cli("generate", "--rows", "10", "--out", "exports").returncode == 0
+
+
 def test_a_column_without_a_possible_value_exits_with_2(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql/profiles.sql").write_text("SELECT base.* FROM customers")

@@ -44,7 +44,7 @@ def test_two_commands_are_enough(cli: Cli, tmp_path: Path) -> None:
 def test_without_exports_it_is_a_copy_of_the_shipped_example(cli: Cli, tmp_path: Path) -> None:
     made = cli("init", "mine", env=NO_PROJECT)
     assert (made.returncode, made.stderr) == (0, "")
-    assert "etl-assets generate --rows 10_000 --out mine/data/sources\n" in made.stdout
+    assert "etl-assets generate --rows 10_000\n" in made.stdout
     own, shipped = load_project(tmp_path / "mine"), load_project()
     assert own.contract.name == "mine"
     assert (own.version, own.macros) == (shipped.version, shipped.macros)
@@ -103,3 +103,12 @@ def test_the_same_exports_give_the_same_draft(cli: Cli, tmp_path: Path) -> None:
         texts.append([(tmp_path / "mine" / name).read_text(encoding="utf-8") for name in FILES])
         shutil.rmtree(tmp_path / "mine")
     assert texts[0] == texts[1]
+
+
+def test_a_project_beside_another_is_named_in_the_next_commands(cli: Cli) -> None:
+    """Fails: the commands that `init` prints ask which of the two is meant."""
+    assert cli("init", "one", env=NO_PROJECT).stdout.endswith("  etl-assets check\n  etl-assets run\n")
+    made = cli("init", "two", env=NO_PROJECT)
+    assert made.stdout.endswith("  etl-assets check --project two\n  etl-assets run --project two\n")
+    checked = cli("check", "--project", "two", env=NO_PROJECT)
+    assert "etl-assets generate --project two --rows 100000 --out " in checked.stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.cli.program import program, spell
+from etl_assets.cli.program import command, program, spell
 from etl_assets_tests.command_line import environment
 
 
@@ -98,3 +98,12 @@ def test_errors_of_every_origin_name_the_program_as_it_was_started(tmp_path: Pat
         )
         assert done.returncode == 2
         assert expected.format(script) in done.stderr
+
+
+def test_a_recommended_command_names_the_project_that_this_one_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: the next step of `check --project mine` runs another project."""
+    monkeypatch.setattr("etl_assets.cli.program._project", "my own")
+    assert command("run --shards shard_01").endswith(" run --project 'my own' --shards shard_01")
+    assert command("run").endswith(" run --project 'my own'")
+    assert command("--help").endswith(" --help")
+    assert command("init new").endswith(" init new")

@@ -75,7 +75,7 @@ def warehouse_checks(project: Project) -> tuple[Check, ...]:
             f"Two checks are called {' and two '.join(check.name for check in doubled)}; the second is declared in "
             f"{', '.join(check.file for check in doubled)}.",
             Advice(Action.EDIT, value=doubled[0].file),
-            subject=doubled[0].name,
+            subject=doubled[0].file,
         )
     return found
 

@@ -1,7 +1,7 @@
 """Checks whose rows are failures: binding them, counting their rows, showing the first few with personal data masked.
 
-The statements are a project's own. They run in read-only transactions over a connection that may read ETL_HOME and
-nothing else: a query can change data, too (`WITH gone AS (DELETE …)`).
+The statements are a project's own. They run in read-only transactions over a connection that reads no file outside
+ETL_HOME: a query can change data, too (`WITH gone AS (DELETE …)`).
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import duckdb
 
 from etl_assets.engine import duck
+from etl_assets.engine.published.masking import masked
 from etl_assets.engine.published.preview import MASK
 from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.tables import table_names, warehouse_tables
@@ -54,17 +55,26 @@ class FailingRows:
 def add_source_views(
     connection: duckdb.DuckDBPyConnection, site: Site, snapshots: Mapping[str, Snapshot], statements: Sequence[str]
 ) -> None:
-    """Let SQL read the accepted rows of each source that a statement names, under the source's name.
+    """Let SQL read the accepted rows of each source that a statement names, under the source's name."""
+    rows = {}
+    for name, snapshot in snapshots.items():
+        folder = site.home.snapshot(name, snapshot.folder)
+        paths = pattern_list(folder / f"{part.shard_id}.parquet" for part in snapshot.slices)
+        rows[name] = f"read_parquet({paths})"
+    add_views(connection, site.contract, rows, statements)
+
+
+def add_views(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, rows: Mapping[str, str], statements: Sequence[str]
+) -> None:
+    """Let SQL read those of the sources, each with its rows as SQL, that a statement names.
 
     A source that has the name of one of the warehouse's tables cannot be read.
     """
     names = {word for text in statements for word in re.findall(r"\w+", text.lower())}
-    for name in sorted(names & snapshots.keys() - set(table_names())):
-        snapshot = snapshots[name]
-        folder = site.home.snapshot(name, snapshot.folder)
-        paths = pattern_list(folder / f"{part.shard_id}.parquet" for part in snapshot.slices)
-        columns = identifiers(site.contract.source(name).required)
-        connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT {columns} FROM read_parquet({paths})")
+    for name in sorted(names & rows.keys() - set(table_names())):
+        columns = identifiers(contract.source(name).required)
+        connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT {columns} FROM {rows[name]}")
 
 
 def bind(connection: duckdb.DuckDBPyConnection, text: str) -> None:
@@ -133,8 +143,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except _REFUSALS as error:
-        finding = str(error).strip().splitlines()[0]
         if isinstance(error, _QUOTING):
             # Without its cause, which quotes the value.
-            raise RefusedError(re.sub(r"""'[^']*'|"[^"]*\"""", f"'{MASK}'", finding)) from None
-        raise RefusedError(finding) from error
+            raise RefusedError(masked(error)) from None
+        raise RefusedError(str(error).strip().splitlines()[0]) from error

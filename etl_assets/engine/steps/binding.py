@@ -12,6 +12,8 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.hashing import STABLE_HASH_MACRO
+from etl_assets.engine.published.checks import warehouse_checks
+from etl_assets.engine.published.failing_rows import RefusedError, add_views, bind
 from etl_assets.engine.published.tables import warehouse_tables
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
@@ -19,6 +21,7 @@ from etl_assets.engine.sql_text import identifier
 from etl_assets.engine.steps.joining import PROFILES_FILE, missing_of_profile, refused_macros, struct_form
 from etl_assets.engine.steps.macro_cycles import find_cycle
 from etl_assets.engine.steps.relations import base_types, over_nothing
+from etl_assets.errors import ConfigError
 from etl_assets.project.contract import BASE, Contract
 from etl_assets.project.version import plain_sql
 
@@ -48,7 +51,7 @@ def refusals(site: Site) -> list[Refusal]:
         # What needs a macro that is refused has no fault of its own.
         found += [one for one in of_profiles if not _is_about(one.text, errors)]
         if columns is not None:
-            found += [one for one in _of_checks(connection, site, columns) if not _is_about(one.text, errors)]
+            found += _of_checks(site, columns)
     return found
 
 
@@ -104,20 +107,30 @@ def _without_comments(text: str) -> list[str]:
     return blank.split("\n")
 
 
-def _of_checks(connection: duckdb.DuckDBPyConnection, site: Site, columns: Mapping[str, str]) -> list[Refusal]:
-    """The checks, bound to the warehouse's tables without rows."""
+def _of_checks(site: Site, columns: Mapping[str, str]) -> list[Refusal]:
+    """The checks, bound as a merge binds them: to the warehouse's tables and the sources, without the macros."""
+    try:
+        checks = [check for check in warehouse_checks(site.project) if check.file]
+    except ConfigError as error:
+        return [Refusal(error.subject or "sql/checks", None, error.finding)]
     profiles, *others = warehouse_tables(site.contract)
     assert profiles.name == PROFILES_TABLE
     listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in columns.items())
-    connection.execute(f"CREATE TABLE {identifier(profiles.name)} ({listed})")
-    for table in others:
-        table.create(connection)
     found = []
-    for name, text in site.project.checks.items():
-        try:
-            connection.execute(f"DESCRIBE {text}").fetchall()
-        except duckdb.Error as error:
-            found.append(Refusal(f"sql/checks/{name}.sql", _line(error), _worded(error)))
+    with duck.reader() as connection:
+        connection.execute(f"CREATE TABLE {identifier(profiles.name)} ({listed})")
+        for table in others:
+            table.create(connection)
+        rows = over_nothing(site.contract).slices
+        add_views(connection, site.contract, rows, [check.statement for check in checks])
+        for check in checks:
+            try:
+                bind(connection, check.statement)
+            except RefusedError as error:
+                cause = error.__cause__
+                text = _worded(cause) if isinstance(cause, duckdb.Error) else str(error)
+                line = _line_of(connection, f"DESCRIBE {check.statement}")
+                found.append(Refusal(check.file, line, text))
     return found
 
 

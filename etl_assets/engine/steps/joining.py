@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from etl_assets.engine.keys import RECORDS, SOURCE_NAME
-from etl_assets.engine.published.preview import MASK
+from etl_assets.engine.published.masking import masked
 from etl_assets.engine.published.shards import ShardInput
 from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.site import Site
@@ -23,10 +23,7 @@ PROFILES_FILE = "sql/profiles.sql"
 _ACROSS_ROWS = frozenset({"over", "group", "having", "distinct", "limit", "offset", "order", "qualify", "sample"})
 # Macros of the engine that a project's SQL may use.
 _ENGINE_MACROS = ("strip",)
-# In an error: where a quoted value begins (not in "can't"), the type that it was to become, numbers that are no type.
-_QUOTE = re.compile(r"""(?<![a-z])['"]""")
-_TARGET_TYPE = re.compile(r" to (?:type )?[A-Z][A-Z0-9_]*(?:\([0-9, ]*\))?(?: when casting from source column \w+)?\Z")
-_NUMBER = re.compile(r"(?<![A-Za-z0-9_])-?[0-9][0-9.,:e+-]*")
+# What a query is made of: quoted text, words, and single signs.
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|\S""")
 
 
@@ -175,25 +172,10 @@ def refused_values(error: duckdb.Error, shard_id: str) -> ProfileError:
     DuckDB quotes the value, which may be personal, so it is masked.
     """
     return ProfileError(
-        f"{shard_id}: {PROFILES_FILE} cannot be computed for a record ({_masked(error)}). Nothing was published.",
+        f"{shard_id}: {PROFILES_FILE} cannot be computed for a record ({masked(error)}). Nothing was published.",
         Advice(Action.EDIT, value=PROFILES_FILE),
         subject=shard_id,
     )
-
-
-def _masked(error: duckdb.Error) -> str:
-    """What DuckDB says of a value, without the value.
-
-    All from the first quote on is left out but the type at the end: a value may hold quotes and line ends itself.
-    """
-    text = str(error).strip()
-    # Without the line of the statement, which is last.
-    said = text.rpartition("\n\nLINE ")[0] or text
-    quote = _QUOTE.search(said)
-    if quote is not None:
-        target = _TARGET_TYPE.search(said, quote.end())
-        said = f"{said[: quote.start()]}'{MASK}'{target[0] if target else ''}"
-    return _NUMBER.sub(MASK, said).splitlines()[0]
 
 
 def _first_line(error: duckdb.Error) -> str:

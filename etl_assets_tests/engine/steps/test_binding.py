@@ -46,15 +46,34 @@ def test_every_column_that_is_missing_is_named(home: Home) -> None:
     assert "it does not select health_score" in texts
 
 
-def test_a_check_is_bound_to_the_warehouses_tables(home: Home) -> None:
-    """Fails: a check with a misspelt column is found only after everything was built."""
+def test_a_check_is_bound_to_the_warehouses_tables_and_the_sources(home: Home) -> None:
+    """Fails: a check with a misspelt column is found only after everything was built, or a sound one is refused."""
     checks = {
-        "good": "-- sound\nSELECT count(*) = 0 AS passed FROM merged_profiles JOIN shard_manifest USING (shard_id)",
+        "good": "-- sound\nSELECT * FROM merged_profiles JOIN shard_manifest USING (shard_id)",
+        "sources": "SELECT support.customer_id FROM support ANTI JOIN crm USING (customer_id);",
         "bad": "SELECT count(*) = 0 AS passed\nFROM merged_profiles\nWHERE health_scor > 3",
     }
     (found,) = refused(home, checks=checks)
     assert (found.file, found.line) == ("sql/checks/bad.sql", 3)
     assert '"health_score"' in found.text
+
+
+def test_a_check_is_refused_here_that_a_merge_would_refuse(home: Home) -> None:
+    """Fails: the mistake is found only after everything was built."""
+    checks = {
+        "two": "SELECT 1 FROM crm; SELECT 2 FROM crm",
+        "macro": "SELECT 1 FROM crm WHERE normalise_word(customer_id) = 'a'",
+        "change": "DELETE FROM merged_profiles",
+        "engine": "SELECT strip(customer_id) FROM crm",
+    }
+    assert "normalise_word" in PROJECT.macros
+    assert {one.file for one in refused(home, checks=checks)} == {f"sql/checks/{name}.sql" for name in checks}
+
+
+def test_a_check_that_has_the_name_of_another_is_found(home: Home) -> None:
+    (found,) = refused(home, checks={"customers_unique": "SELECT 1 FROM crm"})
+    assert found.file == "sql/checks/customers_unique.sql"
+    assert found.text.startswith("Two checks are called customers_unique")
 
 
 @pytest.mark.parametrize(
