@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from etl_assets.project import file_patterns
 from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
 from etl_assets.project.dialect import Dialect
 from etl_assets.project.settings import misdeclared
@@ -90,7 +91,9 @@ class Source(Model):
         description="With `rows: many`, the columns that name a record: of those with equal ones, the last one counts.",
     )
     latest_by: str = Field(
-        default="", description="The column whose greatest value makes a record the last one, not the order of files."
+        default="",
+        description="The record with the greatest value in this column is the last one. Without this word, the order "
+        "of files and rows decides.",
     )
     columns: tuple[Column, ...] = Field(
         min_length=1, description="The columns besides the key. Their order is part of the idempotency key."
@@ -122,9 +125,9 @@ class Source(Model):
         if self.latest_by and self.has_many and not self.row_key:
             wrong.append((("latest_by",), "with rows: many it needs row_key: without it no record replaces another"))
         wrong += [
-            (("files", number), f"a pattern below the folder of the exports is expected, found '{pattern}'")
+            (("files", number), finding)
             for number, pattern in enumerate(self.files)
-            if pattern.startswith(("/", "~")) or ".." in pattern.replace("\\", "/").split("/")
+            if (finding := file_patterns.refusal(pattern)) is not None
         ]
         if wrong:
             raise MisdeclaredError(wrong)

@@ -18,8 +18,10 @@ _DECIMAL_MARKS = (".", ",")
 # What may stand between the groups of three digits. Both blanks that spreadsheets write between them count as a blank.
 _THOUSANDS_MARKS = ("", ",", ".", "'", " ", "_")
 # A date form needs a day of some year; what else it has is up to it.
-_YEAR, _DAY = ("%Y", "%y"), ("%d", "%-d", "%j")
-_DIRECTIVES = frozenset("aAbBdmyYHIpMSfzZjeg%n-")
+_YEAR, _DAY = frozenset(["Y", "y", "-y"]), frozenset(["d", "-d", "j", "-j"])
+# What DuckDB reads; a dash lets a number have fewer digits.
+_DIRECTIVES = frozenset("aAbBdmyYHIpMSfzZjgn%") | {f"-{letter}" for letter in "dmyHIMSj"}
+_DIRECTIVE = re.compile(r"%(-?.?)", re.DOTALL)
 MAX_SKIPPED = 1_000
 # Forms that count seconds, milliseconds or days.
 COUNTED_DATES = ("epoch", "epoch_ms", "excel")
@@ -52,7 +54,8 @@ class Dialect(BaseModel):
     dates: tuple[str, ...] = Field(
         default=(),
         description="Forms of dates and timestamps beside ISO 8601, such as `%d.%m.%Y`; `epoch` and `epoch_ms` count "
-        "from 1970, `excel` counts days as spreadsheets do.",
+        "seconds and milliseconds from 1970, `excel` counts days as spreadsheets do. Counted dates are from 1900 to "
+        "2199.",
     )
     nulls: tuple[str, ...] = Field(default=(), description="Cells that mean null, besides the empty one; case counts.")
     true_words: tuple[str, ...] = Field(default=DEFAULT_TRUE, description="Cells that mean true; case does not count.")
@@ -107,12 +110,8 @@ class Dialect(BaseModel):
     @classmethod
     def _check_dates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for form in value:
-            if form in COUNTED_DATES:
-                continue
-            parts = re.findall(r"%(-?.)", form)
-            unknown = [part for part in parts if part.removeprefix("-") not in _DIRECTIVES]
-            is_a_day = any(year in form for year in _YEAR) and any(day in form for day in _DAY)
-            if unknown or not is_a_day:
+            parts = _directives(form)
+            if form not in COUNTED_DATES and not (parts <= _DIRECTIVES and parts & _YEAR and parts & _DAY):
                 raise ValueError(f"expected a form such as %d.%m.%Y or %m/%d/%Y %H:%M, found {form!r}")
         return value
 
@@ -134,6 +133,16 @@ class Dialect(BaseModel):
         """Whether numbers are written as DuckDB writes them."""
         marks = (self.decimal, self.thousands, self.currency, self.percent, self.parentheses)
         return marks == (".", "", (), False, False)
+
+
+def has_zone(form: str) -> bool:
+    """Whether a form of dates has a time zone."""
+    return not _directives(form).isdisjoint("zZ")
+
+
+def _directives(form: str) -> frozenset[str]:
+    """What stands after the percent signs of a form of dates; of `%%`, the second one."""
+    return frozenset(_DIRECTIVE.findall(form))
 
 
 def _one_of(value: Any, known: Sequence[str]) -> str:

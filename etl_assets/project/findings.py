@@ -141,12 +141,14 @@ def _expected(one: Mapping[str, Any]) -> str:
         kind = "names"
     elif kind == "tuple_type" and last in _ONE_OR_MORE:
         kind = "texts"
-    text = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0]) or str(one["msg"]).removeprefix("Value error, ")
+    form = _EXPECTED.get(kind) or _EXPECTED.get(kind.partition("_")[0])
+    # Deliberately not formatted: pydantic's own text quotes what the user wrote, braces included.
+    text = form.format(**one.get("ctx", {})) if form else str(one["msg"]).removeprefix("Value error, ")
     # What was found in a whole mapping is in the text, where it matters.
     if kind == "too_short" or isinstance(value, dict | BaseModel):
-        return text.format(**one.get("ctx", {}))
+        return text
     hint = _YAML_TRUTH if isinstance(value, bool) and kind.startswith(("string", "texts")) else ""
-    return f"{text.format(**one.get('ctx', {}))}, found {'nothing' if value is None else repr(value)}{hint}"
+    return f"{text}, found {'nothing' if value is None else repr(value)}{hint}"
 
 
 def _unknown(location: Location) -> str:

@@ -190,6 +190,17 @@ def test_what_is_declared_twice_is_refused(findings_in: Finding, contract: str, 
     assert findings_in(contract) == findings
 
 
+def test_braces_in_a_value_are_text(findings_in: Finding) -> None:
+    """Fails: loading the project ends in a KeyError."""
+    (finding,) = findings_in(CONTRACT + '    csv: {dates: ["{x}"]}\n')
+    assert finding.startswith("line 6: sources.crm.csv.dates: expected a form such as")
+    assert "'{x}'" in finding
+
+
+def test_an_empty_pattern_of_files_is_refused(findings_in: Finding) -> None:
+    assert findings_in(CONTRACT + '    files: ""\n') == ["line 6: sources.crm.files: expected text, found ''"]
+
+
 def test_names_that_the_engine_needs_are_refused_at_their_lines(findings_in: Finding) -> None:
     """Fails: a relation of the project's SQL is hidden by another one of the same name."""
     contract = (

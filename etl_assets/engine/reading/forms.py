@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from etl_assets.engine.sql_text import literal
 from etl_assets.project.contract import Case, Column, ColumnType, Key, Strip
-from etl_assets.project.dialect import COUNTED_DATES, Dialect
+from etl_assets.project.dialect import COUNTED_DATES, Dialect, has_zone
 
 MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_timestamp", "parse_date")
 # Everything that looks like nothing: blanks of every kind, and marks without width.
@@ -19,21 +19,41 @@ _DIGIT_BLANKS = r"[ \x{00A0}\x{2009}\x{202F}]"
 _COUNTED = {
     "epoch": "make_timestamp(TRY_CAST({cell} AS BIGINT) * 1000000)",
     "epoch_ms": "make_timestamp(TRY_CAST({cell} AS BIGINT) * 1000)",
-    # Day 60 of a spreadsheet is a 29 February 1900 that was none; later days count from 30 December 1899.
+    # Day 60 of a spreadsheet is 29 February 1900, which never existed; later days count from 30 December 1899.
     "excel": "TIMESTAMP '1899-12-30' + to_microseconds(round(TRY_CAST({cell} AS DOUBLE) * 86400) ::BIGINT * 1000000)",
 }
-# What a counted date may look like, and the days that it may be: from 1900-03-01 (or 1970) to 2199.
-_COUNTED_RANGE = {"epoch": (-2_208_988_800, 7_258_118_399), "epoch_ms": (0, 7_258_118_399_999), "excel": (61, 109_939)}
+# How a counted date may be written: DuckDB's own cast would read 1_700_000_000 and round 1.5. Only days have fractions.
+_COUNTED_FORM = {"epoch": "-?[0-9]+", "epoch_ms": "-?[0-9]+", "excel": r"[0-9]+(\.[0-9]+)?"}
+# The first count that is a date, and the first one that is none again: from 1900-01-01 on, in a spreadsheet from
+# 1900-03-01 on, to the end of 2199.
+_COUNTED_RANGE = {
+    "epoch": (-2_208_988_800, 7_258_118_400),
+    "epoch_ms": (-2_208_988_800_000, 7_258_118_400_000),
+    "excel": (61, 109_575),
+}
 
 
 def key_sql(cell: str, key: Key) -> str:
     """The key in a cell: without the blanks around it, in the case that counts; null when nothing is left."""
-    text = f"strip({cell})"
-    if key.strip is Strip.UNICODE:
-        text = f"regexp_replace({cell}, '^{_UNICODE_BLANKS}|{_UNICODE_BLANKS}$', '', 'g')"
+    text = _stripped_sql(cell, key)
     if key.case is Case.LOWER:
         text = f"lower({text})"
     return f"nullif({text}, '')"
+
+
+def joined_key_sql(cells: Sequence[str], key: Key) -> str:
+    """The cells that make up a key together, with slashes between them; null when one of them has nothing.
+
+    A slash or a backslash in a cell gets a backslash: two keys of other parts are never the same text.
+    """
+    parts = [rf"regexp_replace(nullif({_stripped_sql(cell, key)}, ''), '([/\\])', '\\\1', 'g')" for cell in cells]
+    return " || '/' || ".join(parts)
+
+
+def _stripped_sql(cell: str, key: Key) -> str:
+    if key.strip is Strip.UNICODE:
+        return f"regexp_replace({cell}, '^{_UNICODE_BLANKS}|{_UNICODE_BLANKS}$', '', 'g')"
+    return f"strip({cell})"
 
 
 def cell_sql(text: str, dialect: Dialect) -> str:
@@ -68,12 +88,12 @@ def number_sql(cell: str, dialect: Dialect) -> str:
     if dialect.has_plain_numbers:
         return cell
     digits, plain = _digits_pattern(dialect)
-    signs = "|".join(_quoted(sign) for sign in dialect.currency)
+    signs = "|".join(re.escape(sign) for sign in dialect.currency)
     before = rf"(?:(?:{signs})\s*)?" if signs else ""
     after = (rf"(?:\s*(?:{signs}))?" if signs else "") + (r"(?:\s*%)?" if dialect.percent else "")
     # The sign may stand before or after that of the currency; blanks count as nothing around both.
     signed = rf"([+-]?)\s*{before}([+-]?)({digits}){after}"
-    text = f"trim(regexp_replace({cell}, {literal(_DIGIT_BLANKS)}, ' ', 'g'))"
+    text = f"strip(regexp_replace({cell}, {literal(_DIGIT_BLANKS)}, ' ', 'g'))"
     cases = [_case(text, signed, r"'\1\2'", r"'\3'", plain)]
     if dialect.parentheses:
         cases.append(_case(text, rf"\(\s*{before}({digits}){after}\s*\)", "'-'", r"'\1'", plain))
@@ -102,27 +122,21 @@ def _digits_pattern(dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
     return rf"(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?", plain
 
 
-def _quoted(sign: str) -> str:
-    return re.escape(sign)
-
-
 def _decimal_sql(number: str, column: Column) -> str:
     """Exactly the number that is written; more digits after the point than the column has are refused, not rounded."""
     scale = column.scale
-    form = rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
+    without_whole = rf"\.[0-9]{{1,{scale}}}0*" if scale else r"\.0+"
+    form = rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|{without_whole})"
     return (
         f"CASE WHEN regexp_full_match(strip({number}), '{form}') THEN TRY_CAST(strip({number}) AS {column.duckdb}) END"
     )
 
 
 def _bool_sql(cell: str, dialect: Dialect) -> str:
-    true, false = (", ".join(literal(word.lower()) for word in words) for words in _words(dialect))
+    words_of_both = (dialect.true_words, dialect.false_words)
+    true, false = (", ".join(literal(word.lower()) for word in words) for words in words_of_both)
     text = f"lower(strip({cell}))"
     return f"CASE WHEN {text} IN ({true}) THEN true WHEN {text} IN ({false}) THEN false END"
-
-
-def _words(dialect: Dialect) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return dialect.true_words, dialect.false_words
 
 
 def _dated_sql(cell: str, dialect: Dialect) -> list[str]:
@@ -132,16 +146,20 @@ def _dated_sql(cell: str, dialect: Dialect) -> list[str]:
     for form in dialect.dates:
         if form in COUNTED_DATES:
             text = f"strip({cell})"
-            least, most = _COUNTED_RANGE[form]
-            count = _COUNTED[form].format(cell=text)
-            found.append(f"CASE WHEN TRY_CAST({text} AS DOUBLE) BETWEEN {least} AND {most} THEN {count} END")
+            first, end = _COUNTED_RANGE[form]
+            is_written = f"regexp_full_match({text}, '{_COUNTED_FORM[form]}')"
+            is_in_range = f"TRY_CAST({text} AS DOUBLE) >= {first} AND TRY_CAST({text} AS DOUBLE) < {end}"
+            found.append(f"CASE WHEN {is_written} AND {is_in_range} THEN {_COUNTED[form].format(cell=text)} END")
     return found
 
 
 def _strptime_sql(text: str, form: str) -> str:
     parsed = f"try_strptime({text}, {literal(form)})"
-    # A form with a zone gives a moment, whose day is that of UTC.
-    return f"({parsed} AT TIME ZONE 'UTC')" if "%z" in form else parsed
+    # Forms with a zone or with nanoseconds give types of their own. Every form gives the same type, in UTC.
+    if has_zone(form):
+        parsed = f"({parsed} AT TIME ZONE 'UTC')"
+    # Deliberately no cast: it would round the last nanoseconds of a day to the next one.
+    return f"make_timestamp(epoch_us({parsed}))"
 
 
 def _first_of(values: Sequence[str]) -> str:

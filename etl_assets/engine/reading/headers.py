@@ -23,32 +23,35 @@ def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dic
 
     `name` is the file's, for errors: InputError when a column is missing or is there more than once.
     """
-    wanted = {column.name: column.headers for column in source.columns}
-    keys = {header: (header,) for header in source.key_headers}
-    found, missing = {}, []
-    for column, headers in {**keys, **wanted}.items():
-        matches = next(filter(None, (_matching(header, columns) for header in headers)), [])
-        if len(matches) > 1:
-            raise InputError(
-                f"{name} of source '{source.name}' has the column {headers[0]} more than once"
-                f"{'' if len(set(matches)) == 1 else ': ' + shown(', '.join(matches))}.",
-                _EXPORT_AGAIN,
-                subject=source.name,
-            )
-        if matches:
-            found[column] = matches[0]
-        else:
-            missing.append(headers)
+    # Two mappings: a header of the key may be the name of a column that has another header.
+    keys = {(header,): _find(source, columns, name, (header,)) for header in source.key_headers}
+    found = {column: _find(source, columns, name, column.headers) for column in source.columns}
+    missing = [headers for headers, match in keys.items() if match is None]
+    missing += [column.headers for column, match in found.items() if match is None]
     if missing:
         raise InputError(
             f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(_alternatives(headers) for headers in missing)}. "
+            f"{', '.join(' or '.join(headers) for headers in missing)}. "
             f"Its header has: {shown(', '.join(columns)[:_CHARS_SHOWN])}.{_nearest(missing, columns)}",
             _EXPORT_AGAIN,
             _EDIT,
             subject=source.name,
         )
-    return {column: found[column] for column in wanted}, tuple(found[header] for header in keys)
+    columns_found = {column.name: match for column, match in found.items() if match is not None}
+    return columns_found, tuple(match for match in keys.values() if match is not None)
+
+
+def _find(source: Source, columns: Sequence[str], name: str, headers: Sequence[str]) -> str | None:
+    """The column of the first of these headers that the file has, None without one; InputError for several."""
+    matches = next(filter(None, (_matching(header, columns) for header in headers)), [])
+    if len(matches) > 1:
+        raise InputError(
+            f"{name} of source '{source.name}' has the column {headers[0]} more than once"
+            f"{'' if len(set(matches)) == 1 else ': ' + shown(', '.join(matches))}.",
+            _EXPORT_AGAIN,
+            subject=source.name,
+        )
+    return matches[0] if matches else None
 
 
 def plain_name(header: str) -> str:
@@ -61,10 +64,6 @@ def _matching(header: str, columns: Sequence[str]) -> list[str]:
     exact = [column for column in columns if column.strip().lower() == header.strip().lower()]
     wanted = plain_name(header)
     return exact or [column for column in columns if wanted and plain_name(column) == wanted]
-
-
-def _alternatives(headers: Sequence[str]) -> str:
-    return " or ".join(headers)
 
 
 def _nearest(missing: Sequence[Sequence[str]], columns: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ Names of the engine's own columns begin with an underscore, which no name of a c
 
 from collections.abc import Iterator, Sequence
 
-from etl_assets.engine.reading.forms import cell_sql, key_sql, value_sql
+from etl_assets.engine.reading.forms import cell_sql, joined_key_sql, key_sql, value_sql
 from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.quarantine import MALFORMED, Reading
 from etl_assets.engine.sql_text import identifier, literal, pattern_literal
@@ -71,10 +71,10 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool) -> str
     """One file's rows as text cells in contract order, numbered from 1 in file order."""
     export = reading.export
     cells = ", ".join(
-        f"{cell_sql(text, source.csv)} AS {cell_name(name)}"
+        f"{text} AS {cell_name(name)}"
         for name, text in {
-            source.key.name: _key_cell(reading),
-            **{column.name: _text(reading.column(column.name)) for column in source.columns},
+            source.key.name: _key_cell(source, reading),
+            **{column.name: cell_sql(_text(reading.column(column.name)), source.csv) for column in source.columns},
         }.items()
     )
     path = pattern_literal(reading.readable)
@@ -121,16 +121,10 @@ def _text(column: str) -> str:
     return f"CAST({identifier(column)} AS VARCHAR)"
 
 
-def _key_cell(reading: Reading) -> str:
-    """The key as text; of several columns, their values with slashes between them, null when one of them is missing.
-
-    A slash or a backslash in a value gets a backslash: two keys of other parts are never the same text.
-    """
-    parts = [_text(column) for column in reading.key_columns]
-    if len(parts) == 1:
-        return parts[0]
-    escaped = [rf"regexp_replace(nullif(strip({part}), ''), '([/\\])', '\\\1', 'g')" for part in parts]
-    return " || '/' || ".join(escaped)
+def _key_cell(source: Source, reading: Reading) -> str:
+    """The key as text; of several columns, each of them is a cell on its own, and null when it has a word for that."""
+    parts = [cell_sql(_text(column), source.csv) for column in reading.key_columns]
+    return parts[0] if len(parts) == 1 else joined_key_sql(parts, source.key)
 
 
 def cell_name(name: str) -> str:

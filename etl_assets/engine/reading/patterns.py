@@ -6,8 +6,11 @@ from pathlib import Path
 
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
+from etl_assets.project.file_patterns import files_of
 
 _DIGITS = re.compile(r"(\d+)")
+# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `crm.10.csv`.
+_ENDING = re.compile(r"(?:\.[^\W\d_]+)+$")
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
@@ -20,7 +23,7 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
 
 def _natural_key(path: Path) -> tuple[list[tuple[list[tuple[int, str]], str]], str]:
     # The ending last: otherwise `parts (1).csv` comes before `parts.csv`, because a blank comes before a point.
-    parts = [(_numbered(part.partition(".")[0]), part.partition(".")[2]) for part in path.parts]
+    parts = [(_numbered(_ENDING.sub("", part)), part) for part in path.parts]
     return parts, str(path)
 
 
@@ -33,7 +36,7 @@ def matching_files(source: Source, root: Path) -> list[Path]:
     """The files in `root` that the source's patterns name; InputError when one of them names none."""
     found: dict[Path, None] = {}
     for pattern in source.files:
-        paths = [path for path in root.glob(pattern) if not path.is_dir() and not _is_hidden(path, root)]
+        paths = [path for path in root.glob(files_of(pattern)) if not path.is_dir() and not _is_hidden(path, root)]
         if not paths:
             raise InputError(
                 f"No file in {root} matches '{pattern}' of source '{source.name}'. Found: {_names(root)}.",

@@ -13,7 +13,8 @@ CREATE MACRO parse_timestamp(cell) AS
                         regexp_replace(strip(cell), '^(.{10})[ T]([0-9]):', '\1 0\2:'),
                         ' ?(Z|UTC)$', '+00:00'
                     ),
-                    '^(.{10}.*[^ ]) ?([+-][0-9]{2}):?([0-9]{2})$', '\1\2:\3'
+                    -- A zone without minutes has nothing after its hours.
+                    '^(.{11}[^ ]+) ?([+-][0-9]{2})(:?([0-9]{2}))?$', '\1\2\4'
                 ) AS TIMESTAMPTZ
             ) AT TIME ZONE 'UTC'
     END

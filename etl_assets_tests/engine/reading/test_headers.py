@@ -61,6 +61,14 @@ def test_the_key_may_have_its_own_names() -> None:
         find_columns(made, ["account_id", "name", "client"], "crm.csv")
 
 
+def test_a_header_of_the_key_may_be_the_name_of_a_column() -> None:
+    """Fails: the key is read from the column's header, and every record belongs to another key."""
+    spec = {"key": "account", "columns": {"account": {"from": "account_name"}}}
+    made = Contract.model_validate({"name": "p", "key": {"name": "client"}, "sources": {"crm": spec}}).sources[0]
+    found = find_columns(made, ["account_name", "account"], "crm.csv")
+    assert found == ({"account": "account_name"}, ("account",))
+
+
 def test_plain_names() -> None:
     assert [plain_name(text) for text in ("Account ID", " MRR (€) ", "e-mail", "größe", "__x__")] == [
         "account_id",

@@ -1,0 +1,22 @@
+"""The patterns of files that a contract may have: below the folder of the exports, in the form of `Path.glob`."""
+
+from pathlib import PurePosixPath
+
+_ANY_DEPTH = "**"
+
+
+def refusal(pattern: str) -> str | None:
+    """What is wrong with a pattern; None for a sound one."""
+    steps = PurePosixPath(pattern).parts
+    if pattern.startswith(("/", "~")) or ".." in pattern.replace("\\", "/").split("/"):
+        return f"a pattern below the folder of the exports is expected, found '{pattern}'"
+    if not steps or "\0" in pattern:
+        return f"expected a pattern such as accounts-*.csv, found {pattern!r}"
+    if any(_ANY_DEPTH in step and step != _ANY_DEPTH for step in steps):
+        return f"expected a pattern such as crm/**/*.csv: two stars stand alone between slashes, found '{pattern}'"
+    return None
+
+
+def files_of(pattern: str) -> str:
+    """The pattern in the form of `Path.glob`, in which two stars at the end name folders only."""
+    return f"{pattern.rstrip('/')}/*" if PurePosixPath(pattern).name == _ANY_DEPTH else pattern
