@@ -213,7 +213,8 @@ class _Pipeline:
         snapshot = None if error else current_snapshot(self._site.home, name)
         if snapshot is None:
             return SourceReport(name, elapsed_ms=elapsed_ms, error=error or EtlError("not staged"))
-        return source_report(snapshot, elapsed_ms, reused=event is not None and event.status is Status.REUSED)
+        source = self._site.contract.source(name)
+        return source_report(source, snapshot, elapsed_ms, reused=event is not None and event.status is Status.REUSED)
 
 
 def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:

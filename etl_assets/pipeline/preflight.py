@@ -17,9 +17,10 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.header_checks import refuse_shared_files
+from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import damaged
-from etl_assets.engine.steps.stage import is_current
+from etl_assets.engine.steps.stage import is_current, open_inputs
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
@@ -46,7 +47,7 @@ def refuse_impossible(
     for source in site.contract.sources:
         # Those of a current snapshot have been read.
         if not is_current(source, request):
-            exports.open_exports(source, settings.sources)
+            open_inputs(source, settings.sources, find_inputs(source, settings.sources))
     files = {source.name: exports.find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
@@ -87,7 +88,10 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     publishing.sweep_home(site.home)
     sweep_sources(site)
     return Report(
-        sources=[source_report(snapshot, None, reused=True) for snapshot in found.snapshots.values()],
+        sources=[
+            source_report(site.contract.source(name), snapshot, None, reused=True)
+            for name, snapshot in found.snapshots.items()
+        ],
         shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],
         publication=publication,
         is_unchanged=True,

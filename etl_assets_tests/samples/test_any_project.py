@@ -15,7 +15,8 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.checks import check_warehouse, warehouse_checks
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
 from etl_assets.engine.site import Site
-from etl_assets.project.contract import Contract, Key
+from etl_assets.project.contract import Contract
+from etl_assets.project.identity import Key
 from etl_assets.project.loading import Project
 from etl_assets.samples.any_files import file_names, generate_any, is_customer360
 from etl_assets.samples.writing import FORMATS, FileFormat

@@ -20,7 +20,9 @@ from etl_assets.engine.reading.judging import (
     REASON,
     REJECTED,
     SOURCE_ROW,
+    ambiguous_key,
     no_rows_sql,
+    unmapped_key,
 )
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
@@ -83,12 +85,15 @@ def _write_rejected_keys(
 ) -> dict[str, tuple[int, str]]:
     """Write which keys lost a row, in the shards' order; returns the number of keys and their hash by shard.
 
-    Without rows that a later one replaced, and without keys that no profile can have.
+    Without rows that a later one replaced, and without keys that no profile can have: an id that stands for no key may
+    be the key of someone else.
     """
+    key = source.key
+    left_out = (SUPERSEDED, f"invalid:{key.name}", unmapped_key(key), ambiguous_key(key))
     path = target / REJECTED_KEYS_FILE
     connection.execute(
         f"COPY (SELECT DISTINCT key, route(key) AS shard FROM rejected WHERE key IS NOT NULL AND reason NOT IN "
-        f"('{SUPERSEDED}', 'invalid:{source.key.name}') ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
+        f"({', '.join(map(literal, left_out))}) ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
     )
     rows = connection.execute(
         f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"

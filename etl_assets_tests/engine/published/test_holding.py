@@ -14,10 +14,12 @@ from etl_assets.engine.published.holding import current_held, held, inspected_he
 from etl_assets.engine.published.snapshots import Snapshot, current_folder, current_snapshot, current_snapshots
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
+from etl_assets.engine.steps import accounting
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards
 from etl_assets.errors import ConfigError, SourceChangedError
 from etl_assets.orchestration.retry import is_transient
+from etl_assets.project.contract import Source
 from etl_assets_tests import factory
 
 OLD = "0123456789abcdef"
@@ -83,14 +85,14 @@ def test_a_snapshot_is_not_swept_before_its_pointer_is_there(
 ) -> None:
     """Another run sweeps at any moment. Fails: two runs at once, and the pointer of one names a folder that is gone."""
     sweeps: list[set[str]] = []
-    check = staging._check_reject_ratio
+    check = accounting.check_reject_ratio
 
-    def swept_by_another_run(snapshot: Snapshot, request: staging.StagingRequest) -> None:
+    def swept_by_another_run(home: Home, source: Source, snapshot: Snapshot, max_reject_ratio: float) -> None:
         sweep_replaced(staged.home, "crm")
         sweeps.append(_names(staged))
-        check(snapshot, request)
+        check(home, source, snapshot, max_reject_ratio)
 
-    monkeypatch.setattr(staging, "_check_reject_ratio", swept_by_another_run)
+    monkeypatch.setattr(staging, "check_reject_ratio", swept_by_another_run)
     factory.write_exports(sources, crm=[factory.row("new")])
     new, _ = staging.stage(staged.contract.source("crm"), factory.staging_request(sources, staged))
     assert new.folder in sweeps[0]
