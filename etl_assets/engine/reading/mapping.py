@@ -46,7 +46,7 @@ class UnmatchedIds:
 
 @dataclass(frozen=True)
 class KeyMapFigures:
-    """The accounting of a key map. Ignored are rows without an id or a key, and those that are malformed.
+    """The accounting of a key map. Ignored are rows without an id or a key, malformed ones, and ids that are too long.
 
     `unmatched` is by the reason for which the rows of the source were rejected.
     """
@@ -109,7 +109,7 @@ def add_key_map(
     connection.execute(
         f"CREATE TEMP TABLE {KEY_MAP} AS SELECT id, key, count(*) AS row_count "
         f"FROM (SELECT {key_sql(cell_name(mapped.key.name), source.key)} AS id, {key} AS key "
-        f"FROM ({cells_sql(mapped, readings)})) WHERE id IS NOT NULL AND key IS NOT NULL GROUP BY id, key"
+        f"FROM ({cells_sql(mapped, readings)})) WHERE length(id) <= {source.key.max_chars} AND key IS NOT NULL GROUP BY id, key"
     )
     rows_in = sum(reading.record_count for reading in readings)
     rows_used = scalar(connection, f"SELECT coalesce(sum(row_count), 0)::BIGINT FROM {KEY_MAP}")
@@ -124,6 +124,11 @@ def add_key_map(
     assert isinstance(id_count, int), "a count"
     files = tuple(reading.export.name for reading in readings)
     return KeyMapFigures(files, rows_in, rows_in - rows_used, id_count)
+
+
+def drop_key_map(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the memory of the map to the steps after the join."""
+    connection.execute(f"DROP TABLE IF EXISTS {KEY_MAP}")
 
 
 def unmatched_ids(connection: duckdb.DuckDBPyConnection, source: Source) -> dict[str, UnmatchedIds]:

@@ -33,7 +33,7 @@ from etl_assets.engine.reading import exports, parquet, quarantine, surveying, v
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
-from etl_assets.engine.reading.mapping import Inputs, add_key_map, find_inputs, map_source, unmatched_ids
+from etl_assets.engine.reading.mapping import Inputs, add_key_map, drop_key_map, find_inputs, map_source, unmatched_ids
 from etl_assets.engine.reading.quarantine import Reading
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
@@ -228,6 +228,7 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
         with _naming_files(prepared, request):
             key_map = add_key_map(connection, source, map_readings)
             _write_partitions(connection, source, readings, target)
+            drop_key_map(connection)
         faults.point("staging.read")
         slices = finish_slices(connection, source, site.shard_ids, target)
         faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
