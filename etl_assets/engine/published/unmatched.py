@@ -53,8 +53,11 @@ def key_map_facts(source: Source, snapshot: Snapshot) -> KeyMapFacts | None:
 
 
 def unmatched_texts(source: str, facts: KeyMapFacts | None) -> Iterator[str]:
-    """A sentence without its point for each thing that a person may have to change in the map of a source."""
-    if facts is None:
+    """A sentence without its point for each thing that a person may have to change in the map of a source.
+
+    Rows of the map that are ignored are no news as long as no id is missing: an account need not be known everywhere.
+    """
+    if facts is None or not facts.unmatched:
         return
     more = " and others" if len(facts.files) > _FILES_SHOWN else ""
     files = f"{', '.join(map(shown, facts.files[:_FILES_SHOWN]))}{more}"
@@ -65,7 +68,7 @@ def unmatched_texts(source: str, facts: KeyMapFacts | None) -> Iterator[str]:
         yield f"{name} {verb} {_counted(one.id_count, 'id')} of {_counted(one.row_count, 'row')}{examples}"
     if facts.rows_ignored:
         yield (
-            f"{name}: {facts.rows_ignored:,} of {_counted(facts.rows_in, 'row')} are ignored, without an id, without "
+            f"{name}: {facts.rows_ignored:,} of {_counted(facts.rows_in, 'row')} ignored, without an id, without "
             "a key or malformed"
         )
 

@@ -109,7 +109,8 @@ def add_key_map(
     connection.execute(
         f"CREATE TEMP TABLE {KEY_MAP} AS SELECT id, key, count(*) AS row_count "
         f"FROM (SELECT {key_sql(cell_name(mapped.key.name), source.key)} AS id, {key} AS key "
-        f"FROM ({cells_sql(mapped, readings)})) WHERE length(id) <= {source.key.max_chars} AND key IS NOT NULL GROUP BY id, key"
+        f"FROM ({cells_sql(mapped, readings)})) "
+        f"WHERE length(id) <= {source.key.max_chars} AND key IS NOT NULL GROUP BY id, key"
     )
     rows_in = sum(reading.record_count for reading in readings)
     rows_used = scalar(connection, f"SELECT coalesce(sum(row_count), 0)::BIGINT FROM {KEY_MAP}")

@@ -164,8 +164,17 @@ def test_what_the_map_did_is_told_in_sentences(tmp_path: Path) -> None:
     assert list(unmatched_texts("tickets", facts)) == [
         f"{name} lacks 2 ids of 3 rows, such as 8, 7",
         f"{name} gives several keys to 1 id of 1 row, such as 9",
-        f"{name}: 1 of 4 rows are ignored, without an id, without a key or malformed",
+        f"{name}: 1 of 4 rows ignored, without an id, without a key or malformed",
     ]
+
+
+def test_a_map_that_lacks_no_id_is_not_mentioned(tmp_path: Path) -> None:
+    """Fails: every account that never paid is a warning, in every run."""
+    exports(tmp_path / "x", payments="p1,a\n")
+    snapshot = staged(tmp_path, source="payments")
+    facts = key_map_facts(contract().source("payments"), snapshot)
+    assert facts is not None
+    assert (facts.rows_ignored, list(unmatched_texts("payments", facts))) == (1, [])
 
 
 def test_of_two_ids_of_one_key_the_last_record_counts(tmp_path: Path) -> None:
