@@ -258,8 +258,8 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 | reason | the row |
 |---|---|
 | `missing_<key>` | has no key |
-| `unmapped_<key>` | has an id that the source's `key_map` does not have. In these two, the quarantine's key is that id |
-| `ambiguous_<key>` | has an id that the `key_map` gives several keys |
+| `unmapped_<key>` | has an id that the source's `key_map` does not have; in the quarantine the id stands in the place of the key |
+| `ambiguous_<key>` | has an id to which the `key_map` gives several keys; it is in the quarantine too |
 | `missing:<column>` | has no value in a column that is required |
 | `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
 | `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not of its encoding; or is over 1 MB, in Parquet too |

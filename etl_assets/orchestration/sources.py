@@ -215,7 +215,8 @@ def _key_map(source: Source, snapshot: Snapshot) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {"key_map": dg.MetadataValue.json(asdict(facts))}
     texts = [f"{text}." for text in unmatched_texts(source.name, facts)]
-    return {**found, "key_map_findings": dg.MetadataValue.md("\n\n".join(texts))} if texts else found
+    # Plain text: an id may look like Markdown.
+    return {**found, "key_map_findings": dg.MetadataValue.text(" ".join(texts))} if texts else found
 
 
 def _failure(errors: list[Exception]) -> Exception:
