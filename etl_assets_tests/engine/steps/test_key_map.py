@@ -16,7 +16,7 @@ from etl_assets.engine.reading import mapping
 from etl_assets.engine.reading.mapping import KeyMapFigures, UnmatchedIds
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
-from etl_assets.engine.steps.stage import StagingRequest, is_key_map_changed, stage
+from etl_assets.engine.steps.stage import StagingRequest, is_current, is_key_map_changed, stage
 from etl_assets.errors import InputError, RejectRatioError, SourceChangedError
 from etl_assets.project.contract import Contract
 from etl_assets_tests import factory
@@ -258,13 +258,19 @@ def test_an_id_that_stands_for_no_key_marks_no_profile(tmp_path: Path) -> None:
     assert reasons == [("7", "unmapped_client"), ("9", "ambiguous_client"), ("A1", "invalid:minutes")]
 
 
-def test_a_changed_map_restages_the_sources_that_use_it_and_no_other(tmp_path: Path) -> None:
+def test_a_changed_map_restages_the_sources_that_use_it_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fails: a corrected id changes nothing until the export changes too."""
+    # The files' stats are enough, however young they are.
+    monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
     exports(tmp_path / "x", TICKETS, payments="p1,a\n")
     site = site_at(tmp_path / "home")
     request = factory.staging_request(tmp_path / "x", site)
     first = factory.stage_all(request)
+    assert [is_current(source, request) for source in site.contract.sources] == [True, True, True]
     (tmp_path / "x" / "ids" / "desk.csv").write_text(IDS.replace("2,A2", "2,A9"))
+    assert [is_current(source, request) for source in site.contract.sources] == [True, False, True]
     assert [is_key_map_changed(source, request) for source in site.contract.sources] == [False, True, False]
     second = {source.name: stage(source, request) for source in site.contract.sources}
     assert {name: reused for name, (_, reused) in second.items()} == {"crm": True, "tickets": False, "payments": True}
