@@ -279,6 +279,18 @@ def test_a_changed_map_restages_the_sources_that_use_it_and_no_other(
     assert current_snapshots(site)["tickets"].id == second["tickets"][0].id
 
 
+def test_a_map_that_is_gone_restages_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: the ids of a file that someone took away stand for their keys for ever."""
+    monkeypatch.setattr(staging, "_STAMP_GRANULARITY_NS", 0)
+    (exports(tmp_path / "x", TICKETS) / "ids" / "more.csv").write_text("Desk ID,Client\n9,A3\n")
+    site = site_at(tmp_path / "home")
+    request, tickets = factory.staging_request(tmp_path / "x", site), site.contract.source("tickets")
+    stage(tickets, request)
+    assert is_current(tickets, request)
+    (tmp_path / "x" / "ids" / "more.csv").unlink()
+    assert (is_current(tickets, request), is_key_map_changed(tickets, request)) == (False, True)
+
+
 def test_a_renamed_map_is_another_snapshot(tmp_path: Path) -> None:
     exports(tmp_path / "x", TICKETS)
     first = staged(tmp_path)
