@@ -1,8 +1,8 @@
 """Small JSON documents under `ETL_HOME`, read as the dataclass they were written from, or as not there.
 
-A document is state, not trust: it may be of a newer release, damaged, or put there by someone else. What has another
-shape than its dataclass is as good as a missing file, which every reader knows how to heal. Keys that the dataclass
-does not have are ignored, so that an older release can go on with what a newer one wrote.
+A document is state, not trust: it may be of a newer release, damaged, or put there by someone else. A file of another
+shape counts as missing, and every reader can recover from that. Keys that the dataclass does not have are ignored, so
+that an older release can go on with what a newer one wrote.
 """
 
 import errno
@@ -32,16 +32,16 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("a time outside of the calendar") from error
 
 
-def _is_moment(text: str) -> str:
-    _in_utc(datetime.fromisoformat(text))
-    return text
+def _text_in_utc(text: str) -> str:
+    """The one form of a moment: Python reads weeks (`2026-W48-4`) and dates without hyphens, which DuckDB refuses."""
+    return _in_utc(datetime.fromisoformat(text)).isoformat(timespec="microseconds")
 
 
 # Types of fields. Databases hold no larger numbers, and a size or a count below zero is no count.
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 SmallCount = Annotated[int, Field(ge=0, lt=1 << 31)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
-MomentText = Annotated[str, AfterValidator(_is_moment)]
+MomentText = Annotated[str, AfterValidator(_text_in_utc)]
 
 
 class Form(Generic[_Document]):

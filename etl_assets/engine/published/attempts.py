@@ -83,7 +83,7 @@ def finish(
     ended = replace(
         begun,
         status=status,
-        ended_at=now.isoformat(),
+        ended_at=now.isoformat(timespec="microseconds"),
         elapsed_ms=max(0, round(elapsed.total_seconds() * 1000)),
         record_count=record_count,
         error=error[:MAX_ERROR_CHARS] if error else None,
