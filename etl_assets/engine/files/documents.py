@@ -6,6 +6,7 @@ that an older release can go on with what a newer one wrote.
 """
 
 import errno
+import json
 import os
 import stat
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from etl_assets.errors import Action, Advice, ConfigError
 
 _Document = TypeVar("_Document")
 
@@ -73,6 +76,31 @@ class Form(Generic[_Document]):
             return self._adapter.validate_python(value, strict=False)
         except ValidationError:
             return None
+
+
+def encoded(target: Path, value: Any) -> bytes:
+    """A document as its file holds it; ConfigError for one that is too large for the readers."""
+    content = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    if len(content) > MAX_BYTES:
+        raise ConfigError(
+            f"{target} would have {len(content):,} bytes; expected at most {MAX_BYTES:,}. It lists the files of a "
+            "source or the parts of an ETL_HOME: put the rows of many small files into fewer.",
+            Advice(Action.EXPORT_AGAIN),
+            subject=str(target),
+        )
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a small file; None if there is none, or anything else. `Form` checks fields too."""
+    content = read_own(path)
+    if content is None:
+        return None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def read_own(path: Path) -> bytes | None:

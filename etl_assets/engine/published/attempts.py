@@ -55,7 +55,7 @@ def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
     publishing.sweep(folder)
     known = _files(folder)
     for path in filter(publishing.is_regular, known[: -MAX_KEPT + 1]):
-        publishing.remove(path)
+        publishing.discard(path)
     begun = Attempt(
         shard_id,
         run_id,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files import documents
-from etl_assets.engine.files.documents import Count, Form, Moment, MomentText
-from etl_assets.engine.files.publishing import read_json
+from etl_assets.engine.files.documents import Count, Form, Moment, MomentText, read_json
+from etl_assets.engine.files.publishing import publish_json
+from etl_assets.errors import ConfigError
 
 SOUND = '{"name": "a", "count": 1, "at": "2026-11-01T05:00:00+00:00", "text": "2026-11-01T05:00:00+00:00", "more": [1]}'
 
@@ -108,6 +109,20 @@ def test_a_document_beyond_any_of_this_pipeline_is_not_read(tmp_path: Path, monk
     monkeypatch.setattr(documents, "MAX_BYTES", len(SOUND) - 1)
     assert FORM.read(tmp_path / "file.json") is None
     assert read_json(tmp_path / "file.json") is None
+
+
+def test_a_document_that_could_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: what was staged counts as missing, and is staged again with every run."""
+    path = tmp_path / "current.json"
+    publish_json(path, {"files": []})
+    monkeypatch.setattr(documents, "MAX_BYTES", 100)
+    with pytest.raises(ConfigError, match=r"current\.json would have \d+ bytes; expected at most 100\."):
+        publish_json(path, {"files": ["x" * 100]})
+    assert read_json(path) == {"files": []}
+    assert [found.name for found in tmp_path.iterdir()] == ["current.json"]
+    longest = {"files": ["x" * 76]}
+    publish_json(path, longest)
+    assert (path.stat().st_size, read_json(path)) == (100, longest)
 
 
 def test_a_file_that_may_not_be_read_is_an_error_and_not_missing(
