@@ -18,7 +18,7 @@ from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.failing_rows import FailingRows
-from etl_assets.engine.published.holding import sweep_accepted
+from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
@@ -148,6 +148,7 @@ class _Pipeline:
         if published is not None:
             report.publication, report.broken_checks = published
             report.is_unchanged = True
+            sweep_unused(self._site)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
         result = self._run([MERGED_PROFILES], {MERGED_PROFILES: {"allow_partial": allow_partial}})
