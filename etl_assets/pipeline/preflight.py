@@ -11,7 +11,7 @@ import duckdb
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import latest_attempts, unlisted_attempts
-from etl_assets.engine.published.holding import sweep_sources
+from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
@@ -86,7 +86,9 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     if warehouse.damage(site.home, merge_limits(settings)):
         return None
     publishing.sweep_home(site.home)
-    sweep_sources(site)
+    for name in site.contract.source_names:
+        sweep_accepted(site.home, name)
+    sweep_unused(site)
     return Report(
         sources=[
             source_report(site.contract.source(name), snapshot, None, reused=True)

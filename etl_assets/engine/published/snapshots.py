@@ -134,7 +134,14 @@ class Pointer:
     files: tuple[FileStat, ...]
 
 
-_POINTER, _SNAPSHOT = Form(Pointer), Form(Snapshot)
+@dataclass(frozen=True)
+class Refused:
+    """A source's `refused.json`: the folder of the last snapshot with too many rejects."""
+
+    folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")]
+
+
+_POINTER, _REFUSED, _SNAPSHOT = Form(Pointer), Form(Refused), Form(Snapshot)
 
 
 def snapshot_id(site: Site, source: Source, data_hash: str, files: Iterable[str], map_files: Sequence[str] = ()) -> str:
@@ -159,6 +166,12 @@ def is_of_site(site: Site, snapshot: Snapshot) -> bool:
 def read_pointer(home: Home, source: str) -> Pointer | None:
     """The source's pointer; None without one."""
     return _POINTER.read(home.source_pointer(source))
+
+
+def refused_folder(home: Home, source: str) -> str | None:
+    """The folder of the snapshot that was refused since the last one was accepted; None without one."""
+    refused = _REFUSED.read(home.refused_pointer(source))
+    return refused.folder if refused else None
 
 
 def load_snapshot(home: Home, source: str, folder: str) -> Snapshot | None:

@@ -18,10 +18,11 @@ import duckdb
 from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published.holding import hold, sweep_replaced
+from etl_assets.engine.published.holding import hold, sweep_accepted, sweep_replaced
 from etl_assets.engine.published.snapshots import (
     QUARANTINE_FILE,
     Pointer,
+    Refused,
     Snapshot,
     is_of_site,
     load_snapshot,
@@ -114,7 +115,7 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
     known = None if force else _known_snapshot(source, request, inputs)
     if known is not None:
         check_reject_ratio(home, source, known, request.max_reject_ratio)
-        sweep_replaced(home, source.name)
+        sweep_accepted(home, source.name)
         return known, True
     opened = _Opened(
         *open_inputs(source, request.exports, inputs, stop),
@@ -131,12 +132,14 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
         try:
             check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
         except RejectRatioError:
-            # It stays, for whoever looks into its quarantine; those that were refused before it go.
-            sweep_replaced(home, source.name, keep={snapshot.folder})
+            # It stays so that its quarantine can be inspected; snapshots that were refused earlier are removed.
+            refused = Refused(snapshot.folder)
+            publishing.publish_json(home.refused_pointer(source.name), asdict(refused), what="pointer")
+            sweep_replaced(home, source.name)
             raise
         pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all)
         publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
-    sweep_replaced(home, source.name)
+    sweep_accepted(home, source.name)
     return snapshot, reused
 
 
