@@ -234,8 +234,9 @@ of a source with `rows: many` are counted or summed first. The query can use the
 
 ## Exports
 
-Each source is one file, `<source>.csv`, `<source>.csv.gz` or `<source>.parquet`, or a folder `<source>/` of such files,
-or what its `files` patterns name. Files are read in the natural order of their names: `billing-9` before `billing-10`,
+Each source is one file, such as `<source>.csv`, or a folder `<source>/` of such files, or what its `files` patterns name.
+Formats are known by the ending: .csv, .tsv and .tab (with tabs, unless `delimiter` says otherwise), .txt, .parquet. A
+text may be packed as .gz, .zst or .zip with one file in it. Files are read in the natural order of their names: `billing-9` before `billing-10`,
 `billing` before `billing (1)`. CSV has a header, with or without a byte order mark. The order of the columns, upper and
 lower case, blanks and punctuation in the header do not matter: `Company Name` is `company_name`. Columns that the
 contract does not name are ignored and reported. A missing file or column stops the source.

@@ -17,7 +17,7 @@ from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, i
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
-from etl_assets.engine.reading import exports
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.verified import hash_files, stat_files
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
@@ -154,7 +154,7 @@ def _source_state(
     site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
 ) -> tuple[SourceState, str | None]:
     """Compare the files with the snapshot; InputError when they are not there."""
-    paths = exports.find_files(source, settings.sources)
+    paths = find_files(source, settings.sources)
     if snapshot is None:
         return "not_staged", None
     if snapshot.shard_count != site.shard_count:

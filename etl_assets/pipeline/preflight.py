@@ -15,8 +15,9 @@ from etl_assets.engine.published.holding import sweep_sources
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
-from etl_assets.engine.reading import exports
+from etl_assets.engine.reading.exports import open_exports
 from etl_assets.engine.reading.header_checks import refuse_shared_files
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import damaged
 from etl_assets.engine.steps.stage import is_current
@@ -46,8 +47,8 @@ def refuse_impossible(
     for source in site.contract.sources:
         # Those of a current snapshot have been read.
         if not is_current(source, request):
-            exports.open_exports(source, settings.sources)
-    files = {source.name: exports.find_files(source, settings.sources) for source in site.contract.sources}
+            open_exports(source, settings.sources)
+    files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)

@@ -74,7 +74,7 @@ class Source(Model):
     files: Names = Field(
         default=(),
         description="Patterns of its files in the folder of the exports, such as `accounts-*.csv` or `crm/**`; by "
-        "default `<name>.csv`, `<name>.parquet` or `<name>/*`.",
+        "default `<name>.csv`, the name with another ending, or `<name>/*`.",
     )
     key_from: Names = Field(
         default=(),

@@ -13,6 +13,7 @@ from typing import IO, cast
 
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
+from etl_assets.engine.reading.formats import dialect_of
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
 from etl_assets.samples.any_project import AnySample, Field
@@ -131,7 +132,7 @@ def _opened(path: Path, name: str, source: Source, sample: AnySample) -> Iterato
         with _parquet(path, fields, is_typed=_is_plain(source.csv) and not sample.dirty) as write:
             yield write
         return
-    dialect = source.csv
+    dialect = dialect_of(source.csv, name)
     with contextlib.ExitStack() as stack:
         plain: IO[bytes] = stack.enter_context(path.open("wb"))
         if name.endswith(".gz"):

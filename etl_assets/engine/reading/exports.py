@@ -1,15 +1,10 @@
-"""The export files of a source: finding them, opening them, reading their headers.
+"""The export files of a source: opening them, reading their headers. `listing` says which files those are.
 
-A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`), a folder of them (`<source>/*`), or what the contract's
-patterns name, read in the natural order of names. Every file is read through `Export`, which opens the file whose stats
-were taken, and no other.
+Every file is read through `Export`, which opens the file whose stats were taken, and no other.
 """
 
 import contextlib
 import csv
-import gzip
-import os
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,20 +13,19 @@ from typing import IO, cast
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.files.regular import NotRegularError, require_regular
-from etl_assets.engine.reading import verified
+from etl_assets.engine.reading import formats, unpacking, verified
 from etl_assets.engine.reading.decoding import text_of
+from etl_assets.engine.reading.formats import Format, Packing
 from etl_assets.engine.reading.headers import find_columns
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.marks import marks_of
-from etl_assets.engine.reading.patterns import matching_files, natural_order
-from etl_assets.engine.reading.verified import FileStat, not_a_file, stat_files
+from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import Dialect
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # DuckDB's name for the number of a row; a file that has such a column cannot be read with it.
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
@@ -45,7 +39,7 @@ class Export:
     """One file of a source, identified by the stats that were taken first. `stop` interrupts the reading of it.
 
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
-    that make up the key.
+    that make up the key. `member` is the name of the file in an archive.
     """
 
     root: Path
@@ -54,6 +48,7 @@ class Export:
     found: dict[str, str] = field(default_factory=dict)
     key_columns: tuple[str, ...] = ()
     dialect: Dialect = _PLAIN
+    member: str = ""
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -67,14 +62,19 @@ class Export:
         return shown(self.name)
 
     @property
-    def is_parquet(self) -> bool:
-        """Whether this file has a schema of its own."""
-        return self.name.endswith(".parquet")
+    def format(self) -> Format:
+        """What is in it."""
+        return formats.format_of(self.member or self.name)
 
     @property
-    def is_packed(self) -> bool:
-        """Whether this file is gzip."""
-        return self.name.endswith(".gz")
+    def is_parquet(self) -> bool:
+        """Whether this file has a schema of its own."""
+        return self.format is Format.PARQUET
+
+    @property
+    def packing(self) -> Packing | None:
+        """What it is packed in."""
+        return formats.packing_of(self.name)
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -102,9 +102,11 @@ class Export:
         """
         with contextlib.ExitStack() as stack:
             stream: IO[bytes] = stack.enter_context(verified.open_verified(self.root, self.stat))
-            if self.is_packed:
-                stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream)))
-            text = cast("IO[bytes]", _Text(self, stream, limit_bytes if self.is_packed else None))
+            if self.packing:
+                packed = unpacking.unpacked(stream, self.packing, self.stat, self.stop, limit_bytes)
+                text = cast("IO[bytes]", stack.enter_context(packed))
+            else:
+                text = cast("IO[bytes]", _Text(stream, self.stop))
             yield text_of(text, self.dialect)
 
     def held(self) -> contextlib.AbstractContextManager[Path]:
@@ -119,102 +121,15 @@ class Export:
 
 
 class _Text:
-    """A file's text. Reading it can be stopped; a packed one has a limit: a few MB can unpack to more than any disk."""
+    """A file's text; reading it can be stopped."""
 
-    def __init__(self, export: Export, stream: IO[bytes], limit_bytes: int | None) -> None:
-        self._export, self._stream, self._limit_bytes = export, stream, limit_bytes
-        self._read_bytes = 0
+    def __init__(self, stream: IO[bytes], stop: Stop) -> None:
+        self._stream, self._stop = stream, stop
 
     def read(self, size: int) -> bytes:
-        """The next bytes; InputError beyond the limit."""
-        self._export.stop.check()
-        chunk = self._stream.read(size)
-        self._read_bytes += len(chunk)
-        if self._limit_bytes is not None and self._read_bytes > self._limit_bytes:
-            raise unpacks_to_more(self._export, self._limit_bytes)
-        return chunk
-
-
-def unpacks_to_more(export: Export, limit_bytes: int) -> InputError:
-    """The error for a file whose text is longer than the limit."""
-    limit_mb = limit_bytes >> 20
-    return InputError(
-        f"{export.shown} ({export.stat.size_bytes} bytes) unpacks to more than the {limit_mb} MB that are allowed.",
-        Advice(Action.SET, "ETL_MAX_UNPACKED", f"{2 * limit_mb}MB"),
-        subject=export.name,
-    )
-
-
-def find_files(source: Source, root: Path) -> list[Path]:
-    """The files of a source in natural order of their names; InputError says what was expected and what was found."""
-    if not root.is_dir():
-        raise InputError(
-            f"The folder of the exports, {root}, does not exist.",
-            Advice(Action.SET, "ETL_SOURCES"),
-            Advice(Action.GENERATE, value=str(root)),
-            subject=str(root),
-        )
-    if source.files:
-        return [path for path in matching_files(source, root) if _is_file(path, root)]
-    candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
-    found = [path for path in candidates if _is_file(path, root)]
-    folder = root / source.name
-    if folder.is_dir():
-        found += [folder]
-    if not found:
-        names = ", ".join(shown(name) for name in sorted(path.name for path in root.iterdir())[:20]) or "nothing"
-        raise InputError(
-            f"No export of source '{source.name}' in {root}: expected {source.name}.csv, {source.name}.csv.gz, "
-            f"{source.name}.parquet or a folder {source.name}/, found {names}.",
-            Advice(Action.SET, "ETL_SOURCES"),
-            subject=source.name,
-        )
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise InputError(
-            f"Source '{source.name}' has more than one export in {root}: {names}. Keep one of them.",
-            subject=source.name,
-        )
-    return _files_in(folder, source, root) if found == [folder] else found
-
-
-def _require_text(path: Path) -> None:
-    """Quarantine names files, and neither DuckDB nor JSON can hold a name that is not text."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"The name of {os.fsencode(path)!r} is not UTF-8 text. Rename the file.") from error
-
-
-def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
-    files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
-    if not files:
-        raise InputError(
-            f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.",
-            subject=source.name,
-        )
-    return files
-
-
-def _is_export(path: Path) -> bool:
-    # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv.
-    return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
-
-
-def _is_file(path: Path, root: Path) -> bool:
-    """Whether there is a file; InputError for something else of that name: it may be meant to be read."""
-    _require_text(path)
-    try:
-        require_regular(path, os.stat(path))
-    except NotRegularError as error:
-        raise not_a_file(path, root, error.kind) from error
-    except PermissionError:
-        raise
-    except OSError as error:
-        if path.is_symlink():
-            raise not_a_file(path, root, "a link that leads nowhere") from error
-        return False
-    return True
+        """The next bytes."""
+        self._stop.check()
+        return self._stream.read(size)
 
 
 def open_exports(
@@ -231,7 +146,8 @@ def open_exports(
 
 def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
     """Read the header of one file; InputError when it breaks the contract as a whole."""
-    export = Export(root, stat, dialect=source.csv, stop=stop or Stop())
+    export = unopened(root, stat, stop)
+    export = replace(export, dialect=formats.dialect_of(source.csv, export.member or export.name))
     name = export.shown
     if export.stat.size_bytes == 0:
         raise InputError(
@@ -244,20 +160,34 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
     return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
 
 
+def unopened(root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
+    """A file whose format is known, and nothing of its contents."""
+    export = Export(root, stat, stop=stop or Stop())
+    return replace(export, member=_member(export))
+
+
+def _member(export: Export) -> str:
+    """The name of the file in an archive that does not say itself what it holds."""
+    if export.packing is not Packing.ZIP or formats.suffix_of(export.name).lower() != ".zip":
+        return ""
+    with verified.open_verified(export.root, export.stat) as stream:
+        member = unpacking.name_of_member(stream, export.stat)
+    if formats.packing_of(member) or formats.format_of(member) is Format.PARQUET:
+        raise InputError(f"{export.shown} holds {shown(member)}; expected a text. Unpack it.", subject=export.name)
+    return member
+
+
 def _csv_columns(export: Export) -> list[str]:
     # Here: `status` and an unchanged `run` read no records, and numpy takes 0.1 s to import.
     from etl_assets.engine.reading.records import scan
 
     name, dialect = export.shown, export.dialect
-    try:
-        with export.open() as stream:
-            start = stream.read(2)
-        if start in _UTF16_MARKS:
-            raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
-        with export.open() as stream:
-            block = next(scan(stream, marks=marks_of(dialect)), None)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{name} is not a readable gzip file ({error}).", _EXPORT_AGAIN) from error
+    with export.open() as stream:
+        start = stream.read(2)
+    if start in _UTF16_MARKS:
+        raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+    with export.open() as stream:
+        block = next(scan(stream, marks=marks_of(dialect)), None)
     if block is None or block.blank[0]:
         raise InputError(f"{name} starts with an empty line; expected a header with column names on line 1.")
     try:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl_assets.engine.reading.exports import find_files, open_export
+from etl_assets.engine.reading.exports import open_export
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.verified import stat_files
 from etl_assets.errors import Action, Advice, InputError
 from etl_assets.project.contract import Source

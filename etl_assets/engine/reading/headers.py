@@ -26,7 +26,7 @@ def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dic
     # Two mappings: a header of the key may be the name of a column that has another header.
     keys = {(header,): _find(source, columns, name, (header,)) for header in source.key_headers}
     found = {column: _find(source, columns, name, column.headers) for column in source.columns}
-    missing = [headers for headers, match in keys.items() if match is None]
+    missing: list[tuple[str, ...]] = [headers for headers, match in keys.items() if match is None]
     missing += [column.headers for column, match in found.items() if match is None]
     if missing:
         raise InputError(

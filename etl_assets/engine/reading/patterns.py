@@ -9,7 +9,7 @@ from etl_assets.project.contract import Source
 from etl_assets.project.file_patterns import files_of
 
 _DIGITS = re.compile(r"(\d+)")
-# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `crm.10.csv`.
+# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `export.10.csv`.
 _ENDING = re.compile(r"(?:\.[^\W\d_]+)+$")
 
 

@@ -5,10 +5,8 @@ shards × data. A snapshot is content-addressed and published whole, then the so
 """
 
 import contextlib
-import gzip
 import time
 import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +31,9 @@ from etl_assets.engine.reading import exports, parquet, quarantine, surveying, v
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.unpacking import unpacks_to_more
 from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
@@ -44,7 +44,6 @@ from etl_assets.errors import (
     Action,
     Advice,
     AttemptTimeoutError,
-    InputError,
     RejectRatioError,
     SourceChangedError,
     shown,
@@ -90,7 +89,7 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
 
 def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Snapshot, bool]:
     home, stop = request.site.home, request.limits.stop
-    paths = exports.find_files(source, request.exports)
+    paths = find_files(source, request.exports)
     looked_at_ns = time.time_ns()
     stats = verified.stat_files(paths, request.exports)
     known = None if force else _known_snapshot(source, request, stats)
@@ -121,7 +120,7 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
 
 def is_current(source: Source, request: StagingRequest) -> bool:
     """Whether staging would take the current snapshot as it is; decided by the files' stats, without reading them."""
-    stats = verified.stat_files(exports.find_files(source, request.exports), request.exports)
+    stats = verified.stat_files(find_files(source, request.exports), request.exports)
     known = _known_snapshot(source, request, stats)
     return known is not None and known.reject_ratio <= request.max_reject_ratio
 
@@ -242,15 +241,12 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
     if export.is_parquet:
         record_count = parquet.row_count(export, limit_bytes)
         return Reading(export, number, files.enter_context(export.held()), record_count, limit_bytes)
-    try:
-        survey = surveying.survey(export, limit_bytes)
-        # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
-        if survey.is_regular and not export.is_packed:
-            return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
-        copy = scratch / f"sound_{number}.csv"
-        surveying.write_sound_records(export, copy, limit_bytes)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{export.shown} is a damaged gzip file ({error}).", Advice(Action.EXPORT_AGAIN)) from error
+    survey = surveying.survey(export, limit_bytes)
+    # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
+    if survey.is_regular and not export.packing:
+        return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
+    copy = scratch / f"sound_{number}.csv"
+    surveying.write_sound_records(export, copy, limit_bytes)
     return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
 
 
@@ -275,14 +271,14 @@ def _naming_files(readings: Sequence[Reading], request: StagingRequest) -> Itera
         request.limits.stop.check()
         number = parquet.file_beyond(error)
         if number is not None:
-            raise exports.unpacks_to_more(readings[number].export, readings[number].limit_bytes) from error
+            raise unpacks_to_more(readings[number].export.stat, readings[number].limit_bytes) from error
         parquet.require_readable(reading.export for reading in readings)
         # DuckDB quotes the names of files as they are.
         raise type(error)(shown(str(error))) from error
 
 
 def _check_unchanged(source: Source, request: StagingRequest, stats: list[FileStat]) -> None:
-    if verified.stat_files(exports.find_files(source, request.exports), request.exports) != stats:
+    if verified.stat_files(find_files(source, request.exports), request.exports) != stats:
         raise SourceChangedError(f"A file of source '{source.name}' changed while it was read.", subject=source.name)
 
 

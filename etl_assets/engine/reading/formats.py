@@ -1,0 +1,75 @@
+"""The formats of exports, by the endings of their names: what is in a file, and what it is packed in.
+
+Everything that has to know a format asks here: which files of a folder are exports, how a file is read, what a draft
+can be made from. Upper and lower case do not count. A file of another name, that a pattern of the contract names, is
+read as delimited text.
+"""
+
+from enum import StrEnum
+
+from etl_assets.project.dialect import Dialect
+
+
+class Format(StrEnum):
+    """What a file holds."""
+
+    TEXT = "delimited text"
+    PARQUET = "Parquet"
+
+
+class Packing(StrEnum):
+    """What a text is packed in; the value is its name for messages."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    ZIP = "zip"
+
+
+_ENDINGS = {
+    ".csv": Format.TEXT,
+    ".tsv": Format.TEXT,
+    ".tab": Format.TEXT,
+    ".txt": Format.TEXT,
+    ".parquet": Format.PARQUET,
+}
+_PACKINGS = {".gz": Packing.GZIP, ".zst": Packing.ZSTD, ".zip": Packing.ZIP}
+_WITH_TABS = (".tsv", ".tab")
+# Parquet packs its own contents.
+_UNPACKED = (Format.PARQUET,)
+# An archive that has no other ending tells by the name of the file in it what that is.
+SUFFIXES = (
+    *_ENDINGS,
+    *(f"{ending}{packing}" for ending, kind in _ENDINGS.items() if kind not in _UNPACKED for packing in _PACKINGS),
+    ".zip",
+)
+LISTED = f"{', '.join(_ENDINGS)}, a text also as {', '.join(_PACKINGS)}"
+
+
+def packing_of(name: str) -> Packing | None:
+    """What a file of this name is packed in."""
+    return next((packing for suffix, packing in _PACKINGS.items() if name.lower().endswith(suffix)), None)
+
+
+def format_of(name: str) -> Format:
+    """What a file of this name holds, packed or not."""
+    return _ENDINGS.get(_ending(name), Format.TEXT)
+
+
+def suffix_of(name: str) -> str:
+    """The ending of an export's name as it is written, such as `.csv.gz`; empty for another file."""
+    found = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+    return name[len(name) - len(found) :]
+
+
+def dialect_of(declared: Dialect, name: str) -> Dialect:
+    """The dialect of a file of this name: `.tsv` says that tabs separate the cells, unless the contract says more."""
+    if _ending(name) not in _WITH_TABS or "delimiter" in declared.model_fields_set:
+        return declared
+    return declared.model_copy(update={"delimiter": "\t"})
+
+
+def _ending(name: str) -> str:
+    """The last ending of a name, without that of its packing."""
+    packing = next((suffix for suffix in _PACKINGS if name.lower().endswith(suffix)), "")
+    inner = name[: len(name) - len(packing)].lower()
+    return inner[inner.rfind(".") :] if "." in inner else ""
