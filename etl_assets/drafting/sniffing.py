@@ -16,7 +16,7 @@ import duckdb
 
 from etl_assets.drafting.encodings import Encoding, Opened, chunks_of, detect
 from etl_assets.engine import duck
-from etl_assets.engine.reading import formats
+from etl_assets.engine.reading import formats, objects
 from etl_assets.engine.reading.exports import Export, unopened
 from etl_assets.engine.reading.verified import stat_files
 from etl_assets.engine.sql_text import pattern_literal
@@ -61,6 +61,8 @@ def sniff(path: Path, scratch: Path) -> Sniffed | None:
     export = unopened(path.parent, stat_files([path], path.parent)[0])
     if export.is_parquet:
         return _sniff_parquet(path)
+    if export.is_objects:
+        return _sniff_objects(export)
     opened = partial(export.open, MAX_UNPACKED_BYTES)
     encoding = detect(opened)
     text, is_whole = _sample(opened, encoding.name)
@@ -77,6 +79,13 @@ def _sniff_parquet(path: Path) -> Sniffed | None:
     with duck.reader(path.parent) as connection:
         rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
     return Sniffed(tuple(row[0] for row in rows)) if len(rows) > 1 else None
+
+
+def _sniff_objects(export: Export) -> Sniffed | None:
+    """The fields of the first records that hold values; those of objects in them by their path."""
+    with export.open(MAX_UNPACKED_BYTES) as stream:
+        fields = objects.fields_with_values(stream)
+    return Sniffed(fields) if len(fields) > 1 else None
 
 
 def _sample(opened: Opened, encoding: str) -> tuple[str, bool]:

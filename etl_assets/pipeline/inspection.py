@@ -37,6 +37,7 @@ class SourcePlan:
     files: Sequence[str]
     reason: str | None
     extra_columns: Sequence[str]
+    absent_columns: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _source_plans(
         if snapshot is not None and reason is None:
             kept[source.name] = snapshot
         files = [path.relative_to(settings.sources).as_posix() for path in found.files]
-        plans.append(SourcePlan(source.name, files, reason, found.extra_columns))
+        plans.append(SourcePlan(source.name, files, reason, found.extra_columns, found.absent_columns))
     return plans, kept
 
 

@@ -1,5 +1,6 @@
 """Types, keys and rows of a draft, from small exports that each hold one difficulty."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from etl_assets.drafting.yaml_text import contract_text
 from etl_assets.errors import InputError
 from etl_assets.samples.writing import generate
 from etl_assets_tests.drafting.worlds import write_table
+from etl_assets_tests.engine.reading.test_unpacking import frames
 from etl_assets_tests.factory import LIMITS
 
 
@@ -22,6 +24,28 @@ def draft_of(tmp_path: Path, **tables: Sequence[Sequence[object]]) -> Draft:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return draft_project(tmp_path / "exports", scratch, LIMITS)
+
+
+def test_objects_are_drafted_with_the_fields_that_hold_values(tmp_path: Path) -> None:
+    """Fails: JSON text is declared as a column, or an export is left out that `run` could read."""
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    records = [
+        {"id": f"c{number}", "address": {"city": "Ulm"}, "tags": [], "paid": number % 2 == 0, "big": 10**17 + number}
+        for number in range(40)
+    ]
+    lines = "\n".join(json.dumps(record) for record in [*records, {"id": "c40", "mrr": 12.5}])
+    (exports / "crm-2026-05.jsonl.zst").write_bytes(frames(lines.encode()))
+    write_table(exports / "billing.csv", [["Customer ID", "plan"], *([f"c{number}", "free"] for number in range(40))])
+    draft = draft_of(tmp_path)
+    crm = next(source for source in draft.sources if source.name == "crm")
+    assert crm.table.group.patterns == ("crm-*.jsonl.zst",)
+    assert {column.header: column.type for column in crm.columns} == {
+        "address.city": "text",
+        "paid": "bool",
+        "big": "text",
+        "mrr": "decimal(18,2)",
+    }
 
 
 def types_of(tmp_path: Path, **cells: Sequence[str]) -> dict[str, str]:

@@ -13,12 +13,13 @@ from typing import IO, cast
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.reading import formats, unpacking, verified
+from etl_assets.engine.reading import formats, objects, unpacking, verified
 from etl_assets.engine.reading.decoding import text_of
 from etl_assets.engine.reading.formats import Format, Packing
-from etl_assets.engine.reading.headers import find_columns
+from etl_assets.engine.reading.headers import find_columns, lacks_columns
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.marks import marks_of
+from etl_assets.engine.reading.objects import Wanted
 from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.engine.stopping import Stop
@@ -39,7 +40,8 @@ class Export:
     """One file of a source, identified by the stats that were taken first. `stop` interrupts the reading of it.
 
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
-    that make up the key. `member` is the name of the file in an archive.
+    that make up the key. `member` is the name of the file in an archive. `wanted` are the fields of a file of objects;
+    `absent` are the contract's columns that none of the objects had that were looked at.
     """
 
     root: Path
@@ -49,6 +51,8 @@ class Export:
     key_columns: tuple[str, ...] = ()
     dialect: Dialect = _PLAIN
     member: str = ""
+    wanted: tuple[Wanted, ...] = ()
+    absent: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -72,6 +76,11 @@ class Export:
         return self.format is Format.PARQUET
 
     @property
+    def is_objects(self) -> bool:
+        """Whether each of its lines is an object."""
+        return self.format is Format.OBJECTS
+
+    @property
     def packing(self) -> Packing | None:
         """What it is packed in."""
         return formats.packing_of(self.name)
@@ -91,8 +100,16 @@ class Export:
 
     @property
     def cell_count(self) -> int:
-        """Cells of a record: the header's, and the surplus one of the dialect."""
-        return len(self.columns) + self.dialect.surplus_cell
+        """Cells of a record as DuckDB reads it: the header's, and the surplus one of the dialect.
+
+        Of an object: the fields that are wanted, and the names of those that hold no value.
+        """
+        return len(self.wanted) + 1 if self.is_objects else len(self.columns) + self.dialect.surplus_cell
+
+    @property
+    def structure(self) -> Dialect:
+        """The dialect in which DuckDB reads its records."""
+        return _PLAIN if self.is_objects else self.dialect
 
     @contextlib.contextmanager
     def open(self, limit_bytes: int | None = None) -> Iterator[IO[bytes]]:
@@ -155,6 +172,10 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
             _EXPORT_AGAIN,
             subject=source.name,
         )
+    if not export.is_parquet:
+        _refuse_utf16(export)
+    if export.is_objects:
+        return read_fields(export, source)
     columns = _parquet_columns(export) if export.is_parquet else _csv_columns(export)
     found, key_columns = find_columns(source, columns, name)
     return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
@@ -177,15 +198,52 @@ def _member(export: Export) -> str:
     return member
 
 
+def _refuse_utf16(export: Export) -> None:
+    with export.open() as stream:
+        start = stream.read(2)
+    if start in _UTF16_MARKS:
+        raise InputError(f"{export.shown} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+
+
+def read_fields(export: Export, source: Source) -> Export:
+    """The export with the fields that its first records have; InputError when one that must be there is in none.
+
+    A field that need not be there may be left out of all records. Its name may be misspelled as well, so it is noted.
+    """
+    wanted = objects.wanted_of(source)
+    export = replace(export, wanted=wanted)
+    with export.open() as stream:
+        sample = objects.look_at(stream, wanted, export.dialect, 1 + export.dialect.skip_lines)
+    name = export.shown
+    if not sample.first_line:
+        raise InputError(f"{name} of source '{source.name}' holds no record.", _EXPORT_AGAIN, subject=source.name)
+    if not sample.record_count:
+        raise InputError(
+            f"{name} is no JSON Lines file: expected a JSON object on each line, found on line {sample.first_line} "
+            f"{sample.first_text!r}.",
+            _EXPORT_AGAIN,
+            subject=source.name,
+        )
+    absent = [one for place, one in enumerate(wanted) if place not in sample.places]
+    missing = [one.headers for one in absent if source.key.name in one.columns or source.needed & {*one.columns}]
+    if missing:
+        has = "Its records have" if sample.is_whole else f"Its first {sample.record_count:,} records have"
+        raise lacks_columns(source, missing, sample.names, name, has)
+    labels = {column: one.label for one in wanted for column in one.columns}
+    return replace(
+        export,
+        columns=(*(one.label for one in wanted), *sample.others),
+        found={column.name: labels[column.name] for column in source.columns},
+        key_columns=source.key_headers,
+        absent=tuple(column for one in absent for column in one.columns),
+    )
+
+
 def _csv_columns(export: Export) -> list[str]:
     # Here: `status` and an unchanged `run` read no records, and numpy takes 0.1 s to import.
     from etl_assets.engine.reading.records import scan
 
     name, dialect = export.shown, export.dialect
-    with export.open() as stream:
-        start = stream.read(2)
-    if start in _UTF16_MARKS:
-        raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
     with export.open() as stream:
         block = next(scan(stream, marks=marks_of(dialect)), None)
     if block is None or block.blank[0]:

@@ -14,6 +14,7 @@ class Format(StrEnum):
     """What a file holds."""
 
     TEXT = "delimited text"
+    OBJECTS = "JSON Lines"
     PARQUET = "Parquet"
 
 
@@ -30,6 +31,8 @@ _ENDINGS = {
     ".tsv": Format.TEXT,
     ".tab": Format.TEXT,
     ".txt": Format.TEXT,
+    ".jsonl": Format.OBJECTS,
+    ".ndjson": Format.OBJECTS,
     ".parquet": Format.PARQUET,
 }
 _PACKINGS = {".gz": Packing.GZIP, ".zst": Packing.ZSTD, ".zip": Packing.ZIP}

@@ -14,10 +14,14 @@ from etl_assets.project.contract import Source
 
 @dataclass(frozen=True)
 class Looked:
-    """The files that a source would read, and what is wrong with them."""
+    """The files that a source would read, and what is wrong with them.
+
+    `absent_columns` are those of the contract that need not be there, and that the first records of no file have.
+    """
 
     files: tuple[Path, ...]
     extra_columns: tuple[str, ...] = ()
+    absent_columns: tuple[str, ...] = ()
     errors: tuple[InputError, ...] = ()
 
 
@@ -25,12 +29,17 @@ def look_at(source: Source, root: Path) -> Looked:
     """Find the files of a source and read their headers; errors are returned, not raised."""
     files, errors = _find(source, root)
     extra: list[str] = []
+    absent: list[frozenset[str]] = []
     for stat in stat_files(files, root):
         try:
-            extra += open_export(source, root, stat).extra_columns
+            export = open_export(source, root, stat)
+            extra += export.extra_columns
+            absent.append(frozenset(export.absent))
         except InputError as error:
             errors.append(error)
-    return Looked(tuple(files), tuple(dict.fromkeys(extra)), tuple(errors))
+    in_none = frozenset.intersection(*absent) if absent else frozenset()
+    absent_columns = tuple(name for name in source.required if name in in_none)
+    return Looked(tuple(files), tuple(dict.fromkeys(extra)), absent_columns, tuple(errors))
 
 
 def _find(source: Source, root: Path) -> tuple[list[Path], list[InputError]]:

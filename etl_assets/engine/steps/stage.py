@@ -241,11 +241,14 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
     if export.is_parquet:
         record_count = parquet.row_count(export, limit_bytes)
         return Reading(export, number, files.enter_context(export.held()), record_count, limit_bytes)
+    copy = scratch / f"sound_{number}.csv"
+    if export.is_objects:
+        record_count = surveying.write_objects(export, copy, limit_bytes)
+        return Reading(export, number, copy, record_count, limit_bytes, is_copy=True)
     survey = surveying.survey(export, limit_bytes)
     # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
     if survey.is_regular and not export.packing:
         return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
-    copy = scratch / f"sound_{number}.csv"
     surveying.write_sound_records(export, copy, limit_bytes)
     return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
 
