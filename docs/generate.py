@@ -236,7 +236,7 @@ of a source with `rows: many` are counted or summed first. The query can use the
 
 Each source is one file, such as `<source>.csv`, or a folder `<source>/` of such files, or what its `files` patterns name.
 Formats are known by the ending: .csv, .tsv and .tab (with tabs, unless `delimiter` says otherwise), .txt, .jsonl
-and .ndjson, .parquet. A text may be packed as .gz, .zst or .zip with one file in it. Files are read in the natural order of their names: `billing-9` before `billing-10`,
+and .ndjson, .xlsx and .xlsm, .parquet. A text may be packed as .gz, .zst or .zip with one file in it. Files are read in the natural order of their names: `billing-9` before `billing-10`,
 `billing` before `billing (1)`. CSV has a header, with or without a byte order mark. The order of the columns, upper and
 lower case, blanks and punctuation in the header do not matter: `Company Name` is `company_name`. Columns that the
 contract does not name are ignored and reported. A missing file or column stops the source.
@@ -246,6 +246,10 @@ A field that is left out or null is null. Numbers and truth values keep their te
 where a column is declared is a bad cell; in a source whose columns all take any text, it costs the row. A line that is no
 object, or has a field twice, is a malformed row. A field of the key, or one that is `required`, must be in one of a file's
 first 1,000 records; other fields may be missing in all, which `check` reports.
+
+Of a workbook, one sheet is read: the first, or the one that `sheet:` names. Its header is the row after `skip_lines`, a
+line is a row of the sheet. Numbers have all their digits and no `.0`, dates are ISO dates, errors such as `#N/A` are
+their text. In cells that hold texts, numbers and dates are read as `csv:` says.
 
 If a source with `rows: one` has several rows of one key, the last one in file order counts, or the greatest by
 `latest_by`. With `rows: many` all count; those with an equal `row_key` replace each other.

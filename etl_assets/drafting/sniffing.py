@@ -63,6 +63,8 @@ def sniff(path: Path, scratch: Path) -> Sniffed | None:
         return _sniff_parquet(path)
     if export.is_objects:
         return _sniff_objects(export)
+    if export.is_sheet:
+        return _sniff_sheet(export)
     opened = partial(export.open, MAX_UNPACKED_BYTES)
     encoding = detect(opened)
     text, is_whole = _sample(opened, encoding.name)
@@ -86,6 +88,18 @@ def _sniff_objects(export: Export) -> Sniffed | None:
     with export.open(MAX_UNPACKED_BYTES) as stream:
         fields = objects.fields_with_values(stream)
     return Sniffed(fields) if len(fields) > 1 else None
+
+
+def _sniff_sheet(export: Export) -> Sniffed | None:
+    """The first row of the first sheet with several cells, and how many rows are before it."""
+    with export.open(MAX_UNPACKED_BYTES) as stream:
+        text = b"".join(chunks_of(stream, _SAMPLE_BYTES)).decode("utf-8", "replace")
+    for number, row in enumerate(_each(csv.reader(io.StringIO(text, newline="")))):
+        filled = [place for place, cell in enumerate(row, 1) if cell.strip()]
+        if len(filled) > 1:
+            guess = (f"skip_lines: {number} rows before the header",) if number else ()
+            return Sniffed(tuple(row[: filled[-1]]), {"skip_lines": number} if number else {}, guess)
+    return None
 
 
 def _sample(opened: Opened, encoding: str) -> tuple[str, bool]:

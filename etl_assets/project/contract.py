@@ -82,6 +82,7 @@ class Source(Model):
         description="The key's name in this source's headers, if another; several columns make up the key together.",
     )
     csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
+    sheet: str = Field(default="", description="The sheet of its workbooks (.xlsx); by default the first one.")
     rows: Rows = Field(
         default=Rows.ONE,
         description="`one` record of a key, the last one counts; or `many`, such as tickets, which SQL aggregates.",

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from etl_assets.drafting.yaml_text import contract_text
 from etl_assets.errors import InputError
 from etl_assets.samples.writing import generate
 from etl_assets_tests.drafting.worlds import write_table
+from etl_assets_tests.engine.reading.sheets import Cell, workbook
 from etl_assets_tests.engine.reading.test_unpacking import frames
 from etl_assets_tests.factory import LIMITS
 
@@ -46,6 +48,20 @@ def test_objects_are_drafted_with_the_fields_that_hold_values(tmp_path: Path) ->
         "big": "text",
         "mrr": "decimal(18,2)",
     }
+
+
+def test_a_workbook_is_drafted_from_its_first_sheet(tmp_path: Path) -> None:
+    """Fails: an export as people send it has to be converted by hand."""
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    rows: list[list[Cell]] = [[f"c{number}", number, date(2026, 5, 1), number % 2 == 0] for number in range(40)]
+    sheet: list[list[Cell]] = [["Report"], [], ["Customer ID", "visits", "day", "paid"], *rows]
+    (exports / "crm.xlsx").write_bytes(workbook({"May": sheet, "Notes": []}))
+    write_table(exports / "billing.csv", [["Customer ID", "plan"], *([f"c{number}", "free"] for number in range(40))])
+    draft = draft_of(tmp_path)
+    crm = next(source for source in draft.sources if source.name == "crm")
+    assert crm.table.words == {"skip_lines": 2}
+    assert {column.header: column.type for column in crm.columns} == {"visits": "int", "day": "date", "paid": "bool"}
 
 
 def types_of(tmp_path: Path, **cells: Sequence[str]) -> dict[str, str]:

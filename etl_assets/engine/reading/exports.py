@@ -13,7 +13,7 @@ from typing import IO, cast
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.reading import formats, objects, unpacking, verified
+from etl_assets.engine.reading import formats, objects, unpacking, verified, workbooks
 from etl_assets.engine.reading.decoding import text_of
 from etl_assets.engine.reading.formats import Format, Packing
 from etl_assets.engine.reading.headers import find_columns, lacks_columns
@@ -21,6 +21,7 @@ from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.marks import marks_of
 from etl_assets.engine.reading.objects import Wanted
 from etl_assets.engine.reading.verified import FileStat, stat_files
+from etl_assets.engine.reading.worksheets import SheetForm
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import Action, Advice, InputError, shown
@@ -31,6 +32,7 @@ from etl_assets.project.dialect import Dialect
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _PLAIN = Dialect()
+_ANY_SHEET = SheetForm()
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_REASON = 150
 
@@ -41,7 +43,8 @@ class Export:
 
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
     that make up the key. `member` is the name of the file in an archive. `wanted` are the fields of a file of objects;
-    `absent` are the contract's columns that none of the objects had that were looked at.
+    `absent` are the contract's columns that none of the objects had that were looked at. `sheet` is what is read of a
+    workbook; `converted` is the file of ours that it was written to, as CSV.
     """
 
     root: Path
@@ -53,6 +56,8 @@ class Export:
     member: str = ""
     wanted: tuple[Wanted, ...] = ()
     absent: tuple[str, ...] = ()
+    sheet: SheetForm = _ANY_SHEET
+    converted: Path | None = None
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -79,6 +84,11 @@ class Export:
     def is_objects(self) -> bool:
         """Whether each of its lines is an object."""
         return self.format is Format.OBJECTS
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether it is a workbook."""
+        return self.format is Format.SHEET
 
     @property
     def packing(self) -> Packing | None:
@@ -118,6 +128,9 @@ class Export:
         InputError when there are more than `limit_bytes` in a packed file.
         """
         with contextlib.ExitStack() as stack:
+            if self.is_sheet:
+                yield stack.enter_context(self._opened_sheet(limit_bytes))
+                return
             stream: IO[bytes] = stack.enter_context(verified.open_verified(self.root, self.stat))
             if self.packing:
                 packed = unpacking.unpacked(stream, self.packing, self.stat, self.stop, limit_bytes)
@@ -126,8 +139,15 @@ class Export:
                 text = cast("IO[bytes]", _Text(stream, self.stop))
             yield text_of(text, self.dialect)
 
+    def _opened_sheet(self, limit_bytes: int | None) -> contextlib.AbstractContextManager[IO[bytes]]:
+        if self.converted is None:
+            return workbooks.opened(self.root, self.stat, self.sheet, self.stop, limit_bytes)
+        return self.converted.open("rb")
+
     def held(self) -> contextlib.AbstractContextManager[Path]:
         """A path at which DuckDB reads this very file, within the block."""
+        if self.converted is not None:
+            return contextlib.nullcontext(self.converted)
         return verified.held(self.root, self.stat)
 
     @contextlib.contextmanager
@@ -164,7 +184,10 @@ def open_exports(
 def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
     """Read the header of one file; InputError when it breaks the contract as a whole."""
     export = unopened(root, stat, stop)
-    export = replace(export, dialect=formats.dialect_of(source.csv, export.member or export.name))
+    if export.is_sheet:
+        export = replace(export, sheet=workbooks.reading_of(source))
+    else:
+        export = replace(export, dialect=formats.dialect_of(source.csv, export.member or export.name))
     name = export.shown
     if export.stat.size_bytes == 0:
         raise InputError(
@@ -172,7 +195,7 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
             _EXPORT_AGAIN,
             subject=source.name,
         )
-    if not export.is_parquet:
+    if not (export.is_parquet or export.is_sheet):
         _refuse_utf16(export)
     if export.is_objects:
         return read_fields(export, source)
@@ -184,6 +207,9 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
 def unopened(root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
     """A file whose format is known, and nothing of its contents."""
     export = Export(root, stat, stop=stop or Stop())
+    refusal = formats.refusal(export.name)
+    if refusal:
+        raise InputError(f"{export.shown} {refusal}", subject=export.name)
     return replace(export, member=_member(export))
 
 
@@ -193,7 +219,7 @@ def _member(export: Export) -> str:
         return ""
     with verified.open_verified(export.root, export.stat) as stream:
         member = unpacking.name_of_member(stream, export.stat)
-    if formats.packing_of(member) or formats.format_of(member) is Format.PARQUET:
+    if formats.packing_of(member) or formats.refusal(f"{member}.zip"):
         raise InputError(f"{export.shown} holds {shown(member)}; expected a text. Unpack it.", subject=export.name)
     return member
 
@@ -244,6 +270,8 @@ def _csv_columns(export: Export) -> list[str]:
     from etl_assets.engine.reading.records import scan
 
     name, dialect = export.shown, export.dialect
+    if export.is_sheet:
+        export = replace(export, sheet=replace(export.sheet, row_count=1))
     with export.open() as stream:
         block = next(scan(stream, marks=marks_of(dialect)), None)
     if block is None or block.blank[0]:

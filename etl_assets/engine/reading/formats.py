@@ -15,6 +15,7 @@ class Format(StrEnum):
 
     TEXT = "delimited text"
     OBJECTS = "JSON Lines"
+    SHEET = "a workbook"
     PARQUET = "Parquet"
 
 
@@ -33,16 +34,20 @@ _ENDINGS = {
     ".txt": Format.TEXT,
     ".jsonl": Format.OBJECTS,
     ".ndjson": Format.OBJECTS,
+    ".xlsx": Format.SHEET,
+    ".xlsm": Format.SHEET,
     ".parquet": Format.PARQUET,
 }
 _PACKINGS = {".gz": Packing.GZIP, ".zst": Packing.ZSTD, ".zip": Packing.ZIP}
 _WITH_TABS = (".tsv", ".tab")
-# Parquet packs its own contents.
-_UNPACKED = (Format.PARQUET,)
+# They pack their own contents.
+_PACKED_ITSELF = (Format.PARQUET, Format.SHEET)
+# Workbooks that are not read.
+_OTHER_WORKBOOKS = (".xls", ".xlsb", ".ods")
 # An archive that has no other ending tells by the name of the file in it what that is.
 SUFFIXES = (
     *_ENDINGS,
-    *(f"{ending}{packing}" for ending, kind in _ENDINGS.items() if kind not in _UNPACKED for packing in _PACKINGS),
+    *(f"{ending}{packing}" for ending, kind in _ENDINGS.items() if kind not in _PACKED_ITSELF for packing in _PACKINGS),
     ".zip",
 )
 LISTED = f"{', '.join(_ENDINGS)}, a text also as {', '.join(_PACKINGS)}"
@@ -62,6 +67,15 @@ def suffix_of(name: str) -> str:
     """The ending of an export's name as it is written, such as `.csv.gz`; empty for another file."""
     found = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
     return name[len(name) - len(found) :]
+
+
+def refusal(name: str) -> str | None:
+    """What is wrong with a file of this name, whatever is in it; None for one that may be read."""
+    if _ending(name) in _OTHER_WORKBOOKS:
+        return f"is a workbook of the format {_ending(name)}. Save it as .xlsx or .csv."
+    if packing_of(name) and format_of(name) in _PACKED_ITSELF:
+        return f"is {format_of(name)} in an archive; only texts may be packed. Unpack it."
+    return None
 
 
 def dialect_of(declared: Dialect, name: str) -> Dialect:

@@ -6,7 +6,7 @@ unterminated quote would swallow the rows after it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -104,4 +104,14 @@ def _scan(export: Export, stream: IO[bytes]) -> "Iterator[Block]":
     from etl_assets.engine.reading.records import scan
 
     first_line = 1 + export.dialect.skip_lines
-    return scan(stream, column_count=export.cell_count, marks=marks_of(export.dialect), first_line=first_line)
+    blocks = scan(stream, column_count=export.cell_count, marks=marks_of(export.dialect), first_line=first_line)
+    return _by_rows(blocks, 1 + export.sheet.skip_lines) if export.is_sheet else blocks
+
+
+def _by_rows(blocks: "Iterator[Block]", first_row: int) -> "Iterator[Block]":
+    """The records of a sheet: a record is a row, whatever line breaks are in it, and has its number."""
+    import numpy as np
+
+    for block in blocks:
+        yield replace(block, lines=np.arange(first_row, first_row + len(block.starts)))
+        first_row += len(block.starts)

@@ -27,7 +27,7 @@ from etl_assets.engine.published.snapshots import (
     snapshot_id,
     write_accounting,
 )
-from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified
+from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified, workbooks
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
@@ -245,6 +245,10 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
     if export.is_objects:
         record_count = surveying.write_objects(export, copy, limit_bytes)
         return Reading(export, number, copy, record_count, limit_bytes, is_copy=True)
+    if export.is_sheet:
+        converted = scratch / f"sheet_{number}.csv"
+        workbooks.write_sheet(export.root, export.stat, export.sheet, export.stop, limit_bytes, converted)
+        export = replace(export, converted=converted)
     survey = surveying.survey(export, limit_bytes)
     # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
     if survey.is_regular and not export.packing:
