@@ -251,6 +251,10 @@ Of a workbook, one sheet is read: the first, or the one that `sheet:` names. Its
 line is a row of the sheet. Numbers have all their digits and no `.0`, dates are ISO dates, errors such as `#N/A` are
 their text. In cells that hold texts, numbers and dates are read as `csv:` says.
 
+Folders of Parquet files may name columns, as in `crm/day=2026-05-01/part-0.parquet` (`files: crm/**`). They are columns
+that can be declared, unless the file has one of that name. Their texts are decoded as in addresses;
+`__HIVE_DEFAULT_PARTITION__` is null.
+
 If a source with `rows: one` has several rows of one key, the last one in file order counts, or the greatest by
 `latest_by`. With `rows: many` all count; those with an equal `row_key` replace each other.
 

@@ -13,7 +13,7 @@ from etl_assets.drafting.naming import free_name, snake_case
 from etl_assets.drafting.observing import MORE_THAN_ONCE, Observed, Table, observe
 from etl_assets.drafting.sniffing import Sniffed, sniff
 from etl_assets.engine import duck
-from etl_assets.engine.reading.formats import LISTED
+from etl_assets.engine.reading.formats import LISTED, partition_of
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.sql_text import identifier
 from etl_assets.errors import Action, Advice, InputError
@@ -128,7 +128,9 @@ def _sniff_all(root: Path, scratch: Path) -> tuple[dict[Path, Sniffed], dict[str
         if sniffed is None:
             left_out[name] = _NO_TABLE if path.stat().st_size else "it is empty"
         else:
-            found[path] = sniffed
+            written = {header.strip().lower() for header in sniffed.header}
+            partition = (column for column in partition_of(name) if column.strip().lower() not in written)
+            found[path] = replace(sniffed, header=(*sniffed.header, *partition))
     if not found:
         listed = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "it holds no file"
         raise InputError(

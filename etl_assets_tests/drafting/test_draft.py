@@ -16,6 +16,7 @@ from etl_assets.samples.writing import generate
 from etl_assets_tests.drafting.worlds import write_table
 from etl_assets_tests.engine.reading.sheets import Cell, workbook
 from etl_assets_tests.engine.reading.test_unpacking import frames
+from etl_assets_tests.engine.steps.product_exports import write_parquet
 from etl_assets_tests.factory import LIMITS
 
 
@@ -62,6 +63,19 @@ def test_a_workbook_is_drafted_from_its_first_sheet(tmp_path: Path) -> None:
     crm = next(source for source in draft.sources if source.name == "crm")
     assert crm.table.words == {"skip_lines": 2}
     assert {column.header: column.type for column in crm.columns} == {"visits": "int", "day": "date", "paid": "bool"}
+
+
+def test_folders_that_name_columns_are_drafted_with_them(tmp_path: Path) -> None:
+    """Fails: the draft has no day, though each record has one."""
+    select = "SELECT 'c' || range AS \"Customer ID\", range AS visits FROM range(40)"
+    for day in ("2026-05-01", "2026-05-02"):
+        write_parquet(tmp_path / "exports" / "crm" / f"day={day}" / "part-0.parquet", select)
+    exports = tmp_path / "exports"
+    write_table(exports / "billing.csv", [["Customer ID", "plan"], *([f"c{number}", "free"] for number in range(40))])
+    draft = draft_of(tmp_path)
+    crm = next(source for source in draft.sources if source.name == "crm")
+    assert crm.table.group.patterns == ("crm/**/*",)
+    assert {column.header: column.type for column in crm.columns} == {"visits": "int", "day": "date"}
 
 
 def types_of(tmp_path: Path, **cells: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ Every file is read through `Export`, which opens the file whose stats were taken
 
 import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, cast
@@ -22,7 +22,7 @@ from etl_assets.engine.reading.marks import marks_of
 from etl_assets.engine.reading.objects import Wanted
 from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.engine.reading.worksheets import SheetForm
-from etl_assets.engine.sql_text import pattern_literal
+from etl_assets.engine.sql_text import parquet_sql
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
@@ -44,7 +44,8 @@ class Export:
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
     that make up the key. `member` is the name of the file in an archive. `wanted` are the fields of a file of objects;
     `absent` are the contract's columns that none of the objects had that were looked at. `sheet` is what is read of a
-    workbook; `converted` is the file of ours that it was written to, as CSV.
+    workbook; `converted` is the file of ours that it was written to, as CSV. `partition` are the texts of the
+    columns that only its folders name.
     """
 
     root: Path
@@ -58,6 +59,7 @@ class Export:
     absent: tuple[str, ...] = ()
     sheet: SheetForm = _ANY_SHEET
     converted: Path | None = None
+    partition: Mapping[str, str | None] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -200,8 +202,12 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
     if export.is_objects:
         return read_fields(export, source)
     columns = _parquet_columns(export) if export.is_parquet else _csv_columns(export)
+    written = {column.strip().lower() for column in columns}
+    named = formats.partition_of(export.name).items()
+    partition = {name: text for name, text in named if name.strip().lower() not in written}
+    columns += partition
     found, key_columns = find_columns(source, columns, name)
-    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
+    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns, partition=partition)
 
 
 def unopened(root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
@@ -296,7 +302,7 @@ def _csv_columns(export: Export) -> list[str]:
 def _parquet_columns(export: Export) -> list[str]:
     with export.held() as path, export.reader() as connection:
         try:
-            rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
+            rows = connection.execute(f"DESCRIBE SELECT * FROM {parquet_sql(path)}").fetchall()
         except duckdb.Error as error:
             export.stop.check()
             finding = f"{export.shown} is not a readable Parquet file ({reason(error, export, path)})."

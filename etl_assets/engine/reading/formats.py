@@ -6,6 +6,7 @@ read as delimited text.
 """
 
 from enum import StrEnum
+from urllib.parse import unquote
 
 from etl_assets.project.dialect import Dialect
 
@@ -42,6 +43,8 @@ _PACKINGS = {".gz": Packing.GZIP, ".zst": Packing.ZSTD, ".zip": Packing.ZIP}
 _WITH_TABS = (".tsv", ".tab")
 # They pack their own contents.
 _PACKED_ITSELF = (Format.PARQUET, Format.SHEET)
+# How Hive writes null in the name of a folder.
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # Workbooks that are not read.
 _OTHER_WORKBOOKS = (".xls", ".xlsb", ".ods")
 # An archive that has no other ending tells by the name of the file in it what that is.
@@ -83,6 +86,15 @@ def dialect_of(declared: Dialect, name: str) -> Dialect:
     if _ending(name) not in _WITH_TABS or "delimiter" in declared.model_fields_set:
         return declared
     return declared.model_copy(update={"delimiter": "\t"})
+
+
+def partition_of(name: str) -> dict[str, str | None]:
+    """The columns that the folders of a Parquet file name, as in `day=2026-05-01/part-0.parquet`, with their texts."""
+    if format_of(name) is not Format.PARQUET:
+        return {}
+    pairs = [part.partition("=") for part in name.split("/")[:-1]]
+    texts = {unquote(column): unquote(text) for column, sign, text in pairs if column and sign}
+    return {column: None if text == _NO_PARTITION else text for column, text in texts.items()}
 
 
 def _ending(name: str) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 from etl_assets.engine.reading.forms import cell_sql, joined_key_sql, key_sql, value_sql
 from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.quarantine import MALFORMED, Reading
-from etl_assets.engine.sql_text import identifier, literal, pattern_literal
+from etl_assets.engine.sql_text import identifier, literal, parquet_sql, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
 
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
@@ -96,7 +96,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
             source,
             reading,
             f"SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, file_row_number + 1 AS {SOURCE_ROW}, {cells} "
-            f"FROM read_parquet({path}, file_row_number = true)",
+            f"FROM {parquet_sql(reading.readable, 'file_row_number = true')}",
             nested,
         )
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(export.cell_count))
@@ -132,7 +132,7 @@ def _measured_rows_sql(source: Source, reading: Reading, rows: str, nested: str)
 
 
 def _text(column: str) -> str:
-    return f"CAST({identifier(column)} AS VARCHAR)"
+    return f"CAST({column} AS VARCHAR)"
 
 
 def _key_cell(source: Source, reading: Reading) -> str:

@@ -11,7 +11,7 @@ import duckdb
 
 from etl_assets.engine.reading.exports import Export, reason
 from etl_assets.engine.reading.unpacking import unpacks_to_more
-from etl_assets.engine.sql_text import pattern_literal
+from etl_assets.engine.sql_text import parquet_sql, pattern_literal
 from etl_assets.errors import Action, Advice, InputError
 
 _BEYOND = "etl_assets: beyond the limit of file"
@@ -71,7 +71,7 @@ def require_readable(exports: Iterable[Export]) -> None:
             continue
         with export.held() as path, export.reader() as connection:
             try:
-                connection.execute(f"SELECT max(hash(row)) FROM read_parquet({pattern_literal(path)}) row").fetchone()
+                connection.execute(f"SELECT max(hash(row)) FROM {parquet_sql(path)} row").fetchone()
             except duckdb.OutOfMemoryException:
                 # Large values are no damage.
                 continue
