@@ -175,10 +175,10 @@ def quarantine_table(contract: Contract) -> Table:
             TableColumn(
                 "line_number",
                 "BIGINT",
-                "Physical line on which the record starts, the header being line 1 (Parquet: row number)",
+                "Physical line on which the record starts, the header being line 1 (Parquet, sheet: row number)",
             ),
             TableColumn(key, "VARCHAR", "The key, where the row had one that could be read"),
-            TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON)"),
+            TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON, a sheet: as CSV)"),
             TableColumn(
                 "reason", "VARCHAR", f"missing_{key}, missing:<column>, superseded, malformed_row or invalid:<column>"
             ),

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import select
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -40,7 +39,8 @@ def reading_of(source: Source) -> SheetForm:
 def write_sheet(root: Path, stat: FileStat, form: SheetForm, stop: Stop, limit_bytes: int, target: Path) -> None:
     """Write the sheet to a file of ours; InputError for what is no workbook, and beyond the limit."""
     with opened(root, stat, form, stop, limit_bytes) as stream, target.open("wb") as out:
-        shutil.copyfileobj(stream, out, _CHUNK_BYTES)
+        while chunk := stream.read(_CHUNK_BYTES):
+            out.write(chunk)
 
 
 @contextlib.contextmanager
