@@ -78,11 +78,6 @@ class TestPackedText:
             stage(sources, site)
         assert not list((site.home.staged / "product").glob("*"))
 
-    def test_a_delimiter_that_is_declared_counts_before_the_ending(self, sources: Path, site: Site) -> None:
-        (sources / "product.tsv").write_bytes(_TEXT)
-        with pytest.raises(InputError, match="lacks the columns"):
-            stage(sources, site)
-
     def test_a_text_for_people_is_no_export(self, sources: Path) -> None:
         """Fails: a note in the folder stops the pipeline."""
         (sources / "product").mkdir()
