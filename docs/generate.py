@@ -242,11 +242,26 @@ of a source with `rows: many` are counted or summed first. The query can use the
 
 ## Exports
 
-Each source is one file, `<source>.csv`, `<source>.csv.gz` or `<source>.parquet`, or a folder `<source>/` of such files,
-or what its `files` patterns name. Files are read in the natural order of their names: `billing-9` before `billing-10`,
+Each source is one file, such as `<source>.csv`, or a folder `<source>/` of such files, or what its `files` patterns name.
+Formats are known by the ending: .csv, .tsv and .tab (with tabs, unless `delimiter` says otherwise), .txt, .jsonl
+and .ndjson, .xlsx and .xlsm, .parquet. A text may be packed as .gz, .zst or .zip with one file in it. Files are read in the natural order of their names: `billing-9` before `billing-10`,
 `billing` before `billing (1)`. CSV has a header, with or without a byte order mark. The order of the columns, upper and
 lower case, blanks and punctuation in the header do not matter: `Company Name` is `company_name`. Columns that the
 contract does not name are ignored and reported. A missing file or column stops the source.
+
+JSON Lines have an object on each line. Its fields are columns, and `from: address.city` is a field of an object in it.
+A field that is left out or null is null. Numbers and truth values keep their text as it is written. A list or an object
+where a column is declared is a bad cell; in a source whose columns all take any text, it costs the row. A line that is no
+object, or has a field twice, is a malformed row. A field of the key, or one that is `required`, must be in one of a file's
+first 1,000 records; other fields may be missing in all, which `check` reports.
+
+Of a workbook, one sheet is read: the first, or the one that `sheet:` names. Its header is the row after `skip_lines`, a
+line is a row of the sheet. Numbers have all their digits and no `.0`, dates are ISO dates, errors such as `#N/A` are
+their text. In cells that hold texts, numbers and dates are read as `csv:` says.
+
+Folders of Parquet files may name columns, as in `crm/day=2026-05-01/part-0.parquet` (`files: crm/**`). They are columns
+that can be declared, unless the file has one of that name. Their texts are decoded as in addresses;
+`__HIVE_DEFAULT_PARTITION__` is null.
 
 If a source with `rows: one` has several rows of one key, the last one in file order counts, or the greatest by
 `latest_by`. With `rows: many` all count; those with an equal `row_key` replace each other.
@@ -262,7 +277,7 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 | `ambiguous_<key>` | has an id to which the `key_map` gives several keys; it is in the quarantine too |
 | `missing:<column>` | has no value in a column that is required |
 | `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
-| `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not of its encoding; or is over 1 MB, in Parquet too |
+| `malformed_row` | is not a sound record: too few or too many fields, broken quotes, bytes that are not of its encoding, no JSON object; or is over 1 MB, in Parquet too |
 | `superseded` | was sound, but a later row with the same key replaced it |
 """
 

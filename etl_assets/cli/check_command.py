@@ -75,7 +75,10 @@ def _show_sources(console: Console, found: Inspection) -> None:
         if source.extra_columns:
             text = f"{source.source}: not declared, so ignored: {_listed(source.extra_columns)}"
             console.print(terminal.plain(text), soft_wrap=True)
-        for text in unmatched_texts(source.source, source.key_map):
+        texts = list(unmatched_texts(source.source, source.key_map))
+        if source.absent_columns:
+            texts.append(f"{source.source}: in no record that was looked at, so null: {_listed(source.absent_columns)}")
+        for text in texts:
             console.print(terminal.plain(text), soft_wrap=True)
     if found.unread_files:
         console.print(terminal.plain(f"no source reads: {_listed(found.unread_files)}"), soft_wrap=True)

@@ -13,6 +13,7 @@ from etl_assets.drafting.naming import free_name, snake_case
 from etl_assets.drafting.observing import MORE_THAN_ONCE, Observed, Table, observe
 from etl_assets.drafting.sniffing import Sniffed, sniff
 from etl_assets.engine import duck
+from etl_assets.engine.reading.formats import LISTED, partition_of
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.sql_text import identifier
 from etl_assets.errors import Action, Advice, InputError
@@ -117,17 +118,19 @@ def _sniff_all(root: Path, scratch: Path) -> tuple[dict[Path, Sniffed], dict[str
     for path in list_files(root):
         name = path.relative_to(root).as_posix()
         if not is_readable(path):
-            left_out[name] = "its format is not read; expected csv, tsv, txt or parquet, text also as .gz"
+            left_out[name] = f"its format is not read; expected {LISTED}"
             continue
         try:
             sniffed = sniff(path, scratch) if path.stat().st_size else None
-        except (duckdb.Error, OSError, EOFError) as error:
+        except (duckdb.Error, OSError, InputError) as error:
             left_out[name] = f"it cannot be read ({str(error).splitlines()[0]})"
             continue
         if sniffed is None:
             left_out[name] = _NO_TABLE if path.stat().st_size else "it is empty"
         else:
-            found[path] = sniffed
+            written = {header.strip().lower() for header in sniffed.header}
+            partition = (column for column in partition_of(name) if column.strip().lower() not in written)
+            found[path] = replace(sniffed, header=(*sniffed.header, *partition))
     if not found:
         listed = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "it holds no file"
         raise InputError(

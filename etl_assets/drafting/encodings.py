@@ -1,12 +1,15 @@
 """The encoding of a file from its bytes: marks, NULs of UTF-16, UTF-8 throughout, else a detector's guess."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO
 
 from charset_normalizer import from_bytes
 
+# What gives a file's bytes, from its first one on.
+Opened = Callable[[], AbstractContextManager[IO[bytes]]]
 _CHUNK_BYTES = 1 << 20
 _EVIDENCE_BYTES = 64 << 10
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -31,10 +34,10 @@ class Encoding:
     guess: str = ""
 
 
-def detect(opened: Callable[[], IO[bytes]]) -> Encoding:
+def detect(opened: Opened) -> Encoding:
     """The encoding of the stream that `opened` gives; reads all of it."""
     with opened() as stream:
-        start = stream.read(_CHUNK_BYTES)
+        start = b"".join(chunks_of(stream, _CHUNK_BYTES))
     if start.startswith(_UTF16_MARKS):
         return Encoding("utf-16")
     by_nul = _by_nuls(start)
@@ -49,6 +52,13 @@ def detect(opened: Callable[[], IO[bytes]]) -> Encoding:
     return Encoding(name, f"reads as: {shown.strip()[:60]}")
 
 
+def chunks_of(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """The next bytes of a stream, `size` of them where it has as many: one that unpacks may give fewer at a time."""
+    while size and (chunk := stream.read(size)):
+        yield chunk
+        size -= len(chunk)
+
+
 def _by_nuls(start: bytes) -> str | None:
     half = len(start) // 2
     if half and start[1::2].count(0) > _NUL_SHARE * half:
@@ -56,7 +66,7 @@ def _by_nuls(start: bytes) -> str | None:
     return "utf-16-be" if half and start[0::2].count(0) > _NUL_SHARE * half else None
 
 
-def _as_utf8(opened: Callable[[], IO[bytes]]) -> tuple[int, int, bytes]:
+def _as_utf8(opened: Opened) -> tuple[int, int, bytes]:
     """Characters beyond ASCII that are sound UTF-8, places that are not, and the lines around the first of these."""
     good = bad = 0
     evidence = b""

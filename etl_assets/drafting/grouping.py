@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etl_assets.drafting.naming import free_name, snake_case
+from etl_assets.engine.reading.formats import suffix_of
 from etl_assets.engine.reading.headers import plain_name
 from etl_assets.engine.reading.patterns import natural_order
 
-_ENDING = re.compile(r"\.(csv|tsv|tab|txt|parquet)(\.gz)?$", re.IGNORECASE)
 # What systems and browsers put behind or before a name: counts, copies, dates, parts, words for the act of exporting.
 _BEHIND = re.compile(
     r"(\s*\(\d+\)|[-_. ]*(19|20)\d{2}([-_.]?\d{2}){0,2}([-_T. ]*\d{2}([-_:.]?\d{2}){1,2}Z?)?|[-_. ]+\d+"
@@ -38,7 +38,7 @@ class Group:
 
 def is_readable(path: Path) -> bool:
     """Whether the ending is that of a format that can be read."""
-    return bool(_ENDING.search(path.name))
+    return bool(suffix_of(path.name))
 
 
 def list_files(root: Path) -> list[Path]:
@@ -70,7 +70,7 @@ def group_files(root: Path, headers: Mapping[Path, Sequence[str]], kinds: Mappin
 
 def stem_of(name: str) -> str:
     """A file's name without its ending and without what changes from one export to the next."""
-    stem = _ENDING.sub("", name)
+    stem = name.removesuffix(suffix_of(name))
     while (shorter := _BEFORE.sub("", _BEHIND.sub("", stem))) != stem and shorter:
         stem = shorter
     return stem
@@ -117,7 +117,7 @@ def _candidates(root: Path, folder: str, files: Sequence[Path]) -> Iterable[str]
     else:
         prefix = ""
     first = files[0]
-    ending = match[0] if (match := _ENDING.search(first.name)) else ""
+    ending = suffix_of(first.name)
     if len(files) == 1 and stem_of(first.name) == first.name.removesuffix(ending):
         yield glob.escape(first.relative_to(root).as_posix())
     stem = stem_of(first.name)

@@ -14,7 +14,7 @@ import duckdb
 from etl_assets.drafting import cell_forms
 from etl_assets.drafting.grouping import Group
 from etl_assets.drafting.naming import column_names
-from etl_assets.drafting.sniffing import Sniffed
+from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
 from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.forms import cell_sql, value_sql
 from etl_assets.engine.reading.headers import plain_name
@@ -27,7 +27,6 @@ from etl_assets.project.dialect import DEFAULT_FALSE, DEFAULT_TRUE, Dialect
 from etl_assets.project.identity import Key
 
 _SAMPLE_ROWS, _SAMPLE_CELLS = 2_000, 300
-_MAX_UNPACKED_BYTES = 16 << 30
 # Headers of columns that stay text even if every cell is made of digits, such as phone numbers: leading zeros matter.
 _LABELS = re.compile(
     r"(^|_)(id|ids|key|code|number|no|nr|num|ref|reference|zip|zipcode|postal|postcode|plz|phone|mobile|tel|telephone|fax"
@@ -141,7 +140,7 @@ def _load(connection: duckdb.DuckDBPyConnection, source: Source, root: Path, scr
     name = f"rows_{source.name}"
     with contextlib.ExitStack() as files:
         readings = [
-            prepare(export, number + place, scratch, _MAX_UNPACKED_BYTES, files) for place, export in enumerate(opened)
+            prepare(export, number + place, scratch, MAX_UNPACKED_BYTES, files) for place, export in enumerate(opened)
         ]
         rows = cells_sql(source, readings)
         connection.execute(f"CREATE TEMP TABLE {identifier(name)} AS SELECT {names} FROM ({rows})")

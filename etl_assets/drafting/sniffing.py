@@ -5,22 +5,25 @@ under which most records have as many cells as the header is taken.
 """
 
 import csv
-import gzip
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, cast
 
 import duckdb
 
-from etl_assets.drafting.encodings import Encoding, detect
+from etl_assets.drafting.encodings import Encoding, Opened, chunks_of, detect
 from etl_assets.engine import duck
+from etl_assets.engine.reading import formats, objects
+from etl_assets.engine.reading.exports import Export, unopened
+from etl_assets.engine.reading.verified import stat_files
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.project.dialect import Dialect
 
+# What a packed file may unpack to in a draft.
+MAX_UNPACKED_BYTES = 16 << 30
 _SAMPLE_BYTES = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 _PLAIN = Dialect()
@@ -52,11 +55,17 @@ class _Structure:
 def sniff(path: Path, scratch: Path) -> Sniffed | None:
     """What the bytes of a file say; None when it has no header with at least two columns.
 
-    `scratch` is a folder for a sample of the text. duckdb.Error when a Parquet file cannot be read.
+    `scratch` is a folder for a sample of the text. duckdb.Error when a Parquet file cannot be read, InputError when a
+    packed one cannot be unpacked.
     """
-    if path.name.lower().endswith(".parquet"):
+    export = unopened(path.parent, stat_files([path], path.parent)[0])
+    if export.is_parquet:
         return _sniff_parquet(path)
-    opened = cast("Callable[[], IO[bytes]]", partial(gzip.open if path.name.endswith(".gz") else open, path, "rb"))
+    if export.is_objects:
+        return _sniff_objects(export)
+    if export.is_sheet:
+        return _sniff_sheet(export)
+    opened = partial(export.open, MAX_UNPACKED_BYTES)
     encoding = detect(opened)
     text, is_whole = _sample(opened, encoding.name)
     by_sniffer = _by_sniffer(text, scratch)
@@ -65,7 +74,7 @@ def sniff(path: Path, scratch: Path) -> Sniffed | None:
     if by_sniffer is None or judged[0][0] < _SOUND_SHARE:
         judged.sort(key=lambda pair: -pair[0])
     share, structure = judged[0]
-    return _described(text, structure, encoding, is_whole=is_whole) if share else None
+    return _described(text, structure, encoding, export, is_whole=is_whole) if share else None
 
 
 def _sniff_parquet(path: Path) -> Sniffed | None:
@@ -74,10 +83,29 @@ def _sniff_parquet(path: Path) -> Sniffed | None:
     return Sniffed(tuple(row[0] for row in rows)) if len(rows) > 1 else None
 
 
-def _sample(opened: Callable[[], IO[bytes]], encoding: str) -> tuple[str, bool]:
+def _sniff_objects(export: Export) -> Sniffed | None:
+    """The fields of the first records that hold values; those of objects in them by their path."""
+    with export.open(MAX_UNPACKED_BYTES) as stream:
+        fields = objects.fields_with_values(stream)
+    return Sniffed(fields) if len(fields) > 1 else None
+
+
+def _sniff_sheet(export: Export) -> Sniffed | None:
+    """The first row of the first sheet with several cells, and how many rows are before it."""
+    with export.open(MAX_UNPACKED_BYTES) as stream:
+        text = b"".join(chunks_of(stream, _SAMPLE_BYTES)).decode("utf-8", "replace")
+    for number, row in enumerate(_each(csv.reader(io.StringIO(text, newline="")))):
+        filled = [place for place, cell in enumerate(row, 1) if cell.strip()]
+        if len(filled) > 1:
+            guess = (f"skip_lines: {number} rows before the header",) if number else ()
+            return Sniffed(tuple(row[: filled[-1]]), {"skip_lines": number} if number else {}, guess)
+    return None
+
+
+def _sample(opened: Opened, encoding: str) -> tuple[str, bool]:
     """The first whole lines of the text, and whether they are all of it."""
     with opened() as stream:
-        data = stream.read(_SAMPLE_BYTES)
+        data = b"".join(chunks_of(stream, _SAMPLE_BYTES))
         is_whole = not stream.read(1)
     text = data.decode(encoding, "replace").removeprefix("\ufeff").replace("\r\n", "\n")
     return (text if is_whole else text[: text.rfind("\n") + 1]), is_whole
@@ -166,7 +194,7 @@ def _ends_in_nothing(rows: Sequence[Sequence[str]], width: int) -> bool:
     return all(not row[width].strip() for row in rows if len(row) == width + 1)
 
 
-def _described(text: str, structure: _Structure, encoding: Encoding, *, is_whole: bool) -> Sniffed:
+def _described(text: str, structure: _Structure, encoding: Encoding, export: Export, *, is_whole: bool) -> Sniffed:
     header, *rows = _rows(text, structure)
     has_surplus = any(len(row) == len(header) + 1 for row in rows) and _ends_in_nothing(rows, len(header))
     # A header that ends in a delimiter too has a last column without a name.
@@ -185,7 +213,8 @@ def _described(text: str, structure: _Structure, encoding: Encoding, *, is_whole
         guesses.append(f"skip_lines: the first line is {text.splitlines()[0][:40]!r}")
     if words["footer_lines"]:
         guesses.append(f"footer_lines: the last line begins with {text.rstrip().splitlines()[-1][:40]!r}")
-    kept = {name: value for name, value in words.items() if value != getattr(_PLAIN, name)}
+    usual = formats.dialect_of(_PLAIN, export.member or export.name)
+    kept = {name: value for name, value in words.items() if value != getattr(usual, name)}
     return Sniffed(tuple(header), kept, tuple(guesses))
 
 

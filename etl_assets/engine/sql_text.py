@@ -39,6 +39,11 @@ def pattern_literal(path: Path | str) -> str:
     return literal(pattern(path))
 
 
+def parquet_sql(path: Path | str, *options: str) -> str:
+    """The rows of one Parquet file. Folders of its path are no columns, whatever they are called."""
+    return f"read_parquet({', '.join([pattern_literal(path), *options, 'hive_partitioning = false'])})"
+
+
 def pattern_list(paths: Iterable[Path | str]) -> str:
     """Paths as a list for the readers' functions in an SQL text."""
     return f"[{', '.join(pattern_literal(path) for path in paths)}]"

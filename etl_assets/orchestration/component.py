@@ -147,7 +147,7 @@ class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = None
     max_unpacked: Annotated[
         str | None,
-        _field("What one .csv.gz or Parquet file may unpack to; by default that in ETL_MAX_UNPACKED.", "16GB"),
+        _field("What one packed or Parquet file may unpack to; by default that in ETL_MAX_UNPACKED.", "16GB"),
     ] = None
 
     @field_validator("key_prefix", mode="before")

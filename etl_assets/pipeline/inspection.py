@@ -42,6 +42,7 @@ class SourcePlan:
     files: Sequence[str]
     reason: str | None
     extra_columns: Sequence[str]
+    absent_columns: Sequence[str] = ()
     map_files: Sequence[str] = ()
     key_map: KeyMapFacts | None = None
 
@@ -98,7 +99,9 @@ def _source_plans(
             kept[source.name] = snapshot
         files, map_files = (_names(paths, settings.sources) for paths in (found.files, found.map_files))
         facts = key_map_facts(source, snapshot) if snapshot is not None and is_of_site(site, snapshot) else None
-        plans.append(SourcePlan(source.name, files, reason, found.extra_columns, map_files, facts))
+        plans.append(
+            SourcePlan(source.name, files, reason, found.extra_columns, found.absent_columns, map_files, facts)
+        )
     return plans, kept
 
 

@@ -15,8 +15,8 @@ from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
-from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.header_checks import refuse_shared_files
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import damaged
@@ -48,7 +48,7 @@ def refuse_impossible(
         # Those of a current snapshot have been read.
         if not is_current(source, request):
             open_inputs(source, settings.sources, find_inputs(source, settings.sources))
-    files = {source.name: exports.find_files(source, settings.sources) for source in site.contract.sources}
+    files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)

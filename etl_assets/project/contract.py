@@ -49,7 +49,7 @@ class Source(Model):
     files: Names = Field(
         default=(),
         description="Patterns of its files in the folder of the exports, such as `accounts-*.csv` or `crm/**`; by "
-        "default `<name>.csv`, `<name>.parquet` or `<name>/*`.",
+        "default `<name>.csv`, the name with another ending, or `<name>/*`.",
     )
     key_from: Names = Field(
         default=(),
@@ -61,6 +61,7 @@ class Source(Model):
         description="For a source whose `key` is an id of its own: the file that says which key each of its ids is.",
     )
     csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
+    sheet: str = Field(default="", description="The sheet of its workbooks (.xlsx); by default the first one.")
     rows: Rows = Field(
         default=Rows.ONE,
         description="`one` record of a key, the last one counts; or `many`, such as tickets, which SQL aggregates.",

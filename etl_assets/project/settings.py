@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     )
     # A hundred million rows, and what the unpacked copy may take of the disk while it is read.
     max_unpacked: Megabytes = _setting(
-        "what one `.csv.gz` or Parquet file may unpack to; a larger one is refused before it fills the disk",
+        "what one packed or Parquet file may unpack to; a larger one is refused before it fills the disk",
         f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
         "16384MB",
         default=16 * 1024,

@@ -13,6 +13,7 @@ from typing import IO, cast
 
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
+from etl_assets.engine.reading.formats import dialect_of
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
 from etl_assets.samples.any_project import AnySample, Field
@@ -171,6 +172,7 @@ def _opened(
         with _parquet(path, fields, is_typed=is_typed) as write:
             yield write
         return
+    dialect = dialect_of(dialect, name)
     with contextlib.ExitStack() as stack:
         plain: IO[bytes] = stack.enter_context(path.open("wb"))
         if name.endswith(".gz"):

@@ -11,6 +11,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
+from etl_assets.engine.reading.formats import SUFFIXES
 from etl_assets.project.contract import Source
 from etl_assets.project.loading import load_project
 from etl_assets.samples import cells, customers, dice
@@ -77,7 +78,7 @@ def check_arguments(rows: int, dirty: float, file_format: str) -> None:
 
 def refuse_other_formats(out: Path, sources: Sequence[Source], file_format: FileFormat) -> None:
     """A source with two files stops the pipeline, and the existing file may be someone's own, so it is not removed."""
-    endings = ["", *(f".{other}" for other in FORMATS if other != file_format)]
+    endings = ["", *(ending for ending in SUFFIXES if ending != f".{file_format}")]
     names = [f"{source.name}{ending}" for source in sources for ending in endings]
     existing = [name for name in names if (out / name).exists()]
     if existing:

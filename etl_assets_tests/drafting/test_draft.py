@@ -1,7 +1,9 @@
 """Types, keys and rows of a draft, from small exports that each hold one difficulty."""
 
+import json
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from etl_assets.drafting.yaml_text import contract_text
 from etl_assets.errors import InputError
 from etl_assets.samples.writing import generate
 from etl_assets_tests.drafting.worlds import write_table
+from etl_assets_tests.engine.reading.sheets import Cell, workbook
+from etl_assets_tests.engine.reading.test_unpacking import frames
+from etl_assets_tests.engine.steps.product_exports import write_parquet
 from etl_assets_tests.factory import LIMITS
 
 
@@ -22,6 +27,55 @@ def draft_of(tmp_path: Path, **tables: Sequence[Sequence[object]]) -> Draft:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return draft_project(tmp_path / "exports", scratch, LIMITS)
+
+
+def test_objects_are_drafted_with_the_fields_that_hold_values(tmp_path: Path) -> None:
+    """Fails: JSON text is declared as a column, or an export is left out that `run` could read."""
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    records = [
+        {"id": f"c{number}", "address": {"city": "Ulm"}, "tags": [], "paid": number % 2 == 0, "big": 10**17 + number}
+        for number in range(40)
+    ]
+    lines = "\n".join(json.dumps(record) for record in [*records, {"id": "c40", "mrr": 12.5}])
+    (exports / "crm-2026-05.jsonl.zst").write_bytes(frames(lines.encode()))
+    write_table(exports / "billing.csv", [["Customer ID", "plan"], *([f"c{number}", "free"] for number in range(40))])
+    draft = draft_of(tmp_path)
+    crm = next(source for source in draft.sources if source.name == "crm")
+    assert crm.table.group.patterns == ("crm-*.jsonl.zst",)
+    assert {column.header: column.type for column in crm.columns} == {
+        "address.city": "text",
+        "paid": "bool",
+        "big": "text",
+        "mrr": "decimal(18,2)",
+    }
+
+
+def test_a_workbook_is_drafted_from_its_first_sheet(tmp_path: Path) -> None:
+    """Fails: an export as people send it has to be converted by hand."""
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    rows: list[list[Cell]] = [[f"c{number}", number, date(2026, 5, 1), number % 2 == 0] for number in range(40)]
+    sheet: list[list[Cell]] = [["Report"], [], ["Customer ID", "visits", "day", "paid"], *rows]
+    (exports / "crm.xlsx").write_bytes(workbook({"May": sheet, "Notes": []}))
+    write_table(exports / "billing.csv", [["Customer ID", "plan"], *([f"c{number}", "free"] for number in range(40))])
+    draft = draft_of(tmp_path)
+    crm = next(source for source in draft.sources if source.name == "crm")
+    assert crm.table.words == {"skip_lines": 2}
+    assert {column.header: column.type for column in crm.columns} == {"visits": "int", "day": "date", "paid": "bool"}
+
+
+def test_folders_that_name_columns_are_drafted_with_them(tmp_path: Path) -> None:
+    """Fails: the draft has no day, though each record has one."""
+    select = "SELECT 'c' || range AS \"Customer ID\", range AS visits FROM range(40)"
+    for day in ("2026-05-01", "2026-05-02"):
+        write_parquet(tmp_path / "exports" / "crm" / f"day={day}" / "part-0.parquet", select)
+    exports = tmp_path / "exports"
+    write_table(exports / "billing.csv", [["Customer ID", "plan"], *([f"c{number}", "free"] for number in range(40))])
+    draft = draft_of(tmp_path)
+    crm = next(source for source in draft.sources if source.name == "crm")
+    assert crm.table.group.patterns == ("crm/**/*",)
+    assert {column.header: column.type for column in crm.columns} == {"visits": "int", "day": "date"}
 
 
 def types_of(tmp_path: Path, **cells: Sequence[str]) -> dict[str, str]:

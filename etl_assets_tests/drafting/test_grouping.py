@@ -28,6 +28,8 @@ def touch(root: Path, *names: str) -> None:
         ("billing-2026-05.csv", "billing"),
         ("billing (1).csv", "billing"),
         ("billing (2).csv.gz", "billing"),
+        ("billing-3.TSV.zst", "billing"),
+        ("billing 2026-05.zip", "billing"),
         ("invoices_1.csv", "invoices"),
         ("2026-05-01 orders.csv", "orders"),
         ("charges_2026-05-01T14:22:33.csv", "charges"),

@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from etl_assets.drafting.sniffing import Sniffed, sniff
+from etl_assets_tests.engine.reading.test_unpacking import frames, zipped
 
 GERMAN = "Name;Ort;Betrag\r\n" + "Müller;Köln;12,50\r\nJosé;Genf;3,20\r\n" * 20
 RUSSIAN = "Имя;Город\n" + "Иван;Москва\nПётр;Казань\n" * 20
@@ -91,3 +92,23 @@ def test_a_parquet_file_has_its_own_header(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT 1 AS \"Id\", 2 AS b) TO '{path}'")
     assert sniff(path, tmp_path) == Sniffed(("Id", "b"))
+
+
+def test_packed_texts_are_sniffed_as_plain_ones(tmp_path: Path) -> None:
+    """Fails: a draft names an archive that `run` would read as not read."""
+    text = b"Account ID;City\n1;Ulm\n2;Bonn\n"
+    plain = sniffed(tmp_path, text)
+    for name, content in {
+        "x.csv.zst": frames(text[:9], text[9:]),
+        "x.csv.zip": zipped({"a/": b"", "a/b.csv": text}),
+        "y.zip": zipped({"b.csv": text}),
+        "z.CSV": text,
+    }.items():
+        assert sniffed(tmp_path, content, name) == plain
+
+
+def test_the_ending_of_a_file_says_what_needs_no_word(tmp_path: Path) -> None:
+    for text, words in ((b"a\tb\n1\t2\n3\t4\n", {}), (b"a,b\n1,2\n3,4\n", {"delimiter": ","})):
+        found = sniffed(tmp_path, text, "x.tsv")
+        assert found is not None
+        assert found.words == words

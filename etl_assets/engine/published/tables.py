@@ -175,14 +175,14 @@ def quarantine_table(contract: Contract) -> Table:
             TableColumn(
                 "line_number",
                 "BIGINT",
-                "Physical line on which the record starts, the header being line 1 (Parquet: row number)",
+                "Physical line on which the record starts, the header being line 1 (Parquet, sheet: row number)",
             ),
             TableColumn(
                 key,
                 "VARCHAR",
                 f"The key, where the row had one that could be read; its own id, where that stands for no {key}",
             ),
-            TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON)"),
+            TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON, a sheet: as CSV)"),
             TableColumn(
                 "reason",
                 "VARCHAR",

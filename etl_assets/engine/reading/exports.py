@@ -1,16 +1,11 @@
-"""The export files of a source: finding them, opening them, reading their headers.
+"""The export files of a source: opening them, reading their headers. `listing` says which files those are.
 
-A source is one file (`<source>.csv`, `.csv.gz`, `.parquet`), a folder of them (`<source>/*`), or what the contract's
-patterns name, read in the natural order of names. Every file is read through `Export`, which opens the file whose stats
-were taken, and no other.
+Every file is read through `Export`, which opens the file whose stats were taken, and no other.
 """
 
 import contextlib
 import csv
-import gzip
-import os
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, cast
@@ -18,24 +13,26 @@ from typing import IO, cast
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.files.regular import NotRegularError, require_regular
-from etl_assets.engine.reading import verified
+from etl_assets.engine.reading import formats, objects, unpacking, verified, workbooks
 from etl_assets.engine.reading.decoding import text_of
-from etl_assets.engine.reading.headers import find_columns
+from etl_assets.engine.reading.formats import Format, Packing
+from etl_assets.engine.reading.headers import find_columns, lacks_columns
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.marks import marks_of
-from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
-from etl_assets.engine.reading.verified import FileStat, not_a_file, stat_files
-from etl_assets.engine.sql_text import pattern_literal
+from etl_assets.engine.reading.objects import Wanted
+from etl_assets.engine.reading.verified import FileStat, stat_files
+from etl_assets.engine.reading.worksheets import SheetForm
+from etl_assets.engine.sql_text import parquet_sql
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import Dialect
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # DuckDB's name for the number of a row; a file that has such a column cannot be read with it.
 _ROW_NUMBER = "file_row_number"
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _PLAIN = Dialect()
+_ANY_SHEET = SheetForm()
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_REASON = 150
 
@@ -45,7 +42,10 @@ class Export:
     """One file of a source, identified by the stats that were taken first. `stop` interrupts the reading of it.
 
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
-    that make up the key.
+    that make up the key. `member` is the name of the file in an archive. `wanted` are the fields of a file of objects;
+    `absent` are the contract's columns that none of the objects had that were looked at. `sheet` is what is read of a
+    workbook; `converted` is the file of ours that it was written to, as CSV. `partition` are the texts of the
+    columns that only its folders name.
     """
 
     root: Path
@@ -54,6 +54,12 @@ class Export:
     found: dict[str, str] = field(default_factory=dict)
     key_columns: tuple[str, ...] = ()
     dialect: Dialect = _PLAIN
+    member: str = ""
+    wanted: tuple[Wanted, ...] = ()
+    absent: tuple[str, ...] = ()
+    sheet: SheetForm = _ANY_SHEET
+    converted: Path | None = None
+    partition: Mapping[str, str | None] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -67,14 +73,29 @@ class Export:
         return shown(self.name)
 
     @property
-    def is_parquet(self) -> bool:
-        """Whether this file has a schema of its own."""
-        return self.name.endswith(".parquet")
+    def format(self) -> Format:
+        """What is in it."""
+        return formats.format_of(self.member or self.name)
 
     @property
-    def is_packed(self) -> bool:
-        """Whether this file is gzip."""
-        return self.name.endswith(".gz")
+    def is_parquet(self) -> bool:
+        """Whether this file has a schema of its own."""
+        return self.format is Format.PARQUET
+
+    @property
+    def is_objects(self) -> bool:
+        """Whether each of its lines is an object."""
+        return self.format is Format.OBJECTS
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether it is a workbook."""
+        return self.format is Format.SHEET
+
+    @property
+    def packing(self) -> Packing | None:
+        """What it is packed in."""
+        return formats.packing_of(self.name)
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -91,8 +112,16 @@ class Export:
 
     @property
     def cell_count(self) -> int:
-        """Cells of a record: the header's, and the surplus one of the dialect."""
-        return len(self.columns) + self.dialect.surplus_cell
+        """Cells of a record as DuckDB reads it: the header's, and the surplus one of the dialect.
+
+        Of an object: the fields that are wanted, and the names of those that hold no value.
+        """
+        return len(self.wanted) + 1 if self.is_objects else len(self.columns) + self.dialect.surplus_cell
+
+    @property
+    def structure(self) -> Dialect:
+        """The dialect in which DuckDB reads its records."""
+        return _PLAIN if self.is_objects else self.dialect
 
     @contextlib.contextmanager
     def open(self, limit_bytes: int | None = None) -> Iterator[IO[bytes]]:
@@ -101,14 +130,26 @@ class Export:
         InputError when there are more than `limit_bytes` in a packed file.
         """
         with contextlib.ExitStack() as stack:
+            if self.is_sheet:
+                yield stack.enter_context(self._opened_sheet(limit_bytes))
+                return
             stream: IO[bytes] = stack.enter_context(verified.open_verified(self.root, self.stat))
-            if self.is_packed:
-                stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=stream)))
-            text = cast("IO[bytes]", _Text(self, stream, limit_bytes if self.is_packed else None))
+            if self.packing:
+                packed = unpacking.unpacked(stream, self.packing, self.stat, self.stop, limit_bytes)
+                text = cast("IO[bytes]", stack.enter_context(packed))
+            else:
+                text = cast("IO[bytes]", _Text(stream, self.stop))
             yield text_of(text, self.dialect)
+
+    def _opened_sheet(self, limit_bytes: int | None) -> contextlib.AbstractContextManager[IO[bytes]]:
+        if self.converted is None:
+            return workbooks.opened(self.root, self.stat, self.sheet, self.stop, limit_bytes)
+        return self.converted.open("rb")
 
     def held(self) -> contextlib.AbstractContextManager[Path]:
         """A path at which DuckDB reads this very file, within the block."""
+        if self.converted is not None:
+            return contextlib.nullcontext(self.converted)
         return verified.held(self.root, self.stat)
 
     @contextlib.contextmanager
@@ -119,101 +160,15 @@ class Export:
 
 
 class _Text:
-    """A file's text. Reading it can be stopped; a packed one has a limit: a few MB can unpack to more than any disk."""
+    """A file's text; reading it can be stopped."""
 
-    def __init__(self, export: Export, stream: IO[bytes], limit_bytes: int | None) -> None:
-        self._export, self._stream, self._limit_bytes = export, stream, limit_bytes
-        self._read_bytes = 0
+    def __init__(self, stream: IO[bytes], stop: Stop) -> None:
+        self._stream, self._stop = stream, stop
 
     def read(self, size: int) -> bytes:
-        """The next bytes; InputError beyond the limit."""
-        self._export.stop.check()
-        chunk = self._stream.read(size)
-        self._read_bytes += len(chunk)
-        if self._limit_bytes is not None and self._read_bytes > self._limit_bytes:
-            raise unpacks_to_more(self._export, self._limit_bytes)
-        return chunk
-
-
-def unpacks_to_more(export: Export, limit_bytes: int) -> InputError:
-    """The error for a file whose text is longer than the limit."""
-    limit_mb = limit_bytes >> 20
-    return InputError(
-        f"{export.shown} ({export.stat.size_bytes} bytes) unpacks to more than the {limit_mb} MB that are allowed.",
-        Advice(Action.SET, "ETL_MAX_UNPACKED", f"{2 * limit_mb}MB"),
-        subject=export.name,
-    )
-
-
-def find_files(source: Source, root: Path) -> list[Path]:
-    """The files of a source in natural order of their names; InputError says what was expected and what was found."""
-    if not root.is_dir():
-        raise InputError(
-            f"The folder of the exports, {root}, does not exist.",
-            Advice(Action.SET, "ETL_SOURCES"),
-            Advice(Action.GENERATE, value=str(root)),
-            subject=str(root),
-        )
-    if source.files:
-        return [path for path in matching_files(source, root) if _is_file(path, root)]
-    candidates = [root / f"{source.name}{suffix}" for suffix in SUFFIXES]
-    found = [path for path in candidates if _is_file(path, root)]
-    folder = root / source.name
-    if folder.is_dir():
-        found += [folder]
-    if not found:
-        raise InputError(
-            f"No export of source '{source.name}' in {root}: expected {source.name}.csv, {source.name}.csv.gz, "
-            f"{source.name}.parquet or a folder {source.name}/, found {names_in(root)}.",
-            Advice(Action.SET, "ETL_SOURCES"),
-            subject=source.name,
-        )
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise InputError(
-            f"Source '{source.name}' has more than one export in {root}: {names}. Keep one of them.",
-            subject=source.name,
-        )
-    return _files_in(folder, source, root) if found == [folder] else found
-
-
-def _require_text(path: Path) -> None:
-    """Quarantine names files, and neither DuckDB nor JSON can hold a name that is not text."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"The name of {os.fsencode(path)!r} is not UTF-8 text. Rename the file.") from error
-
-
-def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
-    files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
-    if not files:
-        raise InputError(
-            f"The folder {folder} of source '{source.name}' holds no .csv, .csv.gz or .parquet file.",
-            subject=source.name,
-        )
-    return files
-
-
-def _is_export(path: Path) -> bool:
-    # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv.
-    return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
-
-
-def _is_file(path: Path, root: Path) -> bool:
-    """Whether there is a file; InputError for something else of that name: it may be meant to be read."""
-    _require_text(path)
-    try:
-        require_regular(path, os.stat(path))
-    except NotRegularError as error:
-        raise not_a_file(path, root, error.kind) from error
-    except PermissionError:
-        raise
-    except OSError as error:
-        if path.is_symlink():
-            raise not_a_file(path, root, "a link that leads nowhere") from error
-        return False
-    return True
+        """The next bytes."""
+        self._stop.check()
+        return self._stream.read(size)
 
 
 def open_exports(
@@ -230,7 +185,11 @@ def open_exports(
 
 def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
     """Read the header of one file; InputError when it breaks the contract as a whole."""
-    export = Export(root, stat, dialect=source.csv, stop=stop or Stop())
+    export = unopened(root, stat, stop)
+    if export.is_sheet:
+        export = replace(export, sheet=workbooks.reading_of(source))
+    else:
+        export = replace(export, dialect=formats.dialect_of(source.csv, export.member or export.name))
     name = export.shown
     if export.stat.size_bytes == 0:
         raise InputError(
@@ -238,9 +197,83 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
             _EXPORT_AGAIN,
             subject=source.name,
         )
+    if not (export.is_parquet or export.is_sheet):
+        _refuse_utf16(export)
+    if export.is_objects:
+        return read_fields(export, source)
     columns = _parquet_columns(export) if export.is_parquet else _csv_columns(export)
+    written = {column.strip().lower() for column in columns}
+    named = formats.partition_of(export.name).items()
+    partition = {name: text for name, text in named if name.strip().lower() not in written}
+    columns += partition
     found, key_columns = find_columns(source, columns, name)
-    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
+    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns, partition=partition)
+
+
+def unopened(root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
+    """A file whose format is known, and nothing of its contents."""
+    export = Export(root, stat, stop=stop or Stop())
+    refusal = formats.refusal(export.name)
+    if refusal:
+        raise InputError(f"{export.shown} {refusal}", subject=export.name)
+    return replace(export, member=_member(export))
+
+
+def _member(export: Export) -> str:
+    """The name of the file in an archive that does not say itself what it holds."""
+    if export.packing is not Packing.ZIP or formats.suffix_of(export.name).lower() != ".zip":
+        return ""
+    with verified.open_verified(export.root, export.stat) as stream:
+        member = unpacking.name_of_member(stream, export.stat)
+    if formats.packing_of(member) or formats.refusal(f"{member}.zip"):
+        raise InputError(f"{export.shown} holds {shown(member)}; expected a text. Unpack it.", subject=export.name)
+    return member
+
+
+def _refuse_utf16(export: Export) -> None:
+    with export.open() as stream:
+        start = stream.read(2)
+    if start in _UTF16_MARKS:
+        raise InputError(f"{export.shown} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+
+
+def read_fields(export: Export, source: Source) -> Export:
+    """The export with the fields that its first records have; InputError when one that must be there is in none.
+
+    A field that need not be there may be left out of all records. Its name may be misspelled as well, so it is noted.
+    """
+    wanted = objects.wanted_of(source)
+    export = replace(export, wanted=wanted)
+    with export.open() as stream:
+        sample = objects.look_at(stream, wanted, export.dialect, 1 + export.dialect.skip_lines)
+    name = export.shown
+    if not sample.first_line:
+        raise InputError(f"{name} of source '{source.name}' holds no record.", _EXPORT_AGAIN, subject=source.name)
+    if not sample.record_count:
+        raise InputError(
+            f"{name} is no JSON Lines file: expected a JSON object on each line, found on line {sample.first_line} "
+            f"{sample.first_text!r}.",
+            _EXPORT_AGAIN,
+            subject=source.name,
+        )
+    absent = [one for place, one in enumerate(wanted) if place not in sample.places]
+    of_key, of_column = source.words_of_headers
+    missing = [
+        (one.headers, of_key if source.key.name in one.columns else of_column)
+        for one in absent
+        if source.key.name in one.columns or source.needed & {*one.columns}
+    ]
+    if missing:
+        has = "Its records have" if sample.is_whole else f"Its first {sample.record_count:,} records have"
+        raise lacks_columns(source, missing, sample.names, name, has)
+    labels = {column: one.label for one in wanted for column in one.columns}
+    return replace(
+        export,
+        columns=(*(one.label for one in wanted), *sample.others),
+        found={column.name: labels[column.name] for column in source.columns},
+        key_columns=source.key_headers,
+        absent=tuple(column for one in absent for column in one.columns),
+    )
 
 
 def _csv_columns(export: Export) -> list[str]:
@@ -248,15 +281,10 @@ def _csv_columns(export: Export) -> list[str]:
     from etl_assets.engine.reading.records import scan
 
     name, dialect = export.shown, export.dialect
-    try:
-        with export.open() as stream:
-            start = stream.read(2)
-        if start in _UTF16_MARKS:
-            raise InputError(f"{name} is UTF-16 text; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
-        with export.open() as stream:
-            block = next(scan(stream, marks=marks_of(dialect)), None)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{name} is not a readable gzip file ({error}).", _EXPORT_AGAIN) from error
+    if export.is_sheet:
+        export = replace(export, sheet=replace(export.sheet, row_count=1))
+    with export.open() as stream:
+        block = next(scan(stream, marks=marks_of(dialect)), None)
     if block is None or block.blank[0]:
         raise InputError(f"{name} starts with an empty line; expected a header with column names on line 1.")
     try:
@@ -279,7 +307,7 @@ def _csv_columns(export: Export) -> list[str]:
 def _parquet_columns(export: Export) -> list[str]:
     with export.held() as path, export.reader() as connection:
         try:
-            rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
+            rows = connection.execute(f"DESCRIBE SELECT * FROM {parquet_sql(path)}").fetchall()
         except duckdb.Error as error:
             export.stop.check()
             finding = f"{export.shown} is not a readable Parquet file ({reason(error, export, path)})."

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from etl_assets.engine.reading.exports import find_files, open_export
+from etl_assets.engine.reading.exports import open_export
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import map_source
 from etl_assets.engine.reading.verified import stat_files
 from etl_assets.errors import Action, Advice, InputError
@@ -14,10 +15,14 @@ from etl_assets.project.contract import Source
 
 @dataclass(frozen=True)
 class Looked:
-    """The files that a source would read, those of its key map, and what is wrong with them."""
+    """The files that a source would read, those of its key map, and what is wrong with them.
+
+    `absent_columns` are those of the contract that need not be there, and that the first records of no file have.
+    """
 
     files: tuple[Path, ...]
     extra_columns: tuple[str, ...] = ()
+    absent_columns: tuple[str, ...] = ()
     errors: tuple[InputError, ...] = ()
     map_files: tuple[Path, ...] = ()
 
@@ -35,12 +40,17 @@ def look_at(source: Source, root: Path) -> Looked:
 def _look(source: Source, root: Path) -> Looked:
     files, errors = _find(source, root)
     extra: list[str] = []
+    absent: list[frozenset[str]] = []
     for stat in stat_files(files, root):
         try:
-            extra += open_export(source, root, stat).extra_columns
+            export = open_export(source, root, stat)
+            extra += export.extra_columns
+            absent.append(frozenset(export.absent))
         except InputError as error:
             errors.append(error)
-    return Looked(tuple(files), tuple(dict.fromkeys(extra)), tuple(errors))
+    in_none = frozenset.intersection(*absent) if absent else frozenset()
+    absent_columns = tuple(name for name in source.required if name in in_none)
+    return Looked(tuple(files), tuple(dict.fromkeys(extra)), absent_columns, tuple(errors))
 
 
 def _find(source: Source, root: Path) -> tuple[list[Path], list[InputError]]:

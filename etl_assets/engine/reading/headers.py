@@ -30,16 +30,26 @@ def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dic
     missing: list[tuple[Sequence[str], str]] = [((header,), of_key) for header, match in keys.items() if match is None]
     missing += [(column.headers, of_column) for column, match in found.items() if match is None]
     if missing:
-        raise InputError(
-            f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(' or '.join(headers) for headers, _ in missing)}. "
-            f"Its header has: {shown(', '.join(columns)[:_CHARS_SHOWN])}.{_nearest(missing, columns)}",
-            _EXPORT_AGAIN,
-            _EDIT,
-            subject=source.name,
-        )
+        raise lacks_columns(source, missing, columns, name, "Its header has")
     columns_found = {column.name: match for column, match in found.items() if match is not None}
     return columns_found, tuple(match for match in keys.values() if match is not None)
+
+
+def lacks_columns(
+    source: Source, missing: Sequence[tuple[Sequence[str], str]], columns: Sequence[str], name: str, has: str
+) -> InputError:
+    """The error for a file without columns that it must have; `has` introduces the columns that it has.
+
+    `missing` has the names that were looked for, and the word of the contract that changes them.
+    """
+    return InputError(
+        f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} "
+        f"{', '.join(' or '.join(headers) for headers, _ in missing)}. "
+        f"{has}: {shown(', '.join(columns)[:_CHARS_SHOWN])}.{_nearest(missing, columns)}",
+        _EXPORT_AGAIN,
+        _EDIT,
+        subject=source.name,
+    )
 
 
 def _find(source: Source, columns: Sequence[str], name: str, headers: Sequence[str]) -> str | None:

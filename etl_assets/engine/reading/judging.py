@@ -4,11 +4,13 @@ Names of the engine's own columns begin with an underscore, which no name of a c
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from etl_assets.engine.reading.forms import cell_sql, joined_key_sql, key_sql, value_sql
 from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.quarantine import MALFORMED, Reading
-from etl_assets.engine.sql_text import identifier, literal, pattern_literal
+from etl_assets.engine.sql_text import identifier, literal, parquet_sql, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
 from etl_assets.project.identity import Key
 
@@ -18,6 +20,8 @@ REJECTED = -1
 FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reason", "_shard"
 # Whether a row is longer than any may be. Only Parquet has such rows: in a CSV file they are damage, and left out.
 _OVERLONG = "_overlong"
+# Names of the columns whose cells are lists or objects, each between commas. Only records of objects have such cells.
+_NESTED = "_nested"
 # Names of the columns whose cells broke a rule and became null, with commas between them; and what was in these cells.
 ISSUES, BAD_CELLS = "_issues", "_bad_cells"
 # The table of `mapping`, and whether it lacks the id of a row, or has several keys for it.
@@ -29,26 +33,29 @@ _READ_BUFFER_BYTES = 8 << 20
 def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     """Every row of these files: the typed columns, where it came from, the first rule it broke, and its partition."""
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
+    may_be_nested = any(reading.export.is_objects for reading in readings)
+    rules = _Rules(source, may_be_nested=may_be_nested)
     rows = cells_sql(source, readings)
     parsed = ", ".join(
         f"{value_sql(cell_name(column.name), column, source.csv)} AS {identifier(column.name)}"
         for column in source.columns
     )
-    cells = "".join(f", {cell_name(column.name)}" for column in source.columns if column.can_break)
+    cells = "".join(f", {cell_name(column.name)}" for column in source.columns if rules.of(column))
     key = identifier(source.key.name)
     return f"""
         WITH cells AS ({rows}),
         parsed AS (
             SELECT {FILE_INDEX}, {SOURCE_ROW},
                 {key_sql(cell_name(source.key.name), source.key)} AS {key}, {parsed}{cells}
-                {f", {_OVERLONG}" if may_be_overlong else ""}
+                {f", {_OVERLONG}" if may_be_overlong else ""}{f", {_NESTED}" if may_be_nested else ""}
             FROM cells
         ),
         judged AS (
-            SELECT *, {_reason_sql(source, may_be_overlong=may_be_overlong)} AS {REASON}, {_issues_sql(source)}
+            SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON},
+                {rules.issues()}
             FROM {_mapped_sql(key) if source.key_map else "parsed"}
         )
-        SELECT {key}, {", ".join(_kept(source, column) for column in source.columns)}, {FILE_INDEX}, {SOURCE_ROW},
+        SELECT {key}, {", ".join(map(rules.kept, source.columns))}, {FILE_INDEX}, {SOURCE_ROW},
             {REASON}, {ISSUES}, {BAD_CELLS},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}
         FROM judged"""
@@ -86,10 +93,13 @@ def no_rows_sql(source: Source) -> str:
 def cells_sql(source: Source, readings: Sequence[Reading]) -> str:
     """Every row of these files as text cells in contract order."""
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
-    return "\nUNION ALL\n".join(_rows_sql(source, reading, may_be_overlong=may_be_overlong) for reading in readings)
+    may_be_nested = any(reading.export.is_objects for reading in readings)
+    return "\nUNION ALL\n".join(
+        _rows_sql(source, reading, may_be_overlong=may_be_overlong, may_be_nested=may_be_nested) for reading in readings
+    )
 
 
-def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool) -> str:
+def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be_nested: bool) -> str:
     """One file's rows as text cells in contract order, numbered from 1 in file order."""
     export = reading.export
     cells = ", ".join(
@@ -100,19 +110,23 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool) -> str
         }.items()
     )
     path = pattern_literal(reading.readable)
+    # An object's cells that are no values are named in a cell behind those that are wanted.
+    names = f"nullif(c{len(export.wanted)}, '')" if export.is_objects else "NULL::VARCHAR"
+    nested = f", {names} AS {_NESTED}" if may_be_nested else ""
     if export.is_parquet:
         return _measured_rows_sql(
             source,
             reading,
             f"SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, file_row_number + 1 AS {SOURCE_ROW}, {cells} "
-            f"FROM read_parquet({path}, file_row_number = true)",
+            f"FROM {parquet_sql(reading.readable, 'file_row_number = true')}",
+            nested,
         )
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(export.cell_count))
-    dialect = export.dialect
+    dialect = export.structure
     # Explicit columns, no sniffing: a type guessed from the first rows is wrong for the last ones.
     return f"""
         SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, row_number() OVER () AS {SOURCE_ROW}, {cells}
-            {f", false AS {_OVERLONG}" if may_be_overlong else ""}
+            {f", false AS {_OVERLONG}" if may_be_overlong else ""}{nested}
         FROM read_csv({path}, columns = {{{columns}}}, auto_detect = false, header = true,
             delim = {literal(dialect.delimiter)}, quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},
             strict_mode = true, compression = 'none', buffer_size = {_READ_BUFFER_BYTES},
@@ -120,7 +134,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool) -> str
             rejects_scan = '{reading.rejects_table}_scan')"""
 
 
-def _measured_rows_sql(source: Source, reading: Reading, rows: str) -> str:
+def _measured_rows_sql(source: Source, reading: Reading, rows: str, nested: str) -> str:
     """A Parquet file's rows under the limits of a CSV file: an overlong row has no texts, and all texts have an end."""
     from etl_assets.engine.reading.records import MAX_RECORD_BYTES
 
@@ -135,12 +149,12 @@ def _measured_rows_sql(source: Source, reading: Reading, rows: str) -> str:
         for name in source.required
     )
     return f"""
-        SELECT {FILE_INDEX}, {SOURCE_ROW}, {cells}, {_OVERLONG}
+        SELECT {FILE_INDEX}, {SOURCE_ROW}, {cells}, {_OVERLONG}{nested}
         FROM (SELECT *, {overlong} AS {_OVERLONG} FROM (SELECT *, {size} AS _size FROM ({rows})))"""
 
 
 def _text(column: str) -> str:
-    return f"CAST({identifier(column)} AS VARCHAR)"
+    return f"CAST({column} AS VARCHAR)"
 
 
 def _key_cell(source: Source, reading: Reading) -> str:
@@ -154,54 +168,74 @@ def cell_name(name: str) -> str:
     return identifier(f"_cell_{name}")
 
 
-def _reason_sql(source: Source, *, may_be_overlong: bool) -> str:
-    """The first rule of the contract that a row breaks, as SQL; null for a sound row."""
-    key = source.key
-    whens = [
-        *([f"WHEN {_OVERLONG} THEN {literal(MALFORMED)}"] if may_be_overlong else []),
-        f"WHEN {identifier(key.name)} IS NULL THEN {literal(f'missing_{key.name}')}",
-        f"WHEN length({identifier(key.name)}) > {key.max_chars} THEN {literal(f'invalid:{key.name}')}",
-    ]
-    if source.key_map:
-        whens += [
-            f"WHEN {_UNMAPPED} THEN {literal(unmapped_key(key))}",
-            f"WHEN {_AMBIGUOUS} THEN {literal(ambiguous_key(key))}",
+@dataclass(frozen=True)
+class _Rules:
+    """What a source's rows are judged by, as SQL."""
+
+    source: Source
+    may_be_nested: bool
+
+    def of(self, column: Column) -> list[str]:
+        """The conditions under which a cell of this column is bad."""
+        return [*self._nested(column.name), *_broken_rules(column)]
+
+    @cached_property
+    def nulled(self) -> dict[Column, str]:
+        """The columns whose bad cells become null, and SQL for whether a row's cell is bad.
+
+        None where the contract says of no cell that it may be lost: then a list in a text costs its row.
+        """
+        if not self.source.has_issues:
+            return {}
+        rules = {column: self.of(column) for column in self.source.columns if self.source.nulls(column)}
+        return {column: f"coalesce({' OR '.join(broken)}, false)" for column, broken in rules.items() if broken}
+
+    def reason(self, *, may_be_overlong: bool) -> str:
+        """The first rule of the contract that a row breaks, as SQL; null for a sound row."""
+        key = self.source.key
+        too_long = f"length({identifier(key.name)}) > {key.max_chars}"
+        whens = [
+            *([f"WHEN {_OVERLONG} THEN {literal(MALFORMED)}"] if may_be_overlong else []),
+            f"WHEN {identifier(key.name)} IS NULL THEN {literal(f'missing_{key.name}')}",
+            f"WHEN {' OR '.join([*self._nested(key.name), too_long])} THEN {literal(f'invalid:{key.name}')}",
         ]
-    for column in source.columns:
-        rules = list(_broken_rules(column))
-        if rules and not source.nulls(column):
-            whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
-        if column.name in source.needed:
-            whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
-    return f"CASE {' '.join(whens)} END"
+        if self.source.key_map:
+            whens += [
+                f"WHEN {_UNMAPPED} THEN {literal(unmapped_key(key))}",
+                f"WHEN {_AMBIGUOUS} THEN {literal(ambiguous_key(key))}",
+            ]
+        for column in self.source.columns:
+            rules = self.of(column)
+            if rules and column not in self.nulled:
+                whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
+            if column.name in self.source.needed:
+                whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
+        return f"CASE {' '.join(whens)} END"
 
+    def issues(self) -> str:
+        """The names of the columns whose cells became null, and these cells, as SQL."""
+        if not self.nulled:
+            return f"NULL::VARCHAR AS {ISSUES}, NULL::VARCHAR[] AS {BAD_CELLS}"
+        is_any = " OR ".join(self.nulled.values())
+        names = ", ".join(f"CASE WHEN {bad} THEN {literal(column.name)} END" for column, bad in self.nulled.items())
+        cells = ", ".join(
+            f"CASE WHEN {bad} THEN left({cell_name(column.name)}, {_CELL_CHARS}) END"
+            for column, bad in self.nulled.items()
+        )
+        return (
+            f"CASE WHEN {is_any} THEN concat_ws(',', {names}) END AS {ISSUES}, "
+            f"CASE WHEN {is_any} THEN list_filter([{cells}], lambda cell: cell IS NOT NULL) END AS {BAD_CELLS}"
+        )
 
-def _nulled(source: Source) -> dict[Column, str]:
-    """The columns whose bad cells become null, and SQL for whether a row's cell is bad."""
-    rules = {column: list(_broken_rules(column)) for column in source.columns if source.nulls(column)}
-    return {column: f"coalesce({' OR '.join(broken)}, false)" for column, broken in rules.items() if broken}
+    def kept(self, column: Column) -> str:
+        """A column's value as it is kept: null where it broke a rule that its type alone does not tell."""
+        name, bad = identifier(column.name), self.nulled.get(column)
+        has_limits = column.min is not None or column.max is not None or column.values or column.pattern
+        may_be_bad = has_limits or (self.may_be_nested and column.type is ColumnType.TEXT)
+        return f"CASE WHEN NOT {bad} THEN {name} END AS {name}" if bad and may_be_bad else name
 
-
-def _issues_sql(source: Source) -> str:
-    nulled = _nulled(source)
-    if not nulled:
-        return f"NULL::VARCHAR AS {ISSUES}, NULL::VARCHAR[] AS {BAD_CELLS}"
-    is_any = " OR ".join(nulled.values())
-    names = ", ".join(f"CASE WHEN {bad} THEN {literal(column.name)} END" for column, bad in nulled.items())
-    cells = ", ".join(
-        f"CASE WHEN {bad} THEN left({cell_name(column.name)}, {_CELL_CHARS}) END" for column, bad in nulled.items()
-    )
-    return (
-        f"CASE WHEN {is_any} THEN concat_ws(',', {names}) END AS {ISSUES}, "
-        f"CASE WHEN {is_any} THEN list_filter([{cells}], lambda cell: cell IS NOT NULL) END AS {BAD_CELLS}"
-    )
-
-
-def _kept(source: Source, column: Column) -> str:
-    """A column's value as it is kept: null where it broke a rule that its type alone does not tell."""
-    name, bad = identifier(column.name), _nulled(source).get(column)
-    has_limits = column.min is not None or column.max is not None or column.values or column.pattern
-    return f"CASE WHEN NOT {bad} THEN {name} END AS {name}" if bad and has_limits else name
+    def _nested(self, name: str) -> list[str]:
+        return [f"contains({_NESTED}, {literal(f',{name},')})"] if self.may_be_nested else []
 
 
 def _broken_rules(column: Column) -> Iterator[str]:

@@ -13,9 +13,9 @@ import duckdb
 
 from etl_assets.engine.duck import scalar
 from etl_assets.engine.files.documents import Count
-from etl_assets.engine.reading.exports import find_files
 from etl_assets.engine.reading.forms import joined_key_sql, key_sql
 from etl_assets.engine.reading.judging import KEY_MAP, ambiguous_key, cell_name, cells_sql, unmapped_key
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.quarantine import Reading
 from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.project.contract import Column, Source
@@ -65,6 +65,11 @@ class MapSource(Source):
     def words_of_headers(self) -> tuple[str, str]:
         """The words of the contract that name the headers of the id, and of the key."""
         return "from", "to"
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Without any of its columns it leads nowhere."""
+        return frozenset(column.name for column in self.columns)
 
 
 def map_source(source: Source) -> Source | None:

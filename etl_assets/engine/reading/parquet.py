@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 import duckdb
 
-from etl_assets.engine.reading.exports import Export, reason, unpacks_to_more
-from etl_assets.engine.sql_text import pattern_literal
+from etl_assets.engine.reading.exports import Export, reason
+from etl_assets.engine.reading.unpacking import unpacks_to_more
+from etl_assets.engine.sql_text import parquet_sql, pattern_literal
 from etl_assets.errors import Action, Advice, InputError
 
 _BEYOND = "etl_assets: beyond the limit of file"
@@ -33,7 +34,7 @@ def row_count(export: Export, limit_bytes: int) -> int:
     if promised != listed:
         raise _damaged(export, f"{promised} rows in all, {listed} in its row groups")
     if promised * len(export.columns) > limit_bytes:
-        raise unpacks_to_more(export, limit_bytes)
+        raise unpacks_to_more(export.stat, limit_bytes)
     return promised
 
 
@@ -70,7 +71,7 @@ def require_readable(exports: Iterable[Export]) -> None:
             continue
         with export.held() as path, export.reader() as connection:
             try:
-                connection.execute(f"SELECT max(hash(row)) FROM read_parquet({pattern_literal(path)}) row").fetchone()
+                connection.execute(f"SELECT max(hash(row)) FROM {parquet_sql(path)} row").fetchone()
             except duckdb.OutOfMemoryException:
                 # Large values are no damage.
                 continue

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from etl_assets.engine.reading.formats import suffix_of
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
 from etl_assets.project.file_patterns import files_of
 
 _DIGITS = re.compile(r"(\d+)")
-# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `parts.10.csv`.
+# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `export.10.csv`.
 _ENDING = re.compile(r"(?:\.[^\W\d_]+)+$")
 
 
@@ -49,8 +50,10 @@ def matching_files(source: Source, root: Path) -> list[Path]:
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
-    # Hidden files and folders belong to other programs: unfinished copies, macOS's ._name.csv.
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+    # Hidden files and folders belong to other programs: unfinished copies, macOS's ._name.csv. So do files without an
+    # ending whose names begin with an underscore, such as Spark's _SUCCESS.
+    is_note = path.name.startswith("_") and not suffix_of(path.name)
+    return is_note or any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def names_in(root: Path) -> str:

@@ -14,7 +14,7 @@ import duckdb
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.surveying import data_blocks
-from etl_assets.engine.sql_text import identifier, literal, pattern, pattern_literal
+from etl_assets.engine.sql_text import identifier, literal, parquet_sql, pattern
 from etl_assets.project.contract import Source
 
 # numpy takes 0.1 s to import; commands that stage nothing do without.
@@ -47,17 +47,22 @@ class Reading:
         return f"csv_rejects_{self.number}"
 
     def column(self, name: str) -> str:
-        """The reader's name of a contract column."""
-        return self._read_as(self.export.found[name])
+        """A contract column as SQL."""
+        return self.read_as(self.export.found[name])
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """The reader's names of the columns that make up the key."""
-        return tuple(self._read_as(column) for column in self.export.key_columns)
+        """The columns that make up the key, as SQL."""
+        return tuple(self.read_as(column) for column in self.export.key_columns)
 
-    def _read_as(self, spelled: str) -> str:
-        """The reader's name of a file's column: by position for CSV, the file's own name for Parquet."""
-        return spelled if self.export.is_parquet else f"c{self.export.columns.index(spelled)}"
+    def read_as(self, spelled: str) -> str:
+        """A file's column as SQL: by position in CSV, by its name in Parquet, or the text that a folder names."""
+        if not self.export.is_parquet:
+            return f"c{self.export.columns.index(spelled)}"
+        if spelled not in self.export.partition:
+            return identifier(spelled)
+        text = self.export.partition[spelled]
+        return "NULL" if text is None else literal(text)
 
 
 def write(
@@ -156,8 +161,8 @@ def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> 
     """A Parquet row's line is its number, its raw text the row as JSON, cut as the text of a CSV record is."""
     from etl_assets.engine.reading.records import MAX_RAW_BYTES
 
-    path = pattern_literal(reading.readable)
-    cells = ", ".join(f"{name} := {name}" for name in map(identifier, reading.export.columns))
+    rows = parquet_sql(reading.readable, "file_row_number = true")
+    cells = ", ".join(f"{identifier(name)} := {reading.read_as(name)}" for name in reading.export.columns)
     raw_text = bounded_sql("strlen(raw_text)", "raw_text", reading.number, reading.limit_bytes)
     connection.execute(
         f"""
@@ -166,7 +171,7 @@ def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> 
         FROM (
             SELECT file_row_number + 1 AS row_number,
                 left(to_json(struct_pack({cells}))::VARCHAR, {MAX_RAW_BYTES}) AS raw_text
-            FROM read_parquet({path}, file_row_number = true) row
+            FROM {rows} row
             SEMI JOIN (SELECT source_row FROM rejected WHERE file_index = {reading.number}) r
                 ON row.file_row_number + 1 = r.source_row
         )"""

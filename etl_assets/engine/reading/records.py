@@ -98,8 +98,8 @@ def scan(
         if split is None and not at_end:
             # One byte more than a record may have can still be the CR of its terminator.
             if len(data) > MAX_RECORD_BYTES + 1 and b"\n" not in data:
-                yield _overlong(data, first_line)
-                carry, first_line = _skip_line(stream, chunk_bytes), first_line + 1
+                yield overlong(data, first_line)
+                carry, first_line = skip_line(stream, chunk_bytes), first_line + 1
             else:
                 carry = data
             continue
@@ -274,7 +274,7 @@ def _record_stop(data: bytes, start: int, marks: Marks, *, at_end: bool) -> int 
     return -1
 
 
-def _overlong(data: bytes, line: int) -> Block:
+def overlong(data: bytes, line: int) -> Block:
     """A block of one damaged record: a line longer than any record may be, cut to what quarantine keeps."""
     kept = data[:MAX_RAW_BYTES]
     return Block(
@@ -288,7 +288,7 @@ def _overlong(data: bytes, line: int) -> Block:
     )
 
 
-def _skip_line(stream: IO[bytes], chunk_bytes: int) -> bytes:
+def skip_line(stream: IO[bytes], chunk_bytes: int) -> bytes:
     """Drop the rest of the current line without holding it; return what was read beyond it."""
     while chunk := stream.read(chunk_bytes):
         cut = chunk.find(b"\n")

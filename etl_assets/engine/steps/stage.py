@@ -5,10 +5,8 @@ shards × data. A snapshot is content-addressed and published whole, then the so
 """
 
 import contextlib
-import gzip
 import time
 import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,12 +28,13 @@ from etl_assets.engine.published.snapshots import (
     snapshot_id,
     write_accounting,
 )
-from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified
+from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified, workbooks
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
 from etl_assets.engine.reading.mapping import Inputs, add_key_map, drop_key_map, find_inputs, map_source, unmatched_ids
 from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.unpacking import unpacks_to_more
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
@@ -43,10 +42,7 @@ from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import (
-    Action,
-    Advice,
     AttemptTimeoutError,
-    InputError,
     RejectRatioError,
     SourceChangedError,
     shown,
@@ -276,15 +272,19 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
     if export.is_parquet:
         record_count = parquet.row_count(export, limit_bytes)
         return Reading(export, number, files.enter_context(export.held()), record_count, limit_bytes)
-    try:
-        survey = surveying.survey(export, limit_bytes)
-        # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
-        if survey.is_regular and not export.is_packed:
-            return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
-        copy = scratch / f"sound_{number}.csv"
-        surveying.write_sound_records(export, copy, limit_bytes)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{export.shown} is a damaged gzip file ({error}).", Advice(Action.EXPORT_AGAIN)) from error
+    copy = scratch / f"sound_{number}.csv"
+    if export.is_objects:
+        record_count = surveying.write_objects(export, copy, limit_bytes)
+        return Reading(export, number, copy, record_count, limit_bytes, is_copy=True)
+    if export.is_sheet:
+        converted = scratch / f"sheet_{number}.csv"
+        workbooks.write_sheet(export.root, export.stat, export.sheet, export.stop, limit_bytes, converted)
+        export = replace(export, converted=converted)
+    survey = surveying.survey(export, limit_bytes)
+    # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
+    if survey.is_regular and not export.packing:
+        return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
+    surveying.write_sound_records(export, copy, limit_bytes)
     return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
 
 
@@ -309,7 +309,7 @@ def _naming_files(readings: Sequence[Reading], request: StagingRequest) -> Itera
         request.limits.stop.check()
         number = parquet.file_beyond(error)
         if number is not None:
-            raise exports.unpacks_to_more(readings[number].export, readings[number].limit_bytes) from error
+            raise unpacks_to_more(readings[number].export.stat, readings[number].limit_bytes) from error
         parquet.require_readable(reading.export for reading in readings)
         # DuckDB quotes the names of files as they are.
         raise type(error)(shown(str(error))) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from etl_assets.engine.reading.exports import find_files
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.patterns import natural_order
 from etl_assets.errors import InputError
 from etl_assets.project.contract import Source

@@ -1,0 +1,88 @@
+"""The files of a source: one of its name, a folder of its name, or what the contract's patterns name.
+
+Only regular files count, and something else of an export's name is refused: it may be meant to be read.
+"""
+
+import os
+from pathlib import Path
+
+from etl_assets.engine.files.regular import NotRegularError, require_regular
+from etl_assets.engine.reading.formats import LISTED, SUFFIXES
+from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
+from etl_assets.engine.reading.verified import not_a_file
+from etl_assets.errors import Action, Advice, InputError
+from etl_assets.project.contract import Source
+
+
+def find_files(source: Source, root: Path) -> list[Path]:
+    """The files of a source in natural order of their names; InputError says what was expected and what was found."""
+    if not root.is_dir():
+        raise InputError(
+            f"The folder of the exports, {root}, does not exist.",
+            Advice(Action.SET, "ETL_SOURCES"),
+            Advice(Action.GENERATE, value=str(root)),
+            subject=str(root),
+        )
+    if source.files:
+        return [path for path in matching_files(source, root) if _is_file(path, root)]
+    candidates = (path for path in root.iterdir() if path.name.startswith(source.name))
+    found = natural_order(
+        path for path in candidates if path.name[len(source.name) :].lower() in SUFFIXES and _is_file(path, root)
+    )
+    folder = root / source.name
+    if folder.is_dir():
+        found += [folder]
+    if not found:
+        raise InputError(
+            f"No export of source '{source.name}' in {root}: expected {source.name}.csv, a file {source.name} of "
+            f"another format ({LISTED}) or a folder {source.name}/, found {names_in(root)}.",
+            Advice(Action.SET, "ETL_SOURCES"),
+            subject=source.name,
+        )
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(
+            f"Source '{source.name}' has more than one export in {root}: {names}. Keep one of them.",
+            subject=source.name,
+        )
+    return _files_in(folder, source, root) if found == [folder] else found
+
+
+def _require_text(path: Path) -> None:
+    """Quarantine names files, and neither DuckDB nor JSON can hold a name that is not text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The name of {os.fsencode(path)!r} is not UTF-8 text. Rename the file.") from error
+
+
+def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
+    files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
+    if not files:
+        raise InputError(
+            f"The folder {folder} of source '{source.name}' holds no export, such as a .csv file. Formats: {LISTED}.",
+            subject=source.name,
+        )
+    return files
+
+
+def _is_export(path: Path) -> bool:
+    # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv. README.txt is for people.
+    name = path.name.lower()
+    return name.endswith(SUFFIXES) and not name.startswith((".", "readme"))
+
+
+def _is_file(path: Path, root: Path) -> bool:
+    """Whether there is a file; InputError for something else of that name: it may be meant to be read."""
+    _require_text(path)
+    try:
+        require_regular(path, os.stat(path))
+    except NotRegularError as error:
+        raise not_a_file(path, root, error.kind) from error
+    except PermissionError:
+        raise
+    except OSError as error:
+        if path.is_symlink():
+            raise not_a_file(path, root, "a link that leads nowhere") from error
+        return False
+    return True
