@@ -105,7 +105,9 @@ def _events(dice: random.Random, emails: list[str], month: int) -> Iterable[Row]
     for number, email in enumerate(emails[6:]):
         # Every fifth account has stopped in June.
         for _ in range(0 if month == 6 and number % 5 == 0 else dice.choice((2, 8, 15, 30))):
-            at = datetime(2026, month, dice.randrange(1, 30), dice.randrange(24), dice.randrange(60), dice.randrange(60))
+            at = datetime(
+                2026, month, dice.randrange(1, 30), dice.randrange(24), dice.randrange(60), dice.randrange(60)
+            )
             yield (
                 f"{dice.randrange(16**16):016x}",
                 dice.choice(("report_viewed", "report_viewed", "report_created", "user_invited", "export_downloaded")),
