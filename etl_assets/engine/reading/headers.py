@@ -24,9 +24,9 @@ def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dic
     `name` is the file's, for errors: InputError when a column is missing or is there more than once.
     """
     # Two mappings: a header of the key may be the name of a column that has another header.
-    keys = {(header,): _find(source, columns, name, (header,)) for header in source.key_headers}
+    keys = {header: _find(source, columns, name, (header,)) for header in source.key_headers}
     found = {column: _find(source, columns, name, column.headers) for column in source.columns}
-    missing = [headers for headers, match in keys.items() if match is None]
+    missing: list[tuple[str, ...]] = [(header,) for header, match in keys.items() if match is None]
     missing += [column.headers for column, match in found.items() if match is None]
     if missing:
         raise InputError(
