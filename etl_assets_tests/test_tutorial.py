@@ -1,7 +1,7 @@
 """The tutorial as a reader follows it: its commands and edits in order, each with the output that the page shows.
 
-A block of `sh` is run; a block without a language is what it prints. `In FILE, change A to B`, `In FILE, below LINE, add` are
-edits. A block of SQL that begins with the name of a file is that file.
+A block of `sh` is run; a block without a language is what it prints. `In FILE, change A to B` and `In FILE, below LINE,
+add` are edits. A block of SQL that begins with the name of a file is that file.
 """
 
 import re
