@@ -168,7 +168,8 @@ def test_the_commands_of_an_examples_page_run_as_they_are_written(page: str, tmp
     env = environment()
     env.pop("ETL_PROJECT")
     env["PYTHONPATH"] = str(CHECKOUT)
-    checkout = copied_checkout(tmp_path)
+    (tmp_path / "checkout").mkdir()
+    checkout = copied_checkout(tmp_path / "checkout")
     blocks = shell_blocks((CHECKOUT / page).read_text(encoding="utf-8"))
     assert blocks
     for block in blocks:
