@@ -54,7 +54,7 @@ setup: $(RUNTIME) ## set up .venv and no more
 
 # The customers of each risk level: the first question to such a table.
 QUESTION = SELECT churn_risk, count(*) AS customers, round(avg(health_score), 1) AS avg_health, \
-	round(sum(mrr), 2) AS mrr FROM merged_profiles GROUP BY churn_risk ORDER BY avg_health
+	sum(mrr) AS mrr FROM merged_profiles GROUP BY churn_risk ORDER BY avg_health
 
 run: $(RUNTIME) sample ## set up, make sample data if there is none, run the pipeline, show its result
 	@$(VENV)/bin/etl-assets run
@@ -109,10 +109,10 @@ audit: $(AUDIT) ## look up known vulnerabilities of the locked packages (needs a
 	@failed=; for lock in requirements*.lock; do \
 		echo "$$lock:"; \
 		report=$$($(AUDIT_VENV)/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $$lock \
-			2>$(AUDIT_VENV)/errors) && echo "  no known vulnerabilities" && continue; \
+			2>$(AUDIT_VENV)/errors) && echo "$${report:-  no known vulnerabilities}" && continue; \
 		if [ -z "$$report" ]; then \
 			tail -n 3 $(AUDIT_VENV)/errors >&2; \
-			echo "Nothing was looked up: make audit needs a network." >&2; exit 2; \
+			echo "$$lock was not looked up; see above. make audit needs a network." >&2; exit 2; \
 		fi; \
 		echo "$$report"; failed=1; \
 	done; [ -z "$$failed" ]

@@ -209,7 +209,7 @@ schema beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors comp
 | `text` | {ColumnType.TEXT.duckdb} | any text; an empty cell, or one of white space only, is null |
 | `int` | {ColumnType.INT.duckdb} | `12`, `+12`, `12.0`; not `12.7`, `1_000` or `1e3` |
 | `float` | {ColumnType.FLOAT.duckdb} | `12`, `12.5`, `.5`, `1.2e3`; not `nan` or `inf`. Minus zero becomes zero |
-| `decimal(p,s)` | {ColumnType.DECIMAL.duckdb}(p,s) | as `float`, exactly: a number with more than `s` digits after the point is invalid, not rounded |
+| `decimal(p,s)` | {ColumnType.DECIMAL.duckdb}(p,s) | as `float`, exactly and without an exponent: a number with more than `s` digits after the point is invalid, not rounded |
 | `bool` | {ColumnType.BOOL.duckdb} | `true`, `yes`, `1`, `false`, `no`, `0`, … (`true_words`, `false_words`), in any case |
 | `date` | {ColumnType.DATE.duckdb} | `2026-05-01`; of a moment, its day in UTC; other forms by `dates` |
 | `timestamp` | {ColumnType.TIMESTAMP.duckdb}, in UTC | `2026-05-01T14:22:33Z`, `2026-05-01 14:22:33 +0200`, `2026-05-01 14:22`; without a zone, UTC |

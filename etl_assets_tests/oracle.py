@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import xxhash
 
-Value = str | int | float | date | list[str] | None
+Value = str | int | float | Decimal | date | list[str] | None
 Record = dict[str, Value]
 
 # Column: type, least and greatest value.
 _TEXT = ("text", None, None)
 _INT = ("int", None, None)
 _FLOAT = ("float", None, None)
+_MONEY = ("money", None, None)
 _DATE = ("date", None, None)
 CONTRACT: Mapping[str, Mapping[str, tuple[str, int | None, int | None]]] = {
     "crm": {
@@ -31,14 +32,14 @@ CONTRACT: Mapping[str, Mapping[str, tuple[str, int | None, int | None]]] = {
         "industry": _TEXT,
         "employee_count": _INT,
         "deal_stage": _TEXT,
-        "deal_value": _FLOAT,
+        "deal_value": _MONEY,
         "sales_owner": _TEXT,
         "last_contact": _DATE,
     },
     "billing": {
         "email": _TEXT,
         "plan": _TEXT,
-        "mrr": _FLOAT,
+        "mrr": _MONEY,
         "payment_status": _TEXT,
         "subscription_start": _DATE,
         "last_payment": _DATE,
@@ -72,6 +73,9 @@ _DATE_TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"([ T]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?(?: ?(Z|UTC|([+-])([0-9]{2})(?::?([0-9]{2}))?))?)?"
 )
+# decimal(18,2): zeros may follow the second digit after the point, nothing else.
+_MONEY_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]{0,2}0*)?|\.[0-9]{1,2}0*)")
+_NO_MONEY_FROM = Decimal(10**16)
 # Half-way between the largest double and the next power of two.
 _NO_FLOAT_FROM = Decimal(2**1024 - 2**970)
 # JSON escapes no more than it must, and control characters without a short form in upper case.
@@ -161,16 +165,18 @@ def encode(records: Mapping[str, Record | None]) -> str:
         record = records[source]
         parts.append(source if record is not None else None)
         parts += [None if record is None else _value_text(record[column]) for column in columns]
-    return "[" + ",".join("null" if part is None else _json_string(part) for part in parts) + "]"
+    return "[" + ",".join("null" if part is None else json_text(part) for part in parts) + "]"
 
 
-def _json_string(text: str) -> str:
+def json_text(text: str) -> str:
     return f'"{text.translate(_ESCAPES)}"'
 
 
 def _value_text(value: Value) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     return value.isoformat() if isinstance(value, date) else repr(value)
 
 
@@ -383,6 +389,14 @@ def _parse_float(cell: str) -> float | None:
     return float(text) or 0.0
 
 
+def _parse_money(cell: str) -> Decimal | None:
+    text = cell.strip(_WHITE_SPACE)
+    if _MONEY_TEXT.fullmatch(text) is None or Decimal(text).copy_abs() >= _NO_MONEY_FROM:
+        return None
+    # With two digits after the point, however it was written; minus zero is zero.
+    return (Decimal(text) + 0).quantize(Decimal("0.01"))
+
+
 def _parse_date(cell: str) -> date | None:
     match = _DATE_TEXT.fullmatch(cell.strip(_WHITE_SPACE))
     if match is None:
@@ -406,5 +420,6 @@ _PARSERS: Mapping[str, Callable[[str], Value]] = {
     "text": _parse_text,
     "int": _parse_int,
     "float": _parse_float,
+    "money": _parse_money,
     "date": _parse_date,
 }

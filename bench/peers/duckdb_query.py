@@ -23,13 +23,13 @@ CREATE TABLE profiles AS
 WITH crm AS (
     SELECT *, 'crm' AS source FROM read_csv($folder || '/crm.csv', header = true, columns = {
         customer_id: 'VARCHAR', email: 'VARCHAR', company_name: 'VARCHAR', industry: 'VARCHAR',
-        employee_count: 'BIGINT', deal_stage: 'VARCHAR', deal_value: 'DOUBLE', sales_owner: 'VARCHAR',
+        employee_count: 'BIGINT', deal_stage: 'VARCHAR', deal_value: 'DECIMAL(18,2)', sales_owner: 'VARCHAR',
         last_contact: 'DATE'
     })
 ),
 billing AS (
     SELECT *, 'billing' AS source FROM read_csv($folder || '/billing.csv', header = true, columns = {
-        customer_id: 'VARCHAR', email: 'VARCHAR', plan: 'VARCHAR', mrr: 'DOUBLE', payment_status: 'VARCHAR',
+        customer_id: 'VARCHAR', email: 'VARCHAR', plan: 'VARCHAR', mrr: 'DECIMAL(18,2)', payment_status: 'VARCHAR',
         subscription_start: 'DATE', last_payment: 'DATE'
     })
 ),

@@ -38,14 +38,24 @@ _GOLDEN: Mapping[str, tuple[Mapping[str, Mapping[str, str]], str]] = {
     "unicode": ({"crm": {"company_name": "Zoë Łódź 東京 🚀 \u2028"}}, "6cd40de46eca947e808d1e381618826c"),
     "backslashes": ({"crm": {"company_name": r"C:\temp/\n"}}, "ef2b04e7ee5a040f6a0f38c905798a48"),
     "types": (
-        {"crm": {"employee_count": " -007", "deal_value": "1e5", "last_contact": "0044-03-05"}},
-        "d582dbe9204483e057904f555558e0c7",
+        {
+            "crm": {"employee_count": " -007", "deal_value": "+07.5", "last_contact": "0044-03-05"},
+            "support": {"avg_resolution_hrs": "1e5"},
+        },
+        "0d090684ff465790535a6041bb837a89",
     ),
-    "zeros": ({"crm": {"employee_count": "-0", "deal_value": "-0.0"}}, "848ee83be0cc1d59ad52d10db8e31dc7"),
-    "a small float": ({"crm": {"deal_value": "0.0000001"}}, "c72a0555d0f832d60b23a45364bb9096"),
-    "a large float": ({"crm": {"deal_value": "10000000000000000000000"}}, "64df6a96da23db4c8342ef3ac048b1ad"),
-    "a long float": ({"crm": {"deal_value": "0.30000000000000004"}}, "b4b542293bc45a670aa35f3113d112fa"),
-    "every column": (_ALL, "ef389dad31a6518ef5397ac3ef97b556"),
+    "zeros": (
+        {"crm": {"employee_count": "-0", "deal_value": "-0.0"}, "support": {"avg_resolution_hrs": "-0.0"}},
+        "9272922ba466c0f004084b6be9b7cd03",
+    ),
+    "a small float": ({"support": {"avg_resolution_hrs": "0.0000001"}}, "9cf11140e85ce402ad136ac3e8b395f7"),
+    "a large float": (
+        {"support": {"avg_resolution_hrs": "10000000000000000000000"}},
+        "306108afde58a7e937868e96e097703e",
+    ),
+    "a long float": ({"support": {"avg_resolution_hrs": "0.30000000000000004"}}, "d59a03aca894165b0c122728b5f8d381"),
+    "a large amount": ({"crm": {"deal_value": "-9999999999999999.99"}}, "736ef26738e03991654d9d06f473f38f"),
+    "every column": (_ALL, "d38c448dc1339ee172fb2f42af70d058"),
 }
 
 
@@ -81,7 +91,12 @@ def test_a_key_does_not_depend_on_how_a_value_is_written(tmp_path: Path) -> None
     """An exporter that begins to write 29.0 instead of 29 must not make every customer look changed."""
     spellings: list[dict[str, str]] = [
         {"employee_count": "12", "deal_value": "29", "last_contact": "2026-05-01", "email": ""},
-        {"employee_count": "+012.00", "deal_value": " 2.90e1 ", "last_contact": "2026-05-01T00:00:00Z", "email": " \t"},
+        {
+            "employee_count": "+012.00",
+            "deal_value": " +029.0000 ",
+            "last_contact": "2026-05-01T00:00:00Z",
+            "email": " \t",
+        },
     ]
     found = set()
     for number, cells in enumerate(spellings):
@@ -94,7 +109,13 @@ def test_a_key_does_not_depend_on_how_a_value_is_written(tmp_path: Path) -> None
 
 def test_the_change_of_any_column_and_the_lack_of_any_source_gives_another_key(sources: Path, home: Home) -> None:
     """Fails: a column changes in the profile, and a consumer that compares keys misses it."""
-    changed = {ColumnType.TEXT: "other", ColumnType.INT: "5", ColumnType.FLOAT: "3.25", ColumnType.DATE: "2020-02-02"}
+    changed = {
+        ColumnType.TEXT: "other",
+        ColumnType.INT: "5",
+        ColumnType.FLOAT: "3.25",
+        ColumnType.DECIMAL: "3.25",
+        ColumnType.DATE: "2020-02-02",
+    }
     rows: dict[str, list[dict[str, str]]] = {source.name: [factory.row("as it was")] for source in SOURCES}
     for source in SOURCES:
         for other in SOURCES:

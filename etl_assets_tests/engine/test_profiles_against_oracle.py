@@ -99,11 +99,12 @@ _LONGEST_ID = "é" * 128
 _CRM_A = (
     "\ufeff CRM_Note ,Deal_Value,CUSTOMER_ID,email,company_name,industry,employee_count,deal_stage,sales_owner,"
     "last_contact\r\n"
-    'x,1e5,plain,ada@a.example,"Alpine, ""Labs""",Software,12,Enterprise,Alice,2024-02-29\r\n'
+    'x,100000.00000,plain,ada@a.example,"Alpine, ""Labs""",Software,12,Enterprise,Alice,2024-02-29\r\n'
     "x,.5,  padded\t,,null,NULL,+5,closed won,Bob,2024-02-29T00:00:00Z\r\n"
     'x,-0,"quoted\nid",e@x.example,"two\r\nlines",\'single\',007,ENTERPRISE,"",0001-01-01\r\n'
     "\r\n"
     'x,-0.0,o\'brien:"colon",,,,,,,\r\n'
+    "x,12.345,no_cents,,,,,,,\r\nx,1e5,exponent,,,,,,,\r\nx,9999999999999999.99,most,,,,,,,\r\nx,10000000000000000,more,,,,,,,\r\n"
     f"x,1e400,too_big,,,,,,,\r\nx,nan,not_a_number,,,,,,,\r\nx,1_000,grouped,,,,,,,\r\nx,5.,{_LONGEST_ID},,,,,,,\r\n"
     f"x,1,{_LONGEST_ID}é,,,,,,,\r\nx,0x10,hex,,,,,,,\r\nx,1,   ,,,,,,,\r\n"
     "x,1,superseded_here,old@x.example,,,,,,\r\nx,2,superseded_there,old@x.example,,,,,,\r\n"
@@ -149,6 +150,8 @@ _PRODUCT = (
 _SUPPORT = (
     b"customer_id,email,total_tickets,open_tickets,avg_resolution_hrs,last_ticket_date,nps_score,csat_score\n"
     b"plain,,3,0,4.5,2026-04-30,10,5\npadded,,3,4,4.5,,0,1.0\nnps_11,,,,,,11,\nnps_minus,,,,,,-1,\nnps_half,,,,,,9.5,\n"
+    b"f1,,,,1e5,,,\nf2,,,,0.1,,,\nf3,,,,1e22,,,\nf4,,,,5e-324,,,\nf5,,,,1.7976931348623157e308,,,\nf6,,,,1e400,,,\n"
+    b"f7,,,,0.30000000000000004,,,\nf8,,,,-0.0,,,\nf9,,,,.5,,,\nf10,,,,5.,,,\nf11,,,,nan,,,\nf12,,,,1_000,,,\nf13,,,,0x10,,,\n"
     b"csat_low,,,,,,,0.999\ncsat_high,,,,,,,5.0001\nonly support,s@s.example,,,,,7,1\n0.1,z@z.example,,,,,6,4.999\n"
 )
 

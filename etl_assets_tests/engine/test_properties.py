@@ -38,6 +38,7 @@ _SOUND_CELLS: Mapping[str, st.SearchStrategy[str]] = {
     | st.sampled_from(["Past Due", "past-due", "active", "FAILED", "starter", "Enterprise", "null"]),
     "int": st.integers(0, 10).map(str) | st.just(""),
     "float": st.floats(1, 5, allow_nan=False).map(repr) | st.just(""),
+    "money": st.decimals(-(10**16) + 1, 10**16 - 1, places=2).map("{:f}".format) | st.just(""),
     "date": st.dates().map(str) | st.just(""),
 }
 # Some of these break the contract, some only look as if they did.
@@ -45,6 +46,7 @@ _ODD_CELLS: Mapping[str, st.SearchStrategy[str]] = {
     "text": st.just("\n"),
     "int": st.sampled_from(["-1", "11", "101", " 7 ", "+3", "1.0", "1.5", "1e3", "n/a", "9" * 19, "²"]),
     "float": st.sampled_from(["0.99", "5.01", "1e3", "-0.0", ".5", "4.", "nan", "inf", "1,5", "1e999", "0x1"]),
+    "money": st.sampled_from(["0.001", ".5", "4.", "+1.500", "-0.00", "1e3", "1,5", "nan", "1" + "0" * 16, "9" * 16]),
     "date": st.sampled_from(["2024-02-30", "2024-02-29T00:00:00", "2024-02-29 00:01", "1.2.2024", "0000-01-01"]),
 }
 

@@ -11,6 +11,7 @@ watch here kills a proxy that cannot reach its process, so that `dagster dev` re
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ EXIT_CRASHED = 1
 
 # How `dagster dev` starts its webserver, and what is started instead.
 _PLAIN_WEBSERVER = ["-m", "dagster_webserver"]
+# Any other way to start it would serve pages without the guard.
+_WEBSERVER = re.compile(r"(.*/)?dagster[-_]webserver(\..*)?")
 _GUARDED_WEBSERVER = ["-m", "etl_assets.orchestration.instance.webserver"]
 
 _CRASHED = "An unexpected exception has occurred"
@@ -98,6 +101,8 @@ def _open_subprocess(parts: Sequence[str], **options: Any) -> "Popen[Any]":
     python, *rest = parts
     if rest[:2] == _PLAIN_WEBSERVER:
         rest[:2] = _GUARDED_WEBSERVER
+    elif any(_WEBSERVER.fullmatch(part) for part in parts):
+        raise RuntimeError(f"Dagster starts its webserver in a way that leaves no room for the guard: {parts}")
     return open_ipc_subprocess([python, *rest], **options)
 
 

@@ -132,8 +132,10 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 def _is_same_site(origin: str, host: str) -> bool:
     """Whether a page of this origin (`scheme://host:port`, or `null`) is one of this Host's."""
     scheme, _, place = origin.partition("://")
-    port = _DEFAULT_PORTS.get(scheme, "")
-    return place != "" and place.removesuffix(port) == host.removesuffix(port)
+    if scheme not in _DEFAULT_PORTS or not place:
+        return False
+    port = _DEFAULT_PORTS[scheme]
+    return place.removesuffix(port) == host.removesuffix(port)
 
 
 def _is_marked_foreign(scope: Scope) -> bool:

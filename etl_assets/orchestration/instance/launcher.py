@@ -95,7 +95,7 @@ def _is_of_this_machine(run: dg.DagsterRun) -> bool:
     try:
         server = json.loads(run.tags[_SERVER_TAG])
     except (ValueError, RecursionError):
-        # Tags can be set by whoever launches a run. An error here would end the look at all other runs.
+        # Anyone who launches a run can set tags. An error here would stop the check of all other runs.
         return False
     return isinstance(server, dict) and "socket" in server
 

@@ -88,6 +88,7 @@ def test_a_ui_on_all_addresses_answers_to_any_address_and_to_no_other_name() -> 
     [
         *(EVIL, "null", "http://127.0.0.1", "http://127.0.0.1:8000", "http://localhost:3000", "https://127.0.0.1"),
         *("http://127.0.0.1:3000.evil.example", "file://", "127.0.0.1:3000", "", "http://127.0.0.1:3000 null"),
+        *("chrome-extension://127.0.0.1:3000", "ftp://127.0.0.1:3000"),
     ],
 )
 def test_another_origin_is_refused(kind: str, origin: str) -> None:

@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,14 @@ def test_dagster_dev_starts_its_webserver_in_this_way() -> None:
     """Fails: `etl-assets ui` serves the plain webserver, which obeys every web page that the operator visits."""
     words = json.dumps(dev._PLAIN_WEBSERVER)[1:-1]
     assert f"open_ipc_subprocess(\n                [sys.executable, {words}]" in inspect.getsource(dev_command_impl)
+
+
+@pytest.mark.parametrize(
+    "words", [["-m", "dagster_webserver.cli"], ["-I", "-m", "dagster_webserver"], ["/usr/bin/dagster-webserver"]]
+)
+def test_a_webserver_that_is_started_in_another_way_is_not_started(words: list[str]) -> None:
+    with pytest.raises(RuntimeError, match="the guard"):
+        dev._open_subprocess([sys.executable, *words, "--port", "0"])
 
 
 def test_dagsters_webserver_looks_its_class_up_when_it_starts() -> None:
