@@ -22,10 +22,10 @@ from etl_assets_tests.command_line import environment
 from etl_assets_tests.factory import LIMITS, query, run_engine
 from etl_assets_tests.projects.example_folders import CHECKOUT, EXAMPLES, NAMES, copied_checkout, shell_blocks
 
+# Not of customer 360: its SQL is that of the shipped project, and may change without a test turning red.
 DIGESTS = {
     "software_company": "v2-80-732b9aa93d9c130c-59ccd4db20efd1a0",
     "web_shop": "v2-90-c0e9db48476b445a-95992335481ad133",
-    "customer360": "v2-80-dd5de6c3bd888f1e-b0c94bf4aa17d804",
 }
 WARNINGS = {"web_shop": {"buyers_are_customers"}}
 PAGES = sorted(path.relative_to(CHECKOUT).as_posix() for path in EXAMPLES.rglob("README.md"))
@@ -66,14 +66,18 @@ def test_an_example_passes_its_checks(published: dict[str, Site], name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shard_count", [1, 7])
-def test_an_example_has_one_result_for_any_number_of_shards(name: str, shard_count: int, tmp_path: Path) -> None:
-    """Fails: a result depends on which rows share a shard, or the engine gives other rows (see CONTRIBUTING)."""
+def test_an_example_has_one_result_for_any_number_of_shards(
+    published: dict[str, Site], name: str, shard_count: int, tmp_path: Path
+) -> None:
+    """Fails: a result depends on which rows share a shard."""
     site = _site(name, tmp_path / "home", shard_count)
-    assert run_engine(EXAMPLES / name / "exports", site).publication.digest == DIGESTS[name]
+    digest = run_engine(EXAMPLES / name / "exports", site).publication.digest
+    assert _rows(published[name], "SELECT digest FROM publication") == [(digest,)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DIGESTS)
 def test_an_example_has_the_result_that_is_pinned(published: dict[str, Site], name: str) -> None:
+    """Fails: an example changed, or the engine gives other rows for the same exports (see CONTRIBUTING)."""
     assert _rows(published[name], "SELECT digest FROM publication") == [(DIGESTS[name],)]
 
 
@@ -135,12 +139,15 @@ def test_the_exports_are_what_their_script_writes(tmp_path: Path, monkeypatch: p
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "EXAMPLES", tmp_path)
     module.main()
-    assert _exports(EXAMPLES) == _exports(tmp_path)
+    # Those of customer 360 are a sample, which may come out otherwise tomorrow.
+    for name in DIGESTS:
+        assert _exports(EXAMPLES / name) == _exports(tmp_path / name)
 
 
 def _exports(folder: Path) -> dict[str, bytes]:
-    """The exports by their names, unpacked: another zlib packs the same bytes otherwise."""
-    files = [path for path in folder.glob("*/exports/**/*") if path.is_file()]
+    """The exports of an example by their names, unpacked: another zlib packs the same bytes otherwise."""
+    files = [path for path in (folder / "exports").rglob("*") if path.is_file()]
+    assert files
     return {
         path.relative_to(folder).as_posix(): gzip.decompress(path.read_bytes())
         if path.suffix == ".gz"
@@ -149,8 +156,9 @@ def _exports(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_exports_are_small() -> None:
-    assert {name: size for name, size in ((n, len(d)) for n, d in _exports(EXAMPLES).items()) if size > 200_000} == {}
+@pytest.mark.parametrize("name", NAMES)
+def test_exports_are_small(name: str) -> None:
+    assert {file for file, data in _exports(EXAMPLES / name).items() if len(data) > 200_000} == set()
 
 
 def test_examples_are_not_installed() -> None:
