@@ -24,7 +24,8 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
 from etl_assets.engine.site import Site
-from etl_assets.samples.writing import generate
+from etl_assets.project.loading import load_project
+from etl_assets.samples.any_files import writer_of
 from etl_assets_tests import factory
 from etl_assets_tests.whole import armed_run
 from etl_assets_tests.whole.judge import MAX_RECOVERIES, SHARD_TIMEOUT_S, Ended, Judge, Outcome
@@ -42,14 +43,16 @@ _HANGS = f'"action": "{Action.HANG}"'.encode()
 class Harness:
     """The exports, the homes that every schedule begins on, and the server that its processes are forked from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, project: Path = factory.PROJECT_FOLDER) -> None:
         self._folder = folder
+        self._project = load_project(project)
         self._starting = threading.Lock()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([armed_run.__name__])
         self._old_sources, self.new_sources = folder / "old_sources", folder / "new_sources"
-        generate(self._old_sources, rows=CUSTOMERS, seed=1)
-        generate(self.new_sources, rows=CUSTOMERS, seed=2, dirty=0.1)
+        write = writer_of(self._project.contract)
+        write(self._old_sources, rows=CUSTOMERS, seed=1)
+        write(self.new_sources, rows=CUSTOMERS, seed=2, dirty=0.1)
         self._template, self._current = folder / "template", folder / "current"
         self.old = self._published(self._template, self._old_sources)
         shutil.copytree(self._template, self._current, symlinks=True)
@@ -58,9 +61,26 @@ class Harness:
         assert self.new.quarantined > 0, "the new exports are dirty"
 
     def _published(self, place: Path, sources: Path) -> Seen:
-        ended = self.process(environment(place, sources), ())
+        ended = self.process(self.environment(place, sources), ())
         assert ended.exit_code == 0, ended.output
-        return look(site_of(place).home.warehouse)
+        return look(self.site_of(place).home.warehouse)
+
+    def site_of(self, place: Path) -> Site:
+        """The project in a schedule's place."""
+        return factory.site_at(Home(place / "home"), SHARD_COUNT, self._project)
+
+    def environment(self, place: Path, sources: Path) -> dict[str, str]:
+        """The variables of a run in this place."""
+        return {
+            "ETL_PROJECT": str(self._project.folder),
+            "ETL_SOURCES": str(sources),
+            "ETL_HOME": str(place / "home"),
+            "ETL_NUM_SHARDS": str(SHARD_COUNT),
+            "ETL_MAX_REJECT_RATIO": "1",
+            "ETL_WORKERS": "2",
+            "DAGSTER_HOME": str(place / "dagster"),
+            "NO_COLOR": "1",
+        }
 
     def begin(self, name: str, *, is_current: bool = False) -> Path:
         """A place of its own for a schedule: a home that has a published warehouse, and a Dagster instance."""
@@ -105,12 +125,12 @@ class Harness:
     def play(self, schedule: Schedule) -> Outcome:
         """Run a schedule from beginning to end and judge it; its place is kept only when something did not hold."""
         place = self.begin(schedule.name, is_current=schedule.is_current)
-        site = site_of(place)
+        site = self.site_of(place)
         outcome = Outcome(schedule)
         poller = Poller(site.home.warehouse)
         poller.start()
         try:
-            plain = environment(place, self.new_sources)
+            plain = self.environment(place, self.new_sources)
             if not schedule.keeps_history:
                 plain[armed_run.IN_MEMORY] = "1"
             if schedule.is_timed:
@@ -144,25 +164,6 @@ class Harness:
             if ended.report is not None and ended.report["is_warehouse_replaced"] != is_replaced:
                 outcome.problems.append(f"the report is wrong: the warehouse was replaced: {is_replaced}")
             outcome.ended.append(ended)
-
-
-def site_of(place: Path) -> Site:
-    """The tests' project in a schedule's place."""
-    return factory.site_at(Home(place / "home"), SHARD_COUNT)
-
-
-def environment(place: Path, sources: Path) -> dict[str, str]:
-    """The variables of a run in this place."""
-    return {
-        "ETL_PROJECT": str(factory.PROJECT_FOLDER),
-        "ETL_SOURCES": str(sources),
-        "ETL_HOME": str(place / "home"),
-        "ETL_NUM_SHARDS": str(SHARD_COUNT),
-        "ETL_MAX_REJECT_RATIO": "1",
-        "ETL_WORKERS": "2",
-        "DAGSTER_HOME": str(place / "dagster"),
-        "NO_COLOR": "1",
-    }
 
 
 def _watch(

@@ -19,7 +19,8 @@ import pytest
 from etl_assets.engine.faults import POINTS, Action
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import leftovers
-from etl_assets_tests.whole import harness, schedules
+from etl_assets_tests import factory
+from etl_assets_tests.whole import schedules
 from etl_assets_tests.whole.harness import Harness
 from etl_assets_tests.whole.judge import Outcome
 from etl_assets_tests.whole.poller import Poller, look
@@ -39,6 +40,7 @@ RANDOM_COUNT = int(os.environ.get("HARNESS_RANDOM") or RANDOM_SHARE)
 BOUNDED = dict.fromkeys([*schedules.share(schedules.enumerated(), SHARE), *schedules.between_file_and_manifest()])
 ENUMERATED = schedules.enumerated() if IS_ALL else list(BOUNDED)
 RANDOM = schedules.randomised(RANDOM_COUNT, SEED)
+RANDOM_OF_DESK = schedules.randomised(RANDOM_COUNT, SEED + 1)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +49,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Harness:
 
 
 @pytest.fixture(scope="module")
-def outcomes(made: Harness, request: pytest.FixtureRequest) -> Iterator[dict[Schedule, Future[Outcome]]]:
+def made_of_desk(tmp_path_factory: pytest.TempPathFactory) -> Harness:
+    """A project with other dialects, a key of two columns, and many records of a key."""
+    return Harness(tmp_path_factory.mktemp("desk"), factory.PROJECT_FOLDER.with_name("desk"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[Schedule, Future[Outcome]]]:
     """The schedules of the selected tests, some at a time, while the tests wait for them one by one."""
-    print(f"HARNESS_SEED={SEED}: {len(ENUMERATED)} enumerated, {len(RANDOM)} random schedules")
+    print(
+        f"HARNESS_SEED={SEED}: {len(ENUMERATED)} enumerated, {len(RANDOM)} and {len(RANDOM_OF_DESK)} random schedules"
+    )
     items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    parameters = [item.callspec.params.get("schedule") for item in items]
-    wanted = [schedule for schedule in parameters if isinstance(schedule, Schedule)]
+    wanted = [
+        (schedule, request.getfixturevalue(place))
+        for item in items
+        for name, place in (("schedule", "made"), ("schedule_of_desk", "made_of_desk"))
+        if isinstance(schedule := item.callspec.params.get(name), Schedule)
+    ]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {schedule: pool.submit(made.play, schedule) for schedule in wanted}
+        yield {schedule: pool.submit(place.play, schedule) for schedule, place in wanted}
         pool.shutdown(cancel_futures=True)
 
 
@@ -73,6 +87,15 @@ def test_a_fault_at_any_point_costs_nothing(schedule: Schedule, outcomes: dict[S
 def test_several_accidents_in_a_row_cost_nothing(schedule: Schedule, outcomes: dict[Schedule, Future[Outcome]]) -> None:
     """Fails: accidents that are harmless alone are not so together; play it again with the seed in the name."""
     outcome = outcomes[schedule].result()
+    assert not outcome.problems, str(outcome)
+
+
+@pytest.mark.parametrize("schedule_of_desk", RANDOM_OF_DESK, ids=_name)
+def test_several_accidents_cost_a_project_of_ones_own_nothing(
+    schedule_of_desk: Schedule, outcomes: dict[Schedule, Future[Outcome]]
+) -> None:
+    """Fails: what is safe for one record a key is not so for many, or for records that are the latest by a column."""
+    outcome = outcomes[schedule_of_desk].result()
     assert not outcome.problems, str(outcome)
 
 
@@ -121,7 +144,7 @@ def test_a_full_disk_leaves_what_was_published_and_is_healed_by_room(
     """Fails: the night the disk fills up costs yesterday's result as well, or leaves something to clean up by hand."""
     place = made.begin(f"full disk {room_kb}")
     home = shutil.copytree(place / "home", small_disk / "home")
-    variables = harness.environment(place, made.new_sources) | {"ETL_HOME": str(home)}
+    variables = made.environment(place, made.new_sources) | {"ETL_HOME": str(home)}
     used_kb = shutil.disk_usage(small_disk).used // 1024
     subprocess.run(["mount", "-o", f"remount,size={used_kb + room_kb}k", small_disk], check=True)
     full = made.process(variables, ())

@@ -14,7 +14,7 @@ from etl_assets.engine.published import attempts, checks, shards
 from etl_assets.engine.published.snapshots import current_snapshots, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets_tests import factory
-from etl_assets_tests.whole import armed_run, harness, power
+from etl_assets_tests.whole import armed_run, power
 from etl_assets_tests.whole.children import IS_FULL_SIZE
 from etl_assets_tests.whole.harness import Harness
 from etl_assets_tests.whole.poller import look
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Harness:
 
 
 def _variables(made: Harness, place: Path, fault: str = "") -> dict[str, str]:
-    variables = harness.environment(place, made.new_sources)
+    variables = made.environment(place, made.new_sources)
     return variables | {
         faults.FAULT_VARIABLE: fault,
         armed_run.IN_MEMORY: "1",
@@ -50,9 +50,9 @@ def _variables(made: Harness, place: Path, fault: str = "") -> dict[str, str]:
     }
 
 
-def _problems(place: Path) -> list[str]:
+def _problems(made: Harness, place: Path) -> list[str]:
     """What is not as it should be in a home that is published and complete."""
-    site = harness.site_of(place)
+    site = made.site_of(place)
     findings = checks.check_warehouse(site, factory.LIMITS, checks.warehouse_checks(site.project))
     problems = [finding.name for finding in findings if not finding.passed]
     snapshots = current_snapshots(site)
@@ -71,11 +71,11 @@ def test_what_a_run_published_is_there_after_a_power_cut(made: Harness, tmp_path
     """On a home that it made itself; fails when "published" was said of something that only the memory held."""
     ended = made.process(_variables(made, tmp_path), ())
     assert ended.exit_code == 0, ended.output
-    site = harness.site_of(tmp_path)
+    site = made.site_of(tmp_path)
     home = site.home
     power.cut(home.root, tmp_path / "synced", loss, Disk())
     assert look(home.warehouse) == made.new
-    assert _problems(tmp_path) == []
+    assert _problems(made, tmp_path) == []
     known = attempts.read_attempts(home, site.shard_ids)
     assert [attempt.status for attempt in known] == [Status.SUCCEEDED] * SHARD_COUNT
 
@@ -84,7 +84,7 @@ def test_everything_published_is_synced_before_its_swap_and_its_folder_after_it(
     """Fails: there is a second in which a power cut leaves a published name with nothing behind it."""
     ended = made.process(_variables(made, tmp_path), ())
     assert ended.exit_code == 0, ended.output
-    home = harness.site_of(tmp_path).home.root
+    home = made.site_of(tmp_path).home.root
     renames = [rename for rename in power.renames(tmp_path / "synced") if rename.target.is_relative_to(home)]
     begun: set[Path] = set()
     for rename in renames:
@@ -104,7 +104,7 @@ def test_everything_published_is_synced_before_its_swap_and_its_folder_after_it(
 def test_a_power_cut_in_a_publication_costs_nothing(made: Harness, point: str, loss: Loss) -> None:
     """Fails: after the lights come back, the warehouse is torn, or the next run trusts a file that is empty."""
     place = made.begin(f"{point} {loss}")
-    home = harness.site_of(place).home
+    home = made.site_of(place).home
     before = power.survey(home.root)
     before.names[home.root.parent.stat().st_ino] = {home.root.name: home.root.stat().st_ino}
     aim = f" shard={AIMED_SHARD}" if point in OF_A_SHARD else ""
@@ -115,4 +115,4 @@ def test_a_power_cut_in_a_publication_costs_nothing(made: Harness, point: str, l
     recovered = made.process(_variables(made, place) | {armed_run.JOURNAL: ""}, ())
     assert recovered.exit_code == 0, recovered.output
     assert look(home.warehouse) == made.new
-    assert _problems(place) == []
+    assert _problems(made, place) == []
