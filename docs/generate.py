@@ -25,8 +25,9 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.tables import Table, warehouse_tables
 from etl_assets.orchestration.component import ProfilesComponent
 from etl_assets.project.columns import Relationship
-from etl_assets.project.contract import Column, ColumnType, Contract, Key, ProfileColumn, Source
+from etl_assets.project.contract import Column, ColumnType, Contract, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.loading import load_project, shipped_folder
 from etl_assets.project.schema import SCHEMA_FILE, contract_schema
 from etl_assets.project.settings import DECLARABLE, variable
@@ -161,6 +162,13 @@ def _contract() -> str:
             "every format. A cell in a form that is not declared is invalid: nothing is read with another meaning.",
         ),
         (
+            "`key_map`, in a source",
+            KeyMap,
+            "For a system that knows none of the keys, only ids of its own ([how](../how-to/own-exports.md"
+            "#systems-that-share-no-id)). Ids and keys have the forms of `key`: what does not count there, blanks around "
+            "them or case, does not count here. Rows without an id or without a key are ignored and counted.",
+        ),
+        (
             "A column of a source",
             Column,
             "`columns` maps names to columns. A list of names declares columns of text.",
@@ -250,6 +258,8 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 | reason | the row |
 |---|---|
 | `missing_<key>` | has no key |
+| `unmapped_<key>` | has an id that the source's `key_map` does not have; in the quarantine the id stands in the place of the key |
+| `ambiguous_<key>` | has an id to which the `key_map` gives several keys; it is in the quarantine too |
 | `missing:<column>` | has no value in a column that is required |
 | `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
 | `malformed_row` | is not a sound CSV record: too few or too many fields, broken quotes, bytes that are not of its encoding; or is over 1 MB, in Parquet too |
@@ -291,6 +301,7 @@ def _kind(annotation: Any) -> str:
         bool: "`true` or `false`",
         Key: "see `key`",
         Dialect: "see `csv`",
+        KeyMap: "see `key_map`",
         Relationship: "see `relationships`",
     }
     if get_origin(annotation) is Mapping:
@@ -307,7 +318,7 @@ def _kind(annotation: Any) -> str:
         if isinstance(option, type) and issubclass(option, StrEnum):
             return ", ".join(f"`{kind}`" for kind in option)
     if type(None) in get_args(annotation):
-        return words[Relationship] if Relationship in options else "number"
+        return next((words[model] for model in (Relationship, KeyMap) if model in options), "number")
     return words[annotation]
 
 

@@ -1,12 +1,39 @@
 """Every error this package raises on purpose, as facts: what is wrong, with what, and what helps.
 
 An error's text states the finding and nothing else. The wings that show it, cli and orchestration, turn `advice` into
-commands and actions in the Dagster UI. `orchestration.retry` decides which error is retried. Imports nothing, so that
-every wing can raise these. Names that come from files are put into a text with `shown`.
+commands and actions in the Dagster UI. `orchestration.retry` decides which error is retried. Imports no other module of
+the package, so that every wing can raise these. Names that come from files are put into a text with `shown`.
 """
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+
+# Marks and letters that Unicode says to show as nothing; not the selectors of an emoji's look, U+FE0E and U+FE0F.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+
+
+def escape(character: str) -> str:
+    """The escape that Python's `ascii` writes for a character beyond ASCII or that is not printable."""
+    if not character.isprintable():
+        return ascii(character)[1:-1]
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
+
+
+def escaped(text: str, write: Callable[[str], str] = escape) -> str:
+    """`text` with every character that cannot be seen as `write` writes it, by default as an escape.
+
+    The one rule for messages and terminals. What Python does not call printable acts instead of being seen: it moves
+    the cursor, ends a line, reverses the text after it or has no width. There are no exceptions for sequences of emoji
+    that a joiner holds together, nor for spaces that are not ASCII.
+    """
+    if text.isprintable() and not _INVISIBLE.search(text):
+        return text
+    return "".join(
+        write(character) if not character.isprintable() or _INVISIBLE.match(character) else character
+        for character in text
+    )
 
 
 def shown(name: str) -> str:
@@ -15,8 +42,7 @@ def shown(name: str) -> str:
     A column's name may hold line breaks that would pass for lines of a log, codes that a terminal obeys, and marks that
     reverse the direction of the text after them. Dagster's page of a failed run turns an address into a link.
     """
-    text = name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-    return text.replace("://", r":\x2f/")
+    return escaped(name).replace("://", r":\x2f/")
 
 
 class Action(StrEnum):

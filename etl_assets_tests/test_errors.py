@@ -19,6 +19,8 @@ def test_plain_names_stay_plain(name: str) -> None:
         ("a\u2028b\u2029c\x85d", "a\\u2028b\\u2029c\\x85d"),
         ("zero\u200bwidth\ufeff", "zero\\u200bwidth\\ufeff"),
         ("tag\U000e0041", "tag\\U000e0041"),
+        # Letters and marks that Python calls printable, and that are shown as nothing.
+        ("\u3164\u034f\U000e0100", "\\u3164\\u034f\\U000e0100"),
         ("not text \udcff", "not text \\udcff"),
         ("ü\n", "ü\\n"),
     ],

@@ -39,7 +39,6 @@ _ALLOWED = {
     ("engine/reading/header_checks.py", "rglob"): "lists the exports",
     ("engine/published/checks.py", "iterdir"): "lists the package's own statements",
     ("engine/faults.py", "truncate"): "damages files on purpose",
-    ("pipeline/embedding.py", "gettempdir"): "names where a reader's connection may spill",
     ("orchestration/component.py", "write_text"): "scaffolds an instance for dg",
     ("orchestration/instance/home.py", "mkdir"): "sets up DAGSTER_HOME",
     ("orchestration/instance/home.py", "iterdir"): "looks into DAGSTER_HOME",

@@ -14,6 +14,7 @@ from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
 from etl_assets.cli.program import command as command_line
 from etl_assets.cli.wording import advised
+from etl_assets.engine.published.unmatched import unmatched_texts
 from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.pipeline.inspection import Inspection, Mistake, inspect
 from etl_assets.project.settings import load_settings
@@ -64,12 +65,17 @@ def _show_sources(console: Console, found: Inspection) -> None:
     shown = terminal.table(("source", "left"), ("files", "left"), ("a run", "left"))
     for source in found.sources:
         plan = f"reads it: {source.reason}" if source.reason else "reuses what was read"
-        shown.add_row(terminal.plain(source.source), terminal.plain(_listed(source.files) or "-"), terminal.plain(plan))
+        files = _listed(source.files) or "-"
+        if source.map_files:
+            files += f"; key_map: {_listed(source.map_files)}"
+        shown.add_row(terminal.plain(source.source), terminal.plain(files), terminal.plain(plan))
     console.print()
     console.print(shown)
     for source in found.sources:
         if source.extra_columns:
             text = f"{source.source}: not declared, so ignored: {_listed(source.extra_columns)}"
+            console.print(terminal.plain(text), soft_wrap=True)
+        for text in unmatched_texts(source.source, source.key_map):
             console.print(terminal.plain(text), soft_wrap=True)
     if found.unread_files:
         console.print(terminal.plain(f"no source reads: {_listed(found.unread_files)}"), soft_wrap=True)

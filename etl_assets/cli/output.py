@@ -12,40 +12,20 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import IO, TextIO
 
-# Marks and letters that Unicode says to show as nothing; not the selectors of an emoji's look, U+FE0E and U+FE0F.
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+from etl_assets.errors import escape, escaped
 
 
 def printable(text: str, encoding: str | None = "utf-8") -> str:
     """`text` with every character that cannot be seen, or that `encoding` lacks, written as an escape.
 
-    The one rule for everything that may reach a terminal. What Python does not call printable acts instead of being
-    seen: it moves the cursor, ends a line, reverses the text after it or has no width. There are no exceptions for
-    sequences of emoji that a joiner holds together, nor for spaces that are not ASCII.
+    For everything that may reach a terminal; what cannot be seen is for `errors.escaped` to say.
     """
-    shown = _escaped(text, _escape)
-    return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
+    return escaped(text).encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 
 def printable_lines(text: str) -> str:
     """As `printable`, but line breaks and tabs stay: for messages of several lines, such as DuckDB's."""
-    return _escaped(text, lambda character: character if character in "\n\t" else _escape(character))
-
-
-def _escaped(text: str, escape: Callable[[str], str]) -> str:
-    if text.isprintable() and not _INVISIBLE.search(text):
-        return text
-    return "".join(
-        escape(character) if not character.isprintable() or _INVISIBLE.match(character) else character
-        for character in text
-    )
-
-
-def _escape(character: str) -> str:
-    """The escape that Python's `ascii` writes for it."""
-    if not character.isprintable():
-        return ascii(character)[1:-1]
-    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
+    return escaped(text, lambda character: character if character in "\n\t" else escape(character))
 
 
 def _escape_json(character: str) -> str:
@@ -99,7 +79,7 @@ def machine_writer(*, is_json: bool = False) -> Callable[[str], object]:
     if not sys.stdout.isatty():
         return write
     if is_json:
-        return lambda text: write(_escaped(text, _escape_json))
+        return lambda text: write(escaped(text, _escape_json))
     return lambda text: write(printable_lines(text))
 
 

@@ -189,9 +189,8 @@ class _Streamed(rendering.Result):
 def _bounded_memory(limit_mb: int) -> Iterator[None]:
     """Let the system refuse more memory: DuckDB then reports "out of memory" before the machine itself runs out."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = limit_mb << 20
-    wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    bounds = [bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([limit_mb << 20, *bounds]), hard))
     try:
         yield
     finally:

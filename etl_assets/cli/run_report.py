@@ -12,6 +12,7 @@ from etl_assets.cli.program import command
 from etl_assets.cli.wording import advised, explained, run_command
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.unmatched import unmatched_texts
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication
 from etl_assets.engine.site import Site
 from etl_assets.pipeline.report import Report, ShardReport, SourceReport
@@ -98,6 +99,9 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
         cells.update({f"{source.source}.{name.removeprefix('invalid:')}": n for name, n in source.cell_reasons.items()})
     _show_counts(console, "quarantined", reasons, "other reason")
     _show_counts(console, "invalid cells, now null", cells, "other column")
+    for source in sources:
+        for text in unmatched_texts(source.source, source.key_map):
+            console.print(terminal.plain(text), soft_wrap=True)
 
 
 def _show_counts(console: Console, what: str, counts: Counter[str], other: str) -> None:

@@ -15,6 +15,7 @@ from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
 from etl_assets.cli.program import command as command_line
 from etl_assets.cli.wording import advised
+from etl_assets.engine.published.unmatched import unmatched_texts
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import overview as facts
 from etl_assets.pipeline.configuration import project_of, site_of
@@ -105,6 +106,9 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
     _show_reasons(
         console, [(source.source, source.reason and advised(source.reason, source.advice)) for source in found.sources]
     )
+    for source in found.sources:
+        for text in unmatched_texts(source.source, source.key_map):
+            console.print(terminal.plain(text), soft_wrap=True)
 
 
 def _show_shards(console: Console, found: facts.Facts) -> None:

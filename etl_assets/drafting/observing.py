@@ -22,8 +22,9 @@ from etl_assets.engine.reading.judging import cell_name, cells_sql
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.stage import prepare
 from etl_assets.project.columns import Column, ColumnType
-from etl_assets.project.contract import Key, Source
+from etl_assets.project.contract import Source
 from etl_assets.project.dialect import DEFAULT_FALSE, DEFAULT_TRUE, Dialect
+from etl_assets.project.identity import Key
 
 _SAMPLE_ROWS, _SAMPLE_CELLS = 2_000, 300
 _MAX_UNPACKED_BYTES = 16 << 30

@@ -4,7 +4,12 @@ The route depends on the key's bytes and the shard count alone, so every source,
 pinned by golden vectors: changing it moves records between shards and makes every published shard stale.
 """
 
+import re
+
 import xxhash
+
+# The names of all shards that there can be, of any number of shards.
+SHARD_NAME = re.compile(r"shard_[0-9]{2,3}")
 
 
 def route(key: str, shard_count: int) -> int:

@@ -14,8 +14,7 @@ from etl_assets.engine.published.attempts import Attempt, latest_attempts
 from etl_assets.engine.published.shards import ShardSet, Unfit, inspect_shards, published_stamp
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
-from etl_assets.engine.reading import exports
-from etl_assets.engine.reading.verified import stat_files
+from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import ConfigError, InputError
@@ -193,8 +192,8 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
 
 def _exports_stamp(wiring: Wiring) -> str:
     folder = wiring.settings.sources
-    files = [exports.find_files(source, folder) for source in wiring.site.contract.sources]
-    return stable_hash(repr([stat_files(paths, folder) for paths in files]))
+    inputs = [find_inputs(source, folder) for source in wiring.site.contract.sources]
+    return stable_hash(repr(inputs))
 
 
 def daily_schedule(wiring: Wiring, refresh: AssetJob) -> dg.ScheduleDefinition:

@@ -18,6 +18,7 @@ from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.failing_rows import FailingRows
+from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
@@ -103,6 +104,7 @@ class _Pipeline:
         names = [source.name for source in sources]
         if not force and all(self._is_current_and_reported(source) for source in sources):
             for name in names:
+                sweep_accepted(self._site.home, name)
                 self._note(StepEvent(Status.REUSED, name, elapsed_ms=0))
             return [self._source_report(name, None) for name in names]
         result = self._run(names, {OP_NAME: {"force": force}})
@@ -146,6 +148,7 @@ class _Pipeline:
         if published is not None:
             report.publication, report.broken_checks = published
             report.is_unchanged = True
+            sweep_unused(self._site)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
         result = self._run([MERGED_PROFILES], {MERGED_PROFILES: {"allow_partial": allow_partial}})
@@ -177,7 +180,7 @@ class _Pipeline:
             return None
         try:
             findings = check_warehouse(self._site, limits, checks)
-        except (duckdb.Error, OSError):
+        except (EtlError, duckdb.Error, OSError):
             # The run will say what it is.
             return None
         broken = tuple(_broken(finding) for finding in findings if not finding.passed)
@@ -213,7 +216,8 @@ class _Pipeline:
         snapshot = None if error else current_snapshot(self._site.home, name)
         if snapshot is None:
             return SourceReport(name, elapsed_ms=elapsed_ms, error=error or EtlError("not staged"))
-        return source_report(snapshot, elapsed_ms, reused=event is not None and event.status is Status.REUSED)
+        source = self._site.contract.source(name)
+        return source_report(source, snapshot, elapsed_ms, reused=event is not None and event.status is Status.REUSED)
 
 
 def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ from etl_assets.engine.published import snapshots
 from etl_assets.engine.published.checks import Finding, recount_source
 from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import StagingRequest
@@ -189,12 +190,12 @@ def _materialization(context: dg.AssetExecutionContext, wiring: Wiring, result: 
     return dg.MaterializeResult(
         asset_key=key.asset_key,
         data_version=dg.DataVersion(snapshot.data_hash),
-        metadata={**_accounting(snapshot), "reused": result.reused, "elapsed_ms": result.elapsed_ms},
+        metadata={**_accounting(result.source, snapshot), "reused": result.reused, "elapsed_ms": result.elapsed_ms},
         check_results=[check] if key in context.selected_asset_check_keys else [],
     )
 
 
-def _accounting(snapshot: Snapshot) -> dict[str, Any]:
+def _accounting(source: Source, snapshot: Snapshot) -> dict[str, Any]:
     return {
         **snapshots.describe(snapshot),
         ROW_COUNT: snapshot.rows_accepted,
@@ -203,7 +204,19 @@ def _accounting(snapshot: Snapshot) -> dict[str, Any]:
         "files": dg.MetadataValue.json(list(snapshot.files)),
         "extra_columns_ignored": dg.MetadataValue.json(list(snapshot.extra_columns)),
         "snapshot": snapshot.id,
+        **_key_map(source, snapshot),
     }
+
+
+def _key_map(source: Source, snapshot: Snapshot) -> dict[str, Any]:
+    """What the key map did, for a source that has one."""
+    facts = key_map_facts(source, snapshot)
+    if facts is None:
+        return {}
+    found: dict[str, Any] = {"key_map": dg.MetadataValue.json(asdict(facts))}
+    texts = [f"{text}." for text in unmatched_texts(source.name, facts)]
+    # Plain text: an id may look like Markdown.
+    return {**found, "key_map_findings": dg.MetadataValue.text(" ".join(texts))} if texts else found
 
 
 def _failure(errors: list[Exception]) -> Exception:

@@ -4,13 +4,13 @@ What is passed wins over the environment, which is read and never changed: sever
 another in one process.
 """
 
-import tempfile
 import uuid
 from pathlib import Path
 
 import duckdb
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.private_folders import private_folder
 from etl_assets.engine.published import warehouse
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import overview
@@ -59,10 +59,12 @@ def open_warehouse(home: Path | str | None = None) -> duckdb.DuckDBPyConnection:
 
     Its tables are in the current schema: `SELECT … FROM merged_profiles`. The connection sees one publication until it
     is closed, and blocks none: open another one to see the next. It reaches no other file, keeps to `ETL_MEMORY_LIMIT`,
-    and is closed by `close()` or by `with`. Raises ConfigError when nothing is published, or it cannot be read.
+    and is closed by `close()` or by `with`. What it spills goes to a private folder in the system's temporary folder
+    and is removed when it is closed. Raises ConfigError when nothing is published, or it cannot be read.
     """
     # A warehouse that is named needs no project: not that of the current folder, which may be another one.
     settings = load_settings(project=None if home is None else shipped_folder(), home=home)
-    # DuckDB makes the folder when it spills, and removes it when the connection is closed.
-    scratch = Path(tempfile.gettempdir()) / f"etl-assets-{uuid.uuid4().hex}"
+    # DuckDB makes the folder when it spills, with a mode that lets others read, and removes it when the connection is
+    # closed. It is not made here: a connection cannot say when it is closed.
+    scratch = private_folder() / uuid.uuid4().hex
     return warehouse.connect(Home(settings.home), run_limits(settings), scratch)

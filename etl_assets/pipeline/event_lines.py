@@ -77,7 +77,8 @@ def _error(error: Exception | None) -> dict[str, str | None]:
 
 
 def _source(report: SourceReport) -> dict[str, Any]:
-    return {**vars(report), **_error(report.error)}
+    key_map = asdict(report.key_map) if report.key_map else None
+    return {**vars(report), "key_map": key_map, **_error(report.error)}
 
 
 def _shard(report: ShardReport) -> dict[str, Any]:

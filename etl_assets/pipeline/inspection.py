@@ -6,13 +6,15 @@ The dataclasses are the structure of `check --json`; fields may be added, none i
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from etl_assets.engine.published.shards import ShardState, Unfit, read_shards, shard_input, why_unfit
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
+from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.reading.header_checks import Looked, look_at, shared_files, unread_files, worded
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
-from etl_assets.engine.steps.stage import is_current
+from etl_assets.engine.steps.stage import is_current, is_key_map_changed
 from etl_assets.errors import Action, Advice, InputError
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.project.loading import CONTRACT_FILE, source_lines
@@ -31,12 +33,17 @@ class Mistake:
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """The files that a run would read for a source, and why it would; `reason` is null where it would read none."""
+    """The files that a run would read for a source, and why it would; `reason` is null where it would read none.
+
+    `map_files` are those of its key map, `key_map` what that did, if the source is staged as it is declared now.
+    """
 
     source: str
     files: Sequence[str]
     reason: str | None
     extra_columns: Sequence[str]
+    map_files: Sequence[str] = ()
+    key_map: KeyMapFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,14 @@ def _source_plans(
         reason = "it has mistakes" if found.errors else _why_read(site, settings, source.name, snapshot)
         if snapshot is not None and reason is None:
             kept[source.name] = snapshot
-        files = [path.relative_to(settings.sources).as_posix() for path in found.files]
-        plans.append(SourcePlan(source.name, files, reason, found.extra_columns))
+        files, map_files = (_names(paths, settings.sources) for paths in (found.files, found.map_files))
+        facts = key_map_facts(source, snapshot) if snapshot is not None and is_of_site(site, snapshot) else None
+        plans.append(SourcePlan(source.name, files, reason, found.extra_columns, map_files, facts))
     return plans, kept
+
+
+def _names(paths: Sequence[Path], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def _why_read(site: Site, settings: Settings, name: str, snapshot: Snapshot | None) -> str | None:
@@ -101,11 +113,14 @@ def _why_read(site: Site, settings: Settings, name: str, snapshot: Snapshot | No
         return f"it was read for {snapshot.shard_count} shards, not {site.shard_count}"
     if not is_of_site(site, snapshot):
         return "its declaration or the engine has changed"
+    source, request = site.contract.source(name), staging_request(site, settings)
     try:
-        is_same = is_current(site.contract.source(name), staging_request(site, settings))
+        if is_current(source, request):
+            return None
+        changed = "the files of its key_map" if is_key_map_changed(source, request) else "its files"
     except InputError as error:
         return error.finding
-    return None if is_same else "its files have changed, or are too young to tell"
+    return f"{changed} have changed, or are too young to tell"
 
 
 def _shard_plans(site: Site, snapshots: Mapping[str, Snapshot], again: Sequence[str]) -> list[ShardPlan]:

@@ -16,11 +16,12 @@ from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication, read_publication
-from etl_assets.engine.reading import exports
-from etl_assets.engine.reading.verified import hash_files, stat_files
+from etl_assets.engine.reading.mapping import find_inputs
+from etl_assets.engine.reading.verified import hash_files
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps.stage import is_current
+from etl_assets.engine.steps.stage import is_current, is_key_map_changed
 from etl_assets.errors import Advice, ConfigError, InputError, SourceChangedError
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.project.contract import Source
@@ -45,6 +46,8 @@ class SourceFacts:
     rows_quarantined: int | None
     quarantine_reasons: dict[str, int]
     cell_reasons: dict[str, int]
+    # What its key map did, if it has one.
+    key_map: KeyMapFacts | None = None
     # Advice for an unavailable source.
     advice: Sequence[Advice] = ()
 
@@ -134,7 +137,7 @@ def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts
     except InputError as error:
         state, reason, advice = "unavailable", error.finding, error.advice
     if snapshot is None:
-        return SourceFacts(source.name, state, reason, None, (), None, None, None, {}, {}, advice)
+        return SourceFacts(source.name, state, reason, None, (), None, None, None, {}, {}, advice=advice)
     return SourceFacts(
         source.name,
         state,
@@ -146,6 +149,7 @@ def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts
         snapshot.rows_quarantined,
         snapshot.reasons,
         snapshot.cell_reasons,
+        key_map_facts(source, snapshot),
         advice,
     )
 
@@ -154,23 +158,24 @@ def _source_state(
     site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
 ) -> tuple[SourceState, str | None]:
     """Compare the files with the snapshot; InputError when they are not there."""
-    paths = exports.find_files(source, settings.sources)
+    inputs = find_inputs(source, settings.sources)
     if snapshot is None:
         return "not_staged", None
     if snapshot.shard_count != site.shard_count:
         return "stale", f"staged for {snapshot.shard_count} shards, not {site.shard_count}"
     if not is_of_site(site, snapshot):
         return "stale", "staged by another version of the contract or the engine"
-    if is_current(source, staging_request(site, settings)):
+    request = staging_request(site, settings)
+    if is_current(source, request):
         return "current", None
     # Time stamps alone do not prove a change: the file may be a copy of the same bytes, or it was so young when it was
     # staged that its stamps prove nothing. Files of another size need not be read.
-    stats = stat_files(paths, settings.sources)
-    is_same_size = sum(stat.size_bytes for stat in stats) == snapshot.size_bytes
+    is_same_size = sum(stat.size_bytes for stat in inputs.all) == snapshot.size_bytes
     with contextlib.suppress(SourceChangedError):
-        if is_same_size and hash_files(settings.sources, stats) == snapshot.data_hash:
+        if is_same_size and hash_files(settings.sources, inputs.all) == snapshot.data_hash:
             return "current", None
-    return "stale", "its files have changed since they were staged"
+    changed = "the files of its key_map" if is_key_map_changed(source, request) else "its files"
+    return "stale", f"{changed} have changed since they were staged"
 
 
 def _shard_set(site: Site) -> ShardSet:

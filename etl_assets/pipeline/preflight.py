@@ -11,15 +11,16 @@ import duckdb
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import latest_attempts, unlisted_attempts
-from etl_assets.engine.published.holding import sweep_sources
+from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.header_checks import refuse_shared_files
+from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import damaged
-from etl_assets.engine.steps.stage import is_current
+from etl_assets.engine.steps.stage import is_current, open_inputs
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
@@ -46,7 +47,7 @@ def refuse_impossible(
     for source in site.contract.sources:
         # Those of a current snapshot have been read.
         if not is_current(source, request):
-            exports.open_exports(source, settings.sources)
+            open_inputs(source, settings.sources, find_inputs(source, settings.sources))
     files = {source.name: exports.find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
@@ -85,9 +86,14 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     if warehouse.damage(site.home, merge_limits(settings)):
         return None
     publishing.sweep_home(site.home)
-    sweep_sources(site)
+    for name in site.contract.source_names:
+        sweep_accepted(site.home, name)
+    sweep_unused(site)
     return Report(
-        sources=[source_report(snapshot, None, reused=True) for snapshot in found.snapshots.values()],
+        sources=[
+            source_report(site.contract.source(name), snapshot, None, reused=True)
+            for name, snapshot in found.snapshots.items()
+        ],
         shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],
         publication=publication,
         is_unchanged=True,

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.errors import Advice
+from etl_assets.project.contract import Source
 from etl_assets.project.severity import Severity
 
 
@@ -23,6 +25,8 @@ class SourceReport:
     error: Exception | None = None
     # Cells of accepted rows that are null because they broke the contract, by reason.
     cell_reasons: dict[str, int] = field(default_factory=dict)
+    # What its key map did, if it has one.
+    key_map: KeyMapFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Report:
         return self.publication is not None and not self.failed_shards and not self.failed_checks
 
 
-def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -> SourceReport:
+def source_report(source: Source, snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -> SourceReport:
     """The report of a source that is staged."""
     return SourceReport(
         snapshot.source,
@@ -108,4 +112,5 @@ def source_report(snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -
         reused,
         elapsed_ms,
         cell_reasons=snapshot.cell_reasons,
+        key_map=key_map_facts(source, snapshot),
     )

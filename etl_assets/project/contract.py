@@ -13,10 +13,11 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from etl_assets.project import file_patterns
 from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.settings import misdeclared
 from etl_assets.project.severity import CheckRule
 
-__all__ = ["Column", "ColumnType", "Contract", "Key", "ProfileColumn", "Source"]
+__all__ = ["Column", "ColumnType", "Contract", "ProfileColumn", "Source"]
 
 # The struct beside those of the sources in the relation that `sql/profiles.sql` reads.
 BASE = "base"
@@ -33,37 +34,11 @@ class MisdeclaredError(ValueError):
         self.findings = tuple(findings)
 
 
-class Case(StrEnum):
-    """What becomes of capitals in a key."""
-
-    KEEP = "keep"
-    LOWER = "lower"
-
-
-class Strip(StrEnum):
-    """Which blanks around a key do not count."""
-
-    ASCII = "ascii"
-    UNICODE = "unicode"
-
-
 class Rows(StrEnum):
     """How many records of a key a source has."""
 
     ONE = "one"
     MANY = "many"
-
-
-class Key(Model):
-    """The column that tells whose record a row is; in every source, never null."""
-
-    name: Name = Field(default="customer_id", description="The key's column in every source and in the result.")
-    max_chars: int = Field(default=128, ge=1, le=4096, description="A row with a longer key goes to quarantine.")
-    case: Case = Field(default=Case.KEEP, description="Whether capitals count in it; `lower` folds them.")
-    strip: Strip = Field(
-        default=Strip.ASCII,
-        description="The blanks around it that do not count; `unicode` includes no-break and zero-width ones.",
-    )
 
 
 class Source(Model):
@@ -80,6 +55,10 @@ class Source(Model):
         default=(),
         alias="key",
         description="The key's name in this source's headers, if another; several columns make up the key together.",
+    )
+    key_map: KeyMap | None = Field(
+        default=None,
+        description="For a source whose `key` is an id of its own: the file that says which key each of its ids is.",
     )
     csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
     rows: Rows = Field(
@@ -171,6 +150,18 @@ class Source(Model):
     def key_headers(self) -> tuple[str, ...]:
         """The names in a header of the columns that make up the key."""
         return self.key_from or (self.key.name,)
+
+    @property
+    def words_of_headers(self) -> tuple[str, str]:
+        """The words of the contract that name the headers of the key, and that of a column."""
+        return "key", "from"
+
+    @property
+    def has_personal_ids(self) -> bool:
+        """Whether its own ids, which a map turns into keys, are personal data."""
+        ids = {header.strip().lower() for header in self.key_headers}
+        personal = [header.strip().lower() for column in self.columns if column.pii for header in column.headers]
+        return (self.key_map is not None and self.key_map.pii) or not ids.isdisjoint(personal)
 
     @property
     def label(self) -> str:

@@ -11,8 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from etl_assets.project.columns import Relationship
-from etl_assets.project.contract import Column, Contract, Key, MisdeclaredError, ProfileColumn, Source
+from etl_assets.project.contract import Column, Contract, MisdeclaredError, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.severity import CheckRule
 
 Location = Sequence[str | int]
@@ -30,6 +31,8 @@ _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
     ("key",): words_of(Key),
     ("sources",): [word for word in words_of(Source) if word != "name"],
     ("sources", "csv"): words_of(Dialect),
+    ("sources", "key_map"): words_of(KeyMap),
+    ("sources", "key_map", "csv"): words_of(Dialect),
     ("sources", "columns"): [word for word in words_of(Column) if word != "name"],
     ("sources", "columns", "relationships"): words_of(Relationship),
     ("profile",): [word for word in words_of(ProfileColumn) if word != "name"],
@@ -56,7 +59,7 @@ _EXPECTED = {
 # Places where names stand, each with what is declared of it.
 _NAMED = ("sources", "columns", "profile")
 # Places where one text stands for a list of one.
-_ONE_OR_MORE = ("files", "key", "from", "row_key")
+_ONE_OR_MORE = ("files", "key", "from", "to", "row_key")
 _YAML_TRUTH = "; YAML reads on, off, yes and no as true or false: put such a word in quotes"
 
 

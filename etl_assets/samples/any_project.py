@@ -4,10 +4,11 @@ Every record is a function of seed, source and number, so a column that relates 
 one says. A source does not know one key in twelve, and every key is known to at least one.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from etl_assets.engine.reading.headers import plain_name
 from etl_assets.project.columns import Bounded, Column, ColumnType, Relationship
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
@@ -25,11 +26,16 @@ _DIRTY_SIDES = 1_000_000
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a file: its header, and the contract's column or, for a part of the key, the place of the part."""
+    """A column of a file: its header, and the contract's column or a part of a key.
+
+    Of a key: which of how many parts, and the source whose own id it is; empty for the key that all share.
+    """
 
     header: str
     column: Column | None = None
     part: int = 0
+    part_count: int = 1
+    ids_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,16 @@ class _Plan:
 
 @dataclass(frozen=True)
 class AnySample:
-    """A sample of `rows` keys of the contract; `dirty` is the share of records with a flaw."""
+    """A sample of `rows` keys of the contract; `dirty` is the share of records with a flaw.
+
+    `mapped` are the further columns of sources whose exports are key maps of other sources.
+    """
 
     contract: Contract
     rows: int
     seed: int
     dirty: float = 0.0
+    mapped: Mapping[str, Sequence[Field]] = field(default_factory=dict)
 
     def require_possible(self) -> None:
         """ValueError when a column that may not be null has no value that can be made, or keys are too short."""
@@ -78,16 +88,24 @@ class AnySample:
 
     def fields_of(self, source: Source) -> list[Field]:
         """The columns of the source's files; a header that two columns of the contract share is there once."""
-        keys = [Field(header, part=number) for number, header in enumerate(source.key_headers)]
+        ids_of, count = source.name if source.key_map else "", len(source.key_headers)
+        keys = [Field(header, None, part, count, ids_of) for part, header in enumerate(source.key_headers)]
         columns = [Field(column.headers[0], column) for column in self._columns_of(source)]
         by_name: dict[str, Field] = {}
-        for field in [*keys, *columns]:
-            by_name.setdefault(field.header.strip().lower(), field)
+        for one in [*keys, *self.mapped.get(source.name, ()), *columns]:
+            by_name.setdefault(one.header.strip().lower(), one)
         return list(by_name.values())
+
+    def key_part(self, one: Field, number: int) -> str:
+        """The cell of a column that is a part of the key of a number, or of the id that a source has for it."""
+        parts, kept = self._parts_of(one.ids_of, number), one.part_count - 1
+        # A file with fewer columns for it has several parts in the last one.
+        spread = parts if kept == len(parts) - 1 else [*parts[:kept], "/".join(parts[kept:])]
+        return spread[one.part]
 
     def key_of(self, number: int) -> str:
         """The key of a number, as sources have it whose key is one column."""
-        return "/".join(self._key_parts(number, self._part_count))
+        return "/".join(self._parts_of("", number))
 
     def records(self, source: Source, number: int) -> Iterator[list[str]]:
         """The cells of each record that the source has of a number, flawed ones too, in the order of its fields."""
@@ -97,8 +115,16 @@ class AnySample:
                 yield from self._flawed(source, cells, number, place)
 
     @cached_property
-    def _part_count(self) -> int:
-        return max(len(source.key_headers) for source in self.contract.sources)
+    def _key_names(self) -> Mapping[str, tuple[str, int]]:
+        """What the key is called and how many parts it has, and the same of the ids that sources have of their own."""
+        sources = self.contract.sources
+        ids = {
+            source.name: (plain_name(source.key_map.from_[-1]), max(len(source.key_headers), len(source.key_map.from_)))
+            for source in sources
+            if source.key_map
+        }
+        counts = [len(source.key_map.to if source.key_map else source.key_headers) for source in sources]
+        return {"": (self.contract.key.name, max(counts)), **ids}
 
     @cached_property
     def _promises(self) -> Mapping[str, Bounded]:
@@ -124,26 +150,22 @@ class AnySample:
         }
 
     @cached_property
-    def _kept_parts(self) -> Mapping[str, int]:
-        """How many cells of the key, before its last one, each source has."""
-        return {source.name: len(source.key_headers) - 1 for source in self.contract.sources}
-
-    @cached_property
     def _known_whole(self) -> frozenset[str]:
-        """The sources that know every key: the only one, and those with a column that the profile requires."""
+        """The sources that know every key: the only one, those with a column that the profile requires, and maps."""
         required = {
             source.name
             for source in self.contract.sources
             if any(column.required and column.name in self._promises for column in self._columns_of(source))
         }
+        required |= set(self.mapped)
         return frozenset(required if len(self.contract.sources) > 1 else self.contract.source_names)
 
     def _columns_of(self, source: Source) -> list[Column]:
         return self._narrowed[source.name]
 
-    def _key_parts(self, number: int, count: int) -> list[str]:
-        """The parts of a key. The last ones tell it; those before it are the same for ten keys."""
-        name, shortest = self.contract.key.name, len(str(self.rows - 1))
+    def _parts_of(self, ids_of: str, number: int) -> list[str]:
+        """The parts of a key, or of a source's own id. The last one tells it; those before are those of ten keys."""
+        (name, count), shortest = self._key_names[ids_of], len(str(self.rows - 1))
         prefix = f"{name.split('_')[0][:4]}-"
         if {"email", "mail"} & set(name.split("_")):
             last = f"user{number:0{shortest}}@alpine.example"
@@ -174,14 +196,13 @@ class AnySample:
     def _cells(self, source: Source, number: int, place: int) -> list[str] | None:
         """The cells of one record; None when a column that may not be null has no value left for it."""
         counting = Counting(number * _MOST_RECORDS + place)
-        parts = self._parts_for(source, number)
         cells = []
-        for field in self._fields[source.name]:
-            if field.column is None:
-                cells.append(parts[field.part])
+        for one in self._fields[source.name]:
+            if one.column is None:
+                cells.append(self.key_part(one, number))
                 continue
-            plan = self._plans[source.name, field.column.name]
-            dice = Dice(self.seed, source.name, field.column.name, number, place)
+            plan = self._plans[source.name, one.column.name]
+            dice = Dice(self.seed, source.name, one.column.name, number, place)
             if plan.is_record_key:
                 text = self._text(plan, plan.count(counting), dice)
             else:
@@ -190,11 +211,6 @@ class AnySample:
                 return None
             cells.append(null_text(source.csv, dice) if text is None else text)
         return None if counting.left and source.row_key else cells
-
-    def _parts_for(self, source: Source, number: int) -> list[str]:
-        """The cells of the key; a source with fewer columns for it has several parts in the last one."""
-        parts, kept = self._key_parts(number, self._part_count), self._kept_parts[source.name]
-        return parts if kept == len(parts) - 1 else [*parts[:kept], "/".join(parts[kept:])]
 
     def _found(self, plan: _Plan, number: int, place: int, dice: Dice) -> tuple[Value | None, str | None]:
         """The value of a column that names no record, and its text; both are None where it has none."""
@@ -258,7 +274,7 @@ class AnySample:
         bad = [(at, bad_text(f.column)) for at, f in enumerate(fields) if f.column and bad_text(f.column)]
         flaw = dice.pick(4)
         if flaw == 0:
-            yield ["" if field.column is None else cell for field, cell in zip(fields, cells, strict=True)]
+            yield ["" if one.column is None else cell for one, cell in zip(fields, cells, strict=True)]
         elif flaw == 1 and bad:
             at, text = bad[dice.pick(len(bad))]
             yield [*cells[:at], text, *cells[at + 1 :]]

@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import re
+import resource
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from etl_assets.cli import query_command
 from etl_assets.cli.rendering import to_json, to_text
 from etl_assets_tests.command_line import Cli, command, environment, on_terminal
 
@@ -130,6 +132,21 @@ def test_a_statement_beyond_the_memory_limit_exits_with_1_and_names_the_setting(
     assert done.returncode == 1
     assert done.stderr.startswith("error: Out of Memory Error")
     assert "ETL_MEMORY_LIMIT" in done.stderr
+
+
+def test_a_limit_of_the_shell_that_is_lower_stays() -> None:
+    """Fails: who runs `ulimit -d` before a query gives it more memory than before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    of_the_shell = 512 << 30
+    resource.setrlimit(resource.RLIMIT_DATA, (of_the_shell, hard))
+    try:
+        with query_command._bounded_memory(1 << 20):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == (of_the_shell, hard)
+        with query_command._bounded_memory(1 << 18):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == (256 << 30, hard)
+        assert resource.getrlimit(resource.RLIMIT_DATA) == (of_the_shell, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def test_csv_is_quoted_dates_are_iso_and_null_is_empty(cli: Cli, published: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.checks import Finding
 from etl_assets.engine.published.snapshots import current_snapshots
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
@@ -16,7 +17,7 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.merge import Merged
-from etl_assets.errors import AccountingError, RejectRatioError, ShardSetError
+from etl_assets.errors import AccountingError, RejectRatioError, ShardSetError, SourceChangedError
 from etl_assets.orchestration import code_location
 from etl_assets.orchestration.instance.tags import HOST_TAG, INVOCATION_TAG, LAUNCHED_BY_TAG
 from etl_assets.orchestration.run import run_pipeline
@@ -290,6 +291,45 @@ def break_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
         return merged
 
     monkeypatch.setattr(merge, "merge_shards", broken)
+
+
+def test_a_source_that_is_staged_during_the_checks_is_merged_again(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: another run that stages its exports ends this one, which had nothing left to do, in an error."""
+    run(settings, instance)
+
+    def staged_meanwhile(*_: object) -> list[Finding]:
+        raise SourceChangedError("Source 'crm' was staged again meanwhile.", subject="crm")
+
+    report, _ = run(settings, instance)
+    assert report.is_unchanged
+    monkeypatch.setattr("etl_assets.orchestration.run.check_warehouse", staged_meanwhile)
+    report, _ = run(settings, instance)
+    assert (report.ok, report.is_unchanged) == (True, False)
+
+
+def test_what_was_refused_is_gone_when_the_exports_of_before_are_there_again(
+    settings: Settings, instance: dg.DagsterInstance, sources: Path, tmp_path: Path, site: Site
+) -> None:
+    """Fails: rejected rows with their raw text stay, although the run ended with exit code 0."""
+    settings = settings.model_copy(update={"max_reject_ratio": 0.1})
+    folder, others = site.home.staged / "billing", tmp_path / "others"
+    others.mkdir()
+    for name in ("crm", "product", "support"):
+        # The same files, so that only billing is another export there.
+        (others / f"{name}.csv").hardlink_to(sources / f"{name}.csv")
+    run(settings, instance)
+    (good,) = (one for one in folder.iterdir() if one.is_dir())
+    write_csv(others / "billing.csv", BILLING, [row("a", mrr="n/a"), row("b")])
+    report, _ = run(settings.model_copy(update={"sources": others}), instance)
+    assert report.failed_sources == ["billing"]
+    refused = {one.name for one in folder.iterdir()} - {good.name, "current.json", "refused.json"}
+    assert len(refused) == 1
+    before = runs_of(instance, "billing")
+    report, _ = run(settings, instance)
+    assert (report.ok, runs_of(instance, "billing")) == (True, before)
+    assert {one.name for one in folder.iterdir()} == {good.name, "current.json"}
 
 
 def test_a_warehouse_that_fails_a_check_is_no_success(

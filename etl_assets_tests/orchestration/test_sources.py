@@ -8,6 +8,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import Slice, Snapshot, current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps import stage as staging
@@ -17,6 +18,7 @@ from etl_assets.orchestration.retry import MAX_RETRIES
 from etl_assets.pipeline.events import StepEvent
 from etl_assets.project.contract import Source
 from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text, materializations, settings_for, table
+from etl_assets_tests.engine import mapped_sources
 from etl_assets_tests.factory import PROJECT, SOURCES, read_quarantine, read_slices, row, run_engine, write_csv
 
 NAMES = PROJECT.contract.source_names
@@ -269,3 +271,32 @@ def test_extra_columns_are_named(location: CodeLocation, sources: Path) -> None:
     write_csv(sources / "crm.csv", CRM, [row("a") | {"region": "EU"}], columns=[*CRM.required, "region"])
     assert location.run("crm").success
     assert location.materialized("crm").metadata["extra_columns_ignored"].value == ["region"]
+
+
+def test_a_source_reports_what_its_key_map_did(tmp_path: Path, home: Home, instance: dg.DagsterInstance) -> None:
+    """Fails: records are missing, and the page of the asset does not say which ids to look for."""
+    folder = mapped_sources.exports(tmp_path / "x", "1,t1,1\n8,t2,1\n9,t3,1\n")
+    project = mapped_sources.site_at(home.root).project
+    mapped = CodeLocation(settings_for(folder, home), instance, project=project)
+    result = mapped.stage()
+    assert result.success, failure_text(result)
+    found = mapped.materialized("tickets").metadata
+    assert found["key_map"].value == {
+        "files": ["ids/desk.csv"],
+        "rows_in": 3,
+        "rows_ignored": 0,
+        "id_count": 3,
+        "unmatched": [
+            {
+                "reason": "unmapped_client",
+                "is_ambiguous": False,
+                "row_count": 2,
+                "id_count": 2,
+                "examples": ["8", "9"],
+            }
+        ],
+    }
+    text = "The key_map of tickets (ids/desk.csv; 3 ids) lacks 2 ids of 2 rows, such as 8, 9."
+    assert found["key_map_findings"].value == text
+    assert "key_map" not in mapped.materialized("crm").metadata
+    assert "key_map_findings" not in mapped.materialized("payments").metadata

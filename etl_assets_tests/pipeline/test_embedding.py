@@ -1,6 +1,8 @@
 """`status` and `open_warehouse`, as programs and notebooks call them."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy
 import pytest
 
 import etl_assets
+from etl_assets.engine.files import private_folders
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.status import Status
 from etl_assets.errors import Action, ConfigError
@@ -120,18 +123,64 @@ def test_it_reads_the_warehouse_and_nothing_else(published: Home, tmp_path: Path
 def test_its_memory_is_limited_and_what_it_spills_is_removed(
     published: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails: a notebook takes 80 % of the memory, or fills /tmp for good."""
+    """Fails: a notebook takes 80 % of the memory, fills /tmp for good, or shows profiles to other users."""
     monkeypatch.setenv("ETL_MEMORY_LIMIT", "64MB")
     monkeypatch.setenv("ETL_WORKERS", "1")
     spill = tmp_path / "spill"
     spill.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spill))
+    private_folders._made_by.cache_clear()
     with open_warehouse(published.root) as warehouse:
         assert warehouse.execute("SELECT current_setting('memory_limit')").fetchall() == [("61.0 MiB",)]
-        assert not list(spill.iterdir())
+        (own,) = spill.iterdir()
+        assert own.stat().st_mode & 0o777 == 0o700
+        assert not list(own.iterdir())
         warehouse.execute("CREATE TEMP TABLE numbers AS SELECT range AS n, hash(range) AS h FROM range(4_000_000)")
-        assert list(spill.iterdir())
-    assert not list(spill.iterdir())
+        assert list(own.iterdir())
+    assert not list(own.iterdir())
+
+
+_PROGRAM = """
+import os, sys
+from pathlib import Path
+from etl_assets import open_warehouse
+
+opened = open_warehouse(sys.argv[1])
+opened.execute("CREATE TEMP TABLE numbers AS SELECT range AS n, hash(range) AS h FROM range(4_000_000)")
+child = os.fork()
+if not child:
+    sys.exit()
+os.waitpid(child, 0)
+spilled = [path for path in Path(os.environ["TMPDIR"]).rglob("*") if path.is_file()]
+print(len(spilled) > 0)
+"""
+
+
+def test_what_is_spilled_is_removed_when_the_program_ends(published: Home, tmp_path: Path) -> None:
+    """Fails: a program that closes no connection leaves profiles in /tmp; or its child takes them away too soon."""
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(published.root)],
+        env={**os.environ, "TMPDIR": str(spill), "ETL_MEMORY_LIMIT": "64MB", "ETL_WORKERS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+    assert list(spill.iterdir()) == []
+
+
+def test_a_temporary_folder_that_was_cleaned_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: a service of some weeks cannot spill any more."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    private_folders._made_by.cache_clear()
+    folder = private_folders.private_folder()
+    assert private_folders.private_folder() == folder
+    folder.rmdir()
+    assert private_folders.private_folder().is_dir()
 
 
 def test_nothing_published_yet_is_a_configuration_error(home: Home) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.unmatched import KeyMapFacts
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.errors import Action, Advice, EtlError, InputError, RejectRatioError
 from etl_assets.pipeline import event_lines
@@ -69,7 +70,7 @@ def test_the_report_names_what_failed_and_the_recovery() -> None:
     report = Report(
         sources=[
             SourceReport("crm", elapsed_ms=5, error=InputError("no")),
-            SourceReport("b", 1, 1, 0, {}, True, 0),
+            SourceReport("b", 1, 1, 0, {}, True, 0, key_map=KeyMapFacts(("ids.csv",), 4, 1, 3, ())),
         ],
         shards=[
             ShardReport("shard_00", Status.SUCCEEDED, 3, 1, 9),
@@ -95,9 +96,16 @@ def test_the_report_names_what_failed_and_the_recovery() -> None:
     }
     assert read["shards"][1]["advice"] == [{"action": "report", "setting": None, "value": None, "shards": []}]
     assert (read["sources"][0]["error"], read["sources"][0]["error_kind"]) == ("no", "input")
+    assert read["sources"][1]["key_map"] == {
+        "files": ["ids.csv"],
+        "rows_in": 4,
+        "rows_ignored": 1,
+        "id_count": 3,
+        "unmatched": [],
+    }
     assert set(read["sources"][0]) == {
         *("source", "rows_in", "rows_accepted", "rows_quarantined", "reasons", "reused", "elapsed_ms", "error"),
-        *("error_kind", "cell_reasons"),
+        *("error_kind", "cell_reasons", "key_map"),
     }
 
 

@@ -1,6 +1,7 @@
 """What is settled before a run: refusals, and whether there is anything to do."""
 
 import dataclasses
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,20 @@ class TestNothingToDo:
         left.write_text("")
         assert preflight.nothing_to_do(published, settings)
         assert not left.exists()
+
+    def test_sweeps_what_is_refused_or_not_declared_any_more(self, published: Site, settings: Settings) -> None:
+        """Fails: what a reader held during the last run, or what was refused, stays although all exports are clean."""
+        staged = published.home.staged
+        (current,) = (path.name for path in (staged / "crm").iterdir() if path.is_dir())
+        shutil.copytree(staged / "crm", staged / "before")
+        refused = shutil.copytree(staged / "crm" / current, staged / "crm" / "0123456789abcdef")
+        published.home.refused_pointer("crm").write_text('{"folder": "0123456789abcdef"}')
+        shutil.copy(published.home.shard_file("shard_00"), published.home.shards / "shard_07.duckdb")
+        assert preflight.nothing_to_do(published, settings)
+        assert not refused.exists()
+        assert {path.name for path in (staged / "crm").iterdir()} == {current, "current.json"}
+        assert list((staged / "before").iterdir()) == []
+        assert list(published.home.shards.glob("shard_07*")) == []
 
     @pytest.mark.parametrize(
         "change",

@@ -9,11 +9,11 @@ from etl_assets.project.contract import (
     Column,
     ColumnType,
     Contract,
-    Key,
     MisdeclaredError,
     ProfileColumn,
     Source,
 )
+from etl_assets.project.identity import Key
 
 DECLARED = {
     "name": "staff",

@@ -15,7 +15,8 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.checks import check_warehouse, warehouse_checks
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshots
 from etl_assets.engine.site import Site
-from etl_assets.project.contract import Contract, Key
+from etl_assets.project.contract import Contract
+from etl_assets.project.identity import Key
 from etl_assets.project.loading import Project
 from etl_assets.samples.any_files import file_names, generate_any, is_customer360
 from etl_assets.samples.writing import FORMATS, FileFormat
@@ -193,6 +194,72 @@ def test_dirty_records_have_the_flaws_of_real_exports(sources: Path, home: Home)
     assert found.keys() == set(EVERY.source_names)
     assert {"missing_account_id", "malformed_row", "superseded"} <= found["crm"].keys()
     assert [reason for reason in found["crm"] if reason.startswith("invalid:")] != []
+
+
+# A map of its own in several files that two sources share, and an export that is the map of a third.
+MAPPED = Contract.model_validate(
+    {
+        "name": "mapped",
+        "key": {"name": "account_id"},
+        "sources": {
+            "crm": {"files": "crm-*", "key": "Account", "columns": {"name": {}, "payer": {"from": "Payer ID"}}},
+            "payments": {
+                "key": "Customer",
+                "key_map": {"files": "crm*", "from": "payer id", "to": "Account"},
+                "columns": ["plan"],
+            },
+            "chat": {
+                "key": "user email",
+                "key_map": {
+                    "files": ["ids/a-*.csv.gz", "ids/**/b.csv"],
+                    "from": "E-Mail",
+                    "to": "Account",
+                    "csv": {"delimiter": ";"},
+                },
+                "columns": ["words"],
+            },
+            "desk": {
+                "key": ["Brand", "Requester"],
+                "rows": "many",
+                "key_map": {
+                    "files": "ids/a*",
+                    "from": ["Brand", "Requester"],
+                    "to": "Account ID",
+                    "csv": {"delimiter": ";"},
+                },
+                "columns": ["subject"],
+            },
+        },
+    }
+)
+
+
+def test_sources_with_ids_of_their_own_have_maps_to_the_keys(sources: Path, home: Home) -> None:
+    """Fails: a project with a `key_map` cannot be tried without data."""
+    files = generate_any(sources, MAPPED, rows=150)
+    names = [path.relative_to(sources).as_posix() for path in files]
+    assert names == ["crm-.csv", "payments.csv", "chat.csv", "desk.csv", "ids/a-1.csv.gz", "ids/b.csv"]
+    snapshots = staged(MAPPED, sources, home)
+    assert rejects(snapshots) == {}
+    assert {name: one.key_map.id_count for name, one in snapshots.items() if one.key_map} == {
+        "payments": 150,
+        "chat": 150,
+        "desk": 150,
+    }
+    with (sources / "chat.csv").open(encoding="utf-8") as stream:
+        assert next(csv.DictReader(stream))["user email"].startswith("user")
+    generate_any(sources, MAPPED, rows=150, dirty=0.2)
+    assert "unmapped_account_id" in rejects(staged(MAPPED, sources, home))["payments"]
+
+
+def test_a_map_that_would_be_a_second_export_of_a_source_is_refused(sources: Path) -> None:
+    """Fails: the sample cannot be read, because a source has two exports."""
+    key_map = {"files": "crm.csv", "from": "Payer", "to": "Account"}
+    words = {"crm": {"columns": ["name"]}, "payments": {"key_map": key_map, "columns": ["plan"]}}
+    contract = Contract.model_validate({"name": "p", "sources": words})
+    with pytest.raises(ValueError, match=r"a key_map names crm\.csv, so expected the format csv, found parquet"):
+        generate_any(sources, contract, rows=5, file_format="parquet")
+    assert not list(sources.iterdir())
 
 
 @pytest.mark.parametrize(

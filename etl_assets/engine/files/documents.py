@@ -1,11 +1,12 @@
 """Small JSON documents under `ETL_HOME`, read as the dataclass they were written from, or as not there.
 
-A document is state, not trust: it may be of a newer release, damaged, or put there by someone else. What has another
-shape than its dataclass is as good as a missing file, which every reader knows how to heal. Keys that the dataclass
-does not have are ignored, so that an older release can go on with what a newer one wrote.
+A document is state, not trust: it may be of a newer release, damaged, or put there by someone else. A file of another
+shape counts as missing, and every reader can recover from that. Keys that the dataclass does not have are ignored, so
+that an older release can go on with what a newer one wrote.
 """
 
 import errno
+import json
 import os
 import stat
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from etl_assets.errors import Action, Advice, ConfigError
 
 _Document = TypeVar("_Document")
 
@@ -32,16 +35,16 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("a time outside of the calendar") from error
 
 
-def _is_moment(text: str) -> str:
-    _in_utc(datetime.fromisoformat(text))
-    return text
+def _text_in_utc(text: str) -> str:
+    """The one form of a moment: Python reads weeks (`2026-W48-4`) and dates without hyphens, which DuckDB refuses."""
+    return _in_utc(datetime.fromisoformat(text)).isoformat(timespec="microseconds")
 
 
 # Types of fields. Databases hold no larger numbers, and a size or a count below zero is no count.
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 SmallCount = Annotated[int, Field(ge=0, lt=1 << 31)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
-MomentText = Annotated[str, AfterValidator(_is_moment)]
+MomentText = Annotated[str, AfterValidator(_text_in_utc)]
 
 
 class Form(Generic[_Document]):
@@ -73,6 +76,31 @@ class Form(Generic[_Document]):
             return self._adapter.validate_python(value, strict=False)
         except ValidationError:
             return None
+
+
+def encoded(target: Path, value: Any) -> bytes:
+    """A document as its file holds it; ConfigError for one that is too large for the readers."""
+    content = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    if len(content) > MAX_BYTES:
+        raise ConfigError(
+            f"{target} would have {len(content):,} bytes; expected at most {MAX_BYTES:,}. It lists the files of a "
+            "source or the parts of an ETL_HOME: put the rows of many small files into fewer.",
+            Advice(Action.EXPORT_AGAIN),
+            subject=str(target),
+        )
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a small file; None if there is none, or anything else. `Form` checks fields too."""
+    content = read_own(path)
+    if content is None:
+        return None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def read_own(path: Path) -> bytes | None:

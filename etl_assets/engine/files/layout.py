@@ -3,6 +3,7 @@
 staged/<source>/<snapshot>/shard_NN.parquet    accepted rows of a source by shard, and quarantine.parquet
 staged/<source>/<snapshot>/snapshot.json       its accounting
 staged/<source>/current.json                   which snapshot the shards are to use
+staged/<source>/refused.json                   which snapshot was refused since, for too many rejects
 shards/shard_NN.duckdb, shards/shard_NN.json   a published shard and, published after it, its manifest
 attempts/shard_NN/*.json                       one small file for each attempt at a shard
 warehouse.duckdb                               the published result
@@ -64,6 +65,10 @@ class Home:
     def source_pointer(self, source: str) -> Path:
         """The file that names the current snapshot of a source."""
         return self.staged / source / "current.json"
+
+    def refused_pointer(self, source: str) -> Path:
+        """The file that names the snapshot of a source that was refused last."""
+        return self.staged / source / "refused.json"
 
     def snapshot(self, source: str, folder: str) -> Path:
         """The folder of one snapshot."""

@@ -1,7 +1,7 @@
 """Locks on published folders: a folder that someone reads is not swept.
 
 The lock is on the folder itself. It leaves nothing behind, ends with its process, and stays with the folder when that
-is renamed. Where the file system has no locks, none is taken, and a folder is kept for an hour instead.
+is renamed. Where the file system has no locks, none is taken, and a folder is kept for an hour after it was replaced.
 """
 
 import contextlib
@@ -35,8 +35,11 @@ def shared(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Whether no one reads the folder now, nor will for as long as the block takes; never waits."""
+def alone(folder: Path, replaced_by: Path) -> Iterator[bool]:
+    """Whether no one reads the folder now, nor will for as long as the block takes; never waits.
+
+    `replaced_by` is the file or folder that has been changed since readers of the folder are led elsewhere.
+    """
     try:
         descriptor = os.open(folder, _OPEN)
     except OSError:
@@ -44,7 +47,7 @@ def alone(folder: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _is_locked(descriptor) and _is_still_there(folder, descriptor)
+        yield _is_locked(descriptor, replaced_by) and _is_still_there(folder, descriptor)
     finally:
         os.close(descriptor)
 
@@ -64,15 +67,23 @@ def _share(descriptor: int) -> None:
         return
 
 
-def _is_locked(descriptor: int) -> bool:
+def _is_locked(descriptor: int, replaced_by: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         # A file system without locks.
-        return time.time() - os.fstat(descriptor).st_mtime > GRACE_S
+        return time.time() - _replaced_s(descriptor, replaced_by) > GRACE_S
     return True
+
+
+def _replaced_s(descriptor: int, replaced_by: Path) -> float:
+    """When the folder was replaced: not before it was made, which counts for one that was never current."""
+    times_s = [os.fstat(descriptor).st_mtime]
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        times_s.append(replaced_by.lstat().st_mtime)
+    return max(times_s)
 
 
 def _is_still_there(folder: Path, descriptor: int) -> bool:

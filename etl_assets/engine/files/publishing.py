@@ -7,10 +7,11 @@ process, so that a leftover of a killed process can be distinguished from a file
 
 import contextlib
 import errno
-import json
+import logging
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,15 +19,18 @@ from typing import Any
 
 from etl_assets.engine import faults
 from etl_assets.engine.files import locks
-from etl_assets.engine.files.documents import read_own
+from etl_assets.engine.files.documents import encoded
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, is_leftover, temporary_path
 from etl_assets.engine.files.wal import WAL_SUFFIX, swap
-from etl_assets.errors import Action, Advice, ConfigError
+from etl_assets.errors import Action, Advice, ConfigError, shown
 
 # The stamp of a file that does not exist.
 MISSING = "-"
 _COPIED_BYTES = 4 << 20
+# Without a handler, Python writes warnings to stderr.
+_LOG = logging.getLogger(__name__)
+_NOT_REMOVED = "warning: %s cannot be removed (%s). It may hold personal data: make it removable, and run again."
 # Below a path that is a file nothing exists, either.
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -103,8 +107,8 @@ def publish_file(
             sync(target.parent)
         _point(what, "end", target)
     finally:
-        remove(temporary)
-        remove(temporary.with_name(temporary.name + WAL_SUFFIX))
+        discard(temporary)
+        discard(temporary.with_name(temporary.name + WAL_SUFFIX))
 
 
 @contextlib.contextmanager
@@ -133,11 +137,14 @@ def publish_directory(target: Path, *, what: str, holder: contextlib.ExitStack |
         except OSError:
             if not target.is_dir():
                 raise
+            if holder is not None:
+                # The one that stays is the one to keep.
+                holder.enter_context(locks.shared(target))
         _point(what, "after_swap")
         sync(target.parent)
         _point(what, "end")
     finally:
-        remove(temporary)
+        discard(temporary)
 
 
 @contextlib.contextmanager
@@ -150,7 +157,7 @@ def scratch_directory(home: Home) -> Iterator[Path]:
     try:
         yield path
     finally:
-        remove(path)
+        discard(path)
 
 
 def subfolder(scratch: Path, name: str) -> Path:
@@ -161,21 +168,10 @@ def subfolder(scratch: Path, name: str) -> Path:
 
 
 def publish_json(target: Path, value: Any, *, what: str | None = None, is_durable: bool = True) -> None:
-    """Publish a small JSON document."""
+    """Publish a small JSON document; ConfigError when it is larger than any that is read."""
+    content = encoded(target, value)
     with publish_file(target, what=what, is_durable=is_durable) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a small file; None if there is none, or anything else. `documents.Form` checks fields too."""
-    content = read_own(path)
-    if content is None:
-        return None
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
+        temporary.write_bytes(content)
 
 
 def stamp(path: Path) -> str:
@@ -218,11 +214,11 @@ def list_files(folder: Path, suffix: str) -> list[Path]:
     return [folder / name for name in names if not name.startswith(".")]
 
 
-def list_folders(folder: Path) -> list[Path]:
-    """The published folders in a folder, links left out; none when there is no folder."""
+def list_folders(folder: Path, *, with_links: bool = False) -> list[Path]:
+    """The published folders in a folder, `with_links` to folders too; none when there is no folder."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=with_links))
     except _ABSENT:
         return []
     return [folder / name for name in names if not name.startswith(".")]
@@ -260,21 +256,40 @@ def sweep(folder: Path) -> list[Path]:
             names = sorted(entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX))
     except _ABSENT:
         return []
-    swept = [path for path in (folder / name for name in names) if is_leftover(path)]
-    for path in swept:
+    return [path for path in (folder / name for name in names) if is_leftover(path) and discard(path)]
+
+
+def discard(path: Path) -> bool:
+    """Remove what is not needed any more, as `remove` does; if that fails, warn and return False.
+
+    For sweeps and the ends of finished work, which is not to fail for it. The next sweep tries again.
+    """
+    try:
         remove(path)
-    return swept
+    except OSError as error:
+        _LOG.warning(_NOT_REMOVED, shown(str(path)), error.strerror or error)
+        return False
+    return True
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, whichever it is, if it exists; of a link, the link.
+    """Remove a file or a folder, whichever it is, if it exists; of a link, the link. OSError when any of it stays.
 
     `rmtree` follows no link that is swapped in meanwhile, on systems that this pipeline runs on.
     """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    failures: list[BaseException] = []
+    # Notes each and goes on: one file that stays is no reason to keep the others.
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=lambda _call, _path, error: failures.append(error))
+    else:
+        shutil.rmtree(path, onerror=lambda _call, _path, raised: failures.append(raised[1]))
+    for failure in failures:
+        # Another run has removed it first.
+        if not isinstance(failure, FileNotFoundError):
+            raise failure
 
 
 def remove_empty(folder: Path) -> None:

@@ -55,7 +55,7 @@ def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
     publishing.sweep(folder)
     known = _files(folder)
     for path in filter(publishing.is_regular, known[: -MAX_KEPT + 1]):
-        publishing.remove(path)
+        publishing.discard(path)
     begun = Attempt(
         shard_id,
         run_id,
@@ -83,7 +83,7 @@ def finish(
     ended = replace(
         begun,
         status=status,
-        ended_at=now.isoformat(),
+        ended_at=now.isoformat(timespec="microseconds"),
         elapsed_ms=max(0, round(elapsed.total_seconds() * 1000)),
         record_count=record_count,
         error=error[:MAX_ERROR_CHARS] if error else None,

@@ -17,10 +17,17 @@ import duckdb
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.column_words import word_sql, word_text
-from etl_assets.engine.published.failing_rows import FailingRows, RefusedError, add_source_views, bind, failing_rows
-from etl_assets.engine.published.holding import held
+from etl_assets.engine.published.failing_rows import (
+    FailingRows,
+    RefusedError,
+    add_source_views,
+    bind,
+    failing_rows,
+    sources_named,
+)
+from etl_assets.engine.published.holding import held, staged_held
 from etl_assets.engine.published.promises import promise_rules
-from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot, current_snapshot
+from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, pattern, statement
@@ -127,15 +134,19 @@ def _leading_comment(text: str) -> str:
 
 
 def check_warehouse(site: Site, limits: duck.Limits, checks: Sequence[Check]) -> list[Finding]:
-    """Run checks against the published warehouse; duckdb.Error or OSError when it cannot be opened.
+    """Run checks against the published warehouse. A project's check that DuckDB refuses has failed.
 
-    A project's check that DuckDB refuses has failed.
+    Raises duckdb.Error or OSError when the warehouse cannot be opened, SourceChangedError when a source that a check
+    reads is staged again and again meanwhile.
     """
-    known = {name: current_snapshot(site.home, name) for name in site.contract.source_names}
-    snapshots = {name: snapshot for name, snapshot in known.items() if snapshot is not None}
-    folders = site.home.staged_folders(snapshots)
-    with held(site.home, snapshots.values()), opened_whole(site.home, limits, folders=folders) as connection:
-        add_source_views(connection, site, snapshots, [check.statement for check in checks if check.file])
+    statements = [check.statement for check in checks if check.file]
+    names = sources_named(site.contract, statements)
+    folders = site.home.staged_folders(names)
+    with (
+        staged_held(site.home, names) as snapshots,
+        opened_whole(site.home, limits, folders=folders) as connection,
+    ):
+        add_source_views(connection, site, snapshots, statements)
         return [_run(connection, site.contract, check) for check in checks]
 
 

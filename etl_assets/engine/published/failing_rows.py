@@ -71,10 +71,17 @@ def add_views(
 
     A source that has the name of one of the warehouse's tables cannot be read.
     """
-    names = {word for text in statements for word in re.findall(r"\w+", text.lower())}
-    for name in sorted(names & rows.keys() - set(table_names())):
+    for name in sources_named(contract, statements):
+        if name not in rows:
+            continue
         columns = identifiers(contract.source(name).required)
         connection.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT {columns} FROM {rows[name]}")
+
+
+def sources_named(contract: Contract, statements: Sequence[str]) -> list[str]:
+    """The sources whose rows these statements may read; not those that have the name of a table of the warehouse."""
+    words = {word for text in statements for word in re.findall(r"\w+", text.lower())}
+    return sorted(words & set(contract.source_names) - set(table_names()))
 
 
 def bind(connection: duckdb.DuckDBPyConnection, text: str) -> None:

@@ -1,4 +1,4 @@
-"""How long snapshots stay: a replaced one goes with the next run, unless someone is reading it at that moment.
+"""How long staged rows and shards stay: what is replaced goes with the next run, unless someone is reading it then.
 
 Readers hold a snapshot's folder by a lock (`files.locks`), and the sweep takes only what no one holds. Rows that were
 deleted from the exports are so gone from `staged/` when the run that took the new exports is over. No reader waits for
@@ -6,26 +6,38 @@ another, and the sweep waits for none, so nothing can block.
 """
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from etl_assets.engine.files import locks, publishing
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.wal import WAL_SUFFIX
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.snapshots import (
     ACCOUNTING_FILE,
     FOLDER_NAME,
     QUARANTINE_FILE,
+    REJECTED_KEYS_FILE,
     Snapshot,
     current_folder,
+    current_snapshot,
     current_snapshots,
+    read_pointer,
+    refused_folder,
 )
+from etl_assets.engine.routing import SHARD_NAME
 from etl_assets.engine.site import Site
 from etl_assets.errors import SourceChangedError
 
 # How often snapshots are looked up again that were swept between the look and the lock: each time, another run has
 # staged the source once more.
 _LOOKS = 5
+_SLICE = re.compile(rf"{SHARD_NAME.pattern}\.parquet")
+_SHARD_FILE = re.compile(rf"({SHARD_NAME.pattern})\.(?:json|duckdb(?:{re.escape(WAL_SUFFIX)})?)")
+
+_Found = TypeVar("_Found")
 
 
 @contextlib.contextmanager
@@ -38,55 +50,87 @@ def held(home: Home, snapshots: Iterable[Snapshot]) -> Iterator[None]:
 
 
 def hold(home: Home, source: str, folder: str, holder: contextlib.ExitStack) -> None:
-    """Keep this snapshot until `holder` is closed; SourceChangedError when it is gone already."""
+    """Keep this snapshot until `holder` is closed; SourceChangedError when it is gone already.
+
+    Without its accounting it is gone, too: its removal has begun, where that could not be waited for, or was killed.
+    """
+    path = home.snapshot(source, folder)
     try:
-        holder.enter_context(locks.shared(home.snapshot(source, folder)))
+        holder.enter_context(locks.shared(path))
+        if not publishing.is_regular(path / ACCOUNTING_FILE):
+            raise FileNotFoundError(f"{path} has no {ACCOUNTING_FILE}")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceChangedError(
             f"Source '{source}' was staged again meanwhile. The next attempt reads the new snapshot.", subject=source
         ) from error
 
 
-@contextlib.contextmanager
-def current_held(site: Site) -> Iterator[dict[str, Snapshot]]:
+def current_held(site: Site) -> contextlib.AbstractContextManager[dict[str, Snapshot]]:
     """The current snapshots of all sources, kept during the block; ConfigError when one is not staged."""
-    with contextlib.ExitStack() as holder:
-        for look in range(1, _LOOKS + 1):
-            snapshots = current_snapshots(site)
-            try:
-                holder.enter_context(held(site.home, snapshots.values()))
-            except SourceChangedError:
-                if look == _LOOKS:
-                    raise
-                continue
-            break
-        yield snapshots
+    return _held_as_found(site.home, lambda: current_snapshots(site), lambda found: found.values())
+
+
+def inspected_held(site: Site) -> contextlib.AbstractContextManager[ShardSet]:
+    """The shards compared with the current sources, whose snapshots are kept during the block."""
+    return _held_as_found(site.home, lambda: inspect_shards(site), lambda found: found.snapshots.values())
+
+
+def staged_held(home: Home, sources: Iterable[str]) -> contextlib.AbstractContextManager[dict[str, Snapshot]]:
+    """The current snapshots of those of the sources that have one, kept during the block."""
+    names = list(sources)
+
+    def look() -> dict[str, Snapshot]:
+        found = {name: current_snapshot(home, name) for name in names}
+        return {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+
+    return _held_as_found(home, look, lambda found: found.values())
 
 
 @contextlib.contextmanager
-def inspected_held(site: Site) -> Iterator[ShardSet]:
-    """The shards compared with the current sources, whose snapshots are kept during the block."""
+def _held_as_found(
+    home: Home, look: Callable[[], _Found], snapshots_of: Callable[[_Found], Iterable[Snapshot]]
+) -> Iterator[_Found]:
+    """Look snapshots up and keep them during the block; SourceChangedError when they are gone at every look."""
     with contextlib.ExitStack() as holder:
-        for look in range(1, _LOOKS + 1):
-            found = inspect_shards(site)
+        for number in range(1, _LOOKS + 1):
+            found = look()
             try:
-                holder.enter_context(held(site.home, found.snapshots.values()))
+                holder.enter_context(held(home, snapshots_of(found)))
             except SourceChangedError:
-                if look == _LOOKS:
+                if number == _LOOKS:
                     raise
                 continue
             break
         yield found
 
 
-def sweep_sources(site: Site) -> None:
-    """Sweep the replaced snapshots of every source of the project."""
+def sweep_unused(site: Site) -> None:
+    """Sweep what no shard is built from or merged from any more.
+
+    That is the replaced snapshots of the project's sources, all snapshots of other sources, and the shards beyond the
+    number of shards: all of them hold personal data.
+    """
+    declared = [site.home.staged / name for name in site.contract.source_names]
     for name in site.contract.source_names:
         sweep_replaced(site.home, name)
+    for folder in publishing.list_folders(site.home.staged, with_links=True):
+        # Compared as folders: a renamed source's old name may be a link to the folder of the new one.
+        if not any(other.is_dir() and folder.samefile(other) for other in declared):
+            _sweep_undeclared(site.home, folder.name)
+    for path in publishing.list_files(site.home.shards, ""):
+        match = _SHARD_FILE.fullmatch(path.name)
+        if match is not None and match[1] not in site.shard_ids and publishing.is_regular(path):
+            publishing.discard(path)
 
 
-def sweep_replaced(home: Home, source: str, *, keep: Container[str] = ()) -> None:
-    """Remove the snapshots of a source that are neither current nor to `keep`, once no one is reading them.
+def sweep_accepted(home: Home, source: str) -> None:
+    """Sweep the snapshots of a source whose exports were accepted: what was refused before goes, too."""
+    publishing.discard(home.refused_pointer(source))
+    sweep_replaced(home, source)
+
+
+def sweep_replaced(home: Home, source: str) -> None:
+    """Remove the snapshots of a source that are neither current nor the last refused one, once no one is reading them.
 
     Only folders that have the name and a file of a snapshot, because `staged/<source>` may be a link to a folder that
     others use, too. Such a link is swept like any folder: it holds the same records, and what is deleted is to be
@@ -94,17 +138,36 @@ def sweep_replaced(home: Home, source: str, *, keep: Container[str] = ()) -> Non
     """
     folder = home.staged / source
     publishing.sweep(folder)
+    pointer = home.source_pointer(source)
+    # Without a pointer, the folder was changed when that was removed.
+    replaced_by = pointer if publishing.is_regular(pointer) else folder
     for path in publishing.list_folders(folder):
-        if path.name in keep or not _is_snapshot(path):
+        if not _is_snapshot(path):
             continue
-        with locks.alone(path) as is_unused:
-            # Asked with the lock in hand: a run that makes it current holds it until it is.
-            if is_unused and current_folder(home, source) != path.name:
-                publishing.remove(path)
+        with locks.alone(path, replaced_by) as is_unused:
+            # Asked with the lock in hand: a run that makes it current, or refuses it, holds it until it is.
+            if is_unused and path.name not in (current_folder(home, source), refused_folder(home, source)):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a snapshot, its accounting first: no one is to take the rest of a removal that was killed for a whole."""
+    if publishing.discard(path / ACCOUNTING_FILE):
+        publishing.discard(path)
+
+
+def _sweep_undeclared(home: Home, source: str) -> None:
+    """Remove all snapshots in a folder that is no source's of the project, once no one is reading them."""
+    if read_pointer(home, source) is not None:
+        publishing.discard(home.source_pointer(source))
+    if refused_folder(home, source) is not None:
+        publishing.discard(home.refused_pointer(source))
+    sweep_replaced(home, source)
 
 
 def _is_snapshot(path: Path) -> bool:
     if FOLDER_NAME.fullmatch(path.name) is None:
         return False
-    own = (path / ACCOUNTING_FILE, path / QUARANTINE_FILE)
-    return any(map(publishing.is_regular, own)) or bool(publishing.list_files(path, ".parquet"))
+    own = [path / name for name in (ACCOUNTING_FILE, QUARANTINE_FILE, REJECTED_KEYS_FILE)]
+    own += [slice_ for slice_ in publishing.list_files(path, ".parquet") if _SLICE.fullmatch(slice_.name)]
+    return any(map(publishing.is_regular, own))

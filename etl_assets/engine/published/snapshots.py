@@ -20,6 +20,7 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import publish_json, remove, scratch_directory, size_bytes
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
 from etl_assets.engine.reading.judging import ISSUES
+from etl_assets.engine.reading.mapping import KeyMapFigures
 from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.site import Site
@@ -88,6 +89,7 @@ class Snapshot:
     reasons: dict[str, Count]
     cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
+    key_map: KeyMapFigures | None = None
 
     @property
     def is_consistent(self) -> bool:
@@ -132,27 +134,44 @@ class Pointer:
     files: tuple[FileStat, ...]
 
 
-_POINTER, _SNAPSHOT = Form(Pointer), Form(Snapshot)
+@dataclass(frozen=True)
+class Refused:
+    """A source's `refused.json`: the folder of the last snapshot with too many rejects."""
+
+    folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")]
 
 
-def snapshot_id(site: Site, source: Source, data_hash: str, files: Iterable[str]) -> str:
+_POINTER, _REFUSED, _SNAPSHOT = Form(Pointer), Form(Refused), Form(Snapshot)
+
+
+def snapshot_id(site: Site, source: Source, data_hash: str, files: Iterable[str], map_files: Sequence[str] = ()) -> str:
     """The id of a snapshot: a hash of the bytes, the contract and code that read them, and the shard count.
 
     The files' names too: quarantine points to files, and a renamed file's old name is no help.
     """
     facts = [data_hash, str(site.shard_count), site.staging_version(source), *files]
+    if map_files:
+        # No file's name is empty: a file that was an export and is now the map's changes the id.
+        facts += ["", *map_files]
     return stable_hash("\0".join(facts))[:16]
 
 
 def is_of_site(site: Site, snapshot: Snapshot) -> bool:
     """Whether staging the same bytes now would give this snapshot: contract, engine and shard count are the same."""
     source = site.contract.source(snapshot.source)
-    return snapshot.id == snapshot_id(site, source, snapshot.data_hash, snapshot.files)
+    map_files = snapshot.key_map.files if snapshot.key_map else ()
+    return snapshot.id == snapshot_id(site, source, snapshot.data_hash, snapshot.files, map_files)
 
 
 def read_pointer(home: Home, source: str) -> Pointer | None:
     """The source's pointer; None without one."""
     return _POINTER.read(home.source_pointer(source))
+
+
+def refused_folder(home: Home, source: str) -> str | None:
+    """The folder of the snapshot that was refused since the last one was accepted; None without one."""
+    refused = _REFUSED.read(home.refused_pointer(source))
+    return refused.folder if refused else None
 
 
 def load_snapshot(home: Home, source: str, folder: str) -> Snapshot | None:

@@ -177,10 +177,17 @@ def quarantine_table(contract: Contract) -> Table:
                 "BIGINT",
                 "Physical line on which the record starts, the header being line 1 (Parquet: row number)",
             ),
-            TableColumn(key, "VARCHAR", "The key, where the row had one that could be read"),
+            TableColumn(
+                key,
+                "VARCHAR",
+                f"The key, where the row had one that could be read; its own id, where that stands for no {key}",
+            ),
             TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON)"),
             TableColumn(
-                "reason", "VARCHAR", f"missing_{key}, missing:<column>, superseded, malformed_row or invalid:<column>"
+                "reason",
+                "VARCHAR",
+                f"missing_{key}, unmapped_{key}, ambiguous_{key}, missing:<column>, superseded, malformed_row or "
+                "invalid:<column>",
             ),
             TableColumn("cell", "VARCHAR", "The cell that is null in the accepted row; null when the row was rejected"),
         ),

@@ -23,7 +23,7 @@ from etl_assets.engine.reading import verified
 from etl_assets.engine.reading.decoding import text_of
 from etl_assets.engine.reading.headers import find_columns
 from etl_assets.engine.reading.marks import marks_of
-from etl_assets.engine.reading.patterns import matching_files, natural_order
+from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
 from etl_assets.engine.reading.verified import FileStat, not_a_file, stat_files
 from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.engine.stopping import Stop
@@ -162,10 +162,9 @@ def find_files(source: Source, root: Path) -> list[Path]:
     if folder.is_dir():
         found += [folder]
     if not found:
-        names = ", ".join(shown(name) for name in sorted(path.name for path in root.iterdir())[:20]) or "nothing"
         raise InputError(
             f"No export of source '{source.name}' in {root}: expected {source.name}.csv, {source.name}.csv.gz, "
-            f"{source.name}.parquet or a folder {source.name}/, found {names}.",
+            f"{source.name}.parquet or a folder {source.name}/, found {names_in(root)}.",
             Advice(Action.SET, "ETL_SOURCES"),
             subject=source.name,
         )

@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 
 from etl_assets.engine.sql_text import literal
-from etl_assets.project.contract import Case, Column, ColumnType, Key, Strip
+from etl_assets.project.columns import Column, ColumnType
 from etl_assets.project.dialect import COUNTED_DATES, Dialect, has_zone
+from etl_assets.project.identity import Case, Key, Strip
 
 MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_timestamp", "parse_date")
 # Everything that looks like nothing: blanks of every kind, and marks without width.

@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etl_assets.engine.reading.exports import find_files, open_export
+from etl_assets.engine.reading.mapping import map_source
 from etl_assets.engine.reading.verified import stat_files
 from etl_assets.errors import Action, Advice, InputError
 from etl_assets.project.contract import Source
@@ -13,15 +14,25 @@ from etl_assets.project.contract import Source
 
 @dataclass(frozen=True)
 class Looked:
-    """The files that a source would read, and what is wrong with them."""
+    """The files that a source would read, those of its key map, and what is wrong with them."""
 
     files: tuple[Path, ...]
     extra_columns: tuple[str, ...] = ()
     errors: tuple[InputError, ...] = ()
+    map_files: tuple[Path, ...] = ()
 
 
 def look_at(source: Source, root: Path) -> Looked:
-    """Find the files of a source and read their headers; errors are returned, not raised."""
+    """Find the files of a source and of its key map and read their headers; errors are returned, not raised."""
+    looked, mapped = _look(source, root), map_source(source)
+    if mapped is None:
+        return looked
+    # A map is a part of a file that has other columns too: those for other sources.
+    of_map = _look(mapped, root)
+    return replace(looked, map_files=of_map.files, errors=(*looked.errors, *of_map.errors))
+
+
+def _look(source: Source, root: Path) -> Looked:
     files, errors = _find(source, root)
     extra: list[str] = []
     for stat in stat_files(files, root):
@@ -46,7 +57,7 @@ def _find(source: Source, root: Path) -> tuple[list[Path], list[InputError]]:
 
 
 def refuse_shared_files(files: Mapping[str, Sequence[Path]], root: Path) -> None:
-    """InputError when a file belongs to two sources: its records would count twice."""
+    """InputError when a file belongs to two sources: its records would count twice. As a key map any number may."""
     shared = shared_files(files)
     if shared:
         path, names = next(iter(shared.items()))
@@ -64,7 +75,7 @@ def shared_files(files: Mapping[str, Sequence[Path]]) -> dict[Path, list[str]]:
 
 def unread_files(looked: Iterable[Looked], root: Path) -> list[str]:
     """The files in the folder of the exports that no source reads, without hidden ones."""
-    read = {path for found in looked for path in found.files}
+    read = {path for found in looked for path in (*found.files, *found.map_files)}
     found = sorted(path for path in root.rglob("*") if path.is_file() and path not in read)
     names = [path.relative_to(root) for path in found]
     return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]

@@ -26,12 +26,13 @@ def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dic
     # Two mappings: a header of the key may be the name of a column that has another header.
     keys = {header: _find(source, columns, name, (header,)) for header in source.key_headers}
     found = {column: _find(source, columns, name, column.headers) for column in source.columns}
-    missing: list[tuple[str, ...]] = [(header,) for header, match in keys.items() if match is None]
-    missing += [column.headers for column, match in found.items() if match is None]
+    of_key, of_column = source.words_of_headers
+    missing: list[tuple[Sequence[str], str]] = [((header,), of_key) for header, match in keys.items() if match is None]
+    missing += [(column.headers, of_column) for column, match in found.items() if match is None]
     if missing:
         raise InputError(
             f"{name} of source '{source.name}' lacks the column{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(' or '.join(headers) for headers in missing)}. "
+            f"{', '.join(' or '.join(headers) for headers, _ in missing)}. "
             f"Its header has: {shown(', '.join(columns)[:_CHARS_SHOWN])}.{_nearest(missing, columns)}",
             _EXPORT_AGAIN,
             _EDIT,
@@ -66,13 +67,16 @@ def _matching(header: str, columns: Sequence[str]) -> list[str]:
     return exact or [column for column in columns if wanted and plain_name(column) == wanted]
 
 
-def _nearest(missing: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
-    """A sentence for each missing column with the header that it may be, where there is a near one."""
+def _nearest(missing: Sequence[tuple[Sequence[str], str]], columns: Sequence[str]) -> str:
+    """A sentence for each missing column with the header that it may be, where there is a near one.
+
+    `missing` has the names that were looked for, and the word of the contract that changes them.
+    """
     named = {plain_name(column): column for column in columns}
     sentences = []
-    for headers in missing:
+    for headers, word in missing:
         close = get_close_matches(plain_name(headers[0]), named, n=1)
         if close:
             near = shown(named[close[0]])
-            sentences.append(f" Is {headers[0]} the column '{near}'? Then add to it: from: \"{near}\".")
+            sentences.append(f" Is {headers[0]} the column '{near}'? Then write for it: {word}: \"{near}\".")
     return "".join(sentences[:_NEAREST_SHOWN])

@@ -10,6 +10,7 @@ from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.quarantine import MALFORMED, Reading
 from etl_assets.engine.sql_text import identifier, literal, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
+from etl_assets.project.identity import Key
 
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
 REJECTED = -1
@@ -19,6 +20,8 @@ FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reas
 _OVERLONG = "_overlong"
 # Names of the columns whose cells broke a rule and became null, with commas between them; and what was in these cells.
 ISSUES, BAD_CELLS = "_issues", "_bad_cells"
+# The table of `mapping`, and whether it lacks the id of a row, or has several keys for it.
+KEY_MAP, _UNMAPPED, _AMBIGUOUS = "_key_map", "_unmapped", "_ambiguous"
 _CELL_CHARS = 1_000
 _READ_BUFFER_BYTES = 8 << 20
 
@@ -43,12 +46,31 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
         ),
         judged AS (
             SELECT *, {_reason_sql(source, may_be_overlong=may_be_overlong)} AS {REASON}, {_issues_sql(source)}
-            FROM parsed
+            FROM {_mapped_sql(key) if source.key_map else "parsed"}
         )
         SELECT {key}, {", ".join(_kept(source, column) for column in source.columns)}, {FILE_INDEX}, {SOURCE_ROW},
             {REASON}, {ISSUES}, {BAD_CELLS},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}
         FROM judged"""
+
+
+def _mapped_sql(key: str) -> str:
+    """The parsed rows with the key that their id stands for; where there is none, the id stays, for the quarantine."""
+    return f"""(
+        SELECT parsed.* REPLACE (coalesce({KEY_MAP}.key, parsed.{key}) AS {key}),
+            {KEY_MAP}.id IS NULL AS {_UNMAPPED}, {KEY_MAP}.key IS NULL AS {_AMBIGUOUS}
+        FROM parsed LEFT JOIN {KEY_MAP} ON parsed.{key} = {KEY_MAP}.id
+    )"""
+
+
+def unmapped_key(key: Key) -> str:
+    """The reason of a row whose id the key map lacks."""
+    return f"unmapped_{key.name}"
+
+
+def ambiguous_key(key: Key) -> str:
+    """The reason of a row whose id the key map gives several keys."""
+    return f"ambiguous_{key.name}"
 
 
 def no_rows_sql(source: Source) -> str:
@@ -140,6 +162,11 @@ def _reason_sql(source: Source, *, may_be_overlong: bool) -> str:
         f"WHEN {identifier(key.name)} IS NULL THEN {literal(f'missing_{key.name}')}",
         f"WHEN length({identifier(key.name)}) > {key.max_chars} THEN {literal(f'invalid:{key.name}')}",
     ]
+    if source.key_map:
+        whens += [
+            f"WHEN {_UNMAPPED} THEN {literal(unmapped_key(key))}",
+            f"WHEN {_AMBIGUOUS} THEN {literal(ambiguous_key(key))}",
+        ]
     for column in source.columns:
         rules = list(_broken_rules(column))
         if rules and not source.nulls(column):

@@ -9,7 +9,7 @@ from etl_assets.project.contract import Source
 from etl_assets.project.file_patterns import files_of
 
 _DIGITS = re.compile(r"(\d+)")
-# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `crm.10.csv`.
+# What a name ends in, such as `.csv.gz`. A part with a digit is no ending: it numbers the file, as in `parts.10.csv`.
 _ENDING = re.compile(r"(?:\.[^\W\d_]+)+$")
 
 
@@ -39,7 +39,7 @@ def matching_files(source: Source, root: Path) -> list[Path]:
         paths = [path for path in root.glob(files_of(pattern)) if not path.is_dir() and not _is_hidden(path, root)]
         if not paths:
             raise InputError(
-                f"No file in {root} matches '{pattern}' of source '{source.name}'. Found: {_names(root)}.",
+                f"No file in {root} matches '{pattern}' of source '{source.name}'. Found: {names_in(root)}.",
                 Advice(Action.EDIT, value="etl_assets.yaml"),
                 Advice(Action.SET, "ETL_SOURCES"),
                 subject=source.name,
@@ -53,5 +53,6 @@ def _is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _names(root: Path) -> str:
+def names_in(root: Path) -> str:
+    """The first names in a folder, for a message that a file is missing; `nothing` when it is empty."""
     return ", ".join(shown(name) for name in sorted(path.name for path in root.iterdir())[:20]) or "nothing"

@@ -23,7 +23,7 @@ from etl_assets.engine.hashing import SetHash, digest, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
 from etl_assets.engine.published.checks import require_publishable
-from etl_assets.engine.published.holding import inspected_held, sweep_sources
+from etl_assets.engine.published.holding import inspected_held, sweep_unused
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
     PROFILES,
@@ -72,7 +72,7 @@ def merge_shards(site: Site, limits: duck.Limits, *, run_id: str, allow_partial:
         publishing.sweep_home(site.home)
         merged = _publish(_Merge(site, limits, found, run_id, started_s))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
-    sweep_sources(site)
+    sweep_unused(site)
     return merged
 
 

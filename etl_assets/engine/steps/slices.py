@@ -20,7 +20,9 @@ from etl_assets.engine.reading.judging import (
     REASON,
     REJECTED,
     SOURCE_ROW,
+    ambiguous_key,
     no_rows_sql,
+    unmapped_key,
 )
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
@@ -50,8 +52,10 @@ def finish_slices(
     )
     publishing.remove(rejected)
     paths = {shard_id: target / f"{shard_id}.parquet" for shard_id in shard_ids}
+    # The join with a key map gives rows in any order. Sums of fractions over the rows of a key depend on it.
+    is_mixed = source.key_map is not None and source.has_many
     for number, path in enumerate(paths.values()):
-        _take_partition(connection, nothing, target, number, path)
+        _take_partition(connection, nothing, target, number, path, is_mixed=is_mixed)
     measured = measure_slices(connection, source, list(paths.values()))
     if source.has_many:
         doubled = _supersede_records(connection, source, list(paths.values())) if source.row_key else []
@@ -83,12 +87,15 @@ def _write_rejected_keys(
 ) -> dict[str, tuple[int, str]]:
     """Write which keys lost a row, in the shards' order; returns the number of keys and their hash by shard.
 
-    Without rows that a later one replaced, and without keys that no profile can have.
+    Without rows that a later one replaced, and without keys that no profile can have: an id that stands for no key may
+    be the key of someone else.
     """
+    key = source.key
+    left_out = (SUPERSEDED, f"invalid:{key.name}", unmapped_key(key), ambiguous_key(key))
     path = target / REJECTED_KEYS_FILE
     connection.execute(
         f"COPY (SELECT DISTINCT key, route(key) AS shard FROM rejected WHERE key IS NOT NULL AND reason NOT IN "
-        f"('{SUPERSEDED}', 'invalid:{source.key.name}') ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
+        f"({', '.join(map(literal, left_out))}) ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
     )
     rows = connection.execute(
         f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"
@@ -96,16 +103,29 @@ def _write_rejected_keys(
     return {shard_ids[number]: (keys.count, str(keys)) for number, *sums in rows for keys in [SetHash.of_row(sums)]}
 
 
-def _take_partition(connection: duckdb.DuckDBPyConnection, nothing: str, target: Path, number: int, path: Path) -> None:
-    """Move the one file COPY wrote for a partition to its name; a partition without rows becomes an empty file."""
+def _take_partition(
+    connection: duckdb.DuckDBPyConnection,
+    nothing: str,
+    target: Path,
+    number: int,
+    path: Path,
+    *,
+    is_mixed: bool = False,
+) -> None:
+    """Move the one file COPY wrote for a partition to its name; a partition without rows becomes an empty file.
+
+    If `is_mixed`, its rows are brought into the order of the files.
+    """
     folder = target / f"{PARTITION}={number}"
     files = publishing.list_files(folder, ".parquet")
-    if len(files) == 1:
+    if len(files) == 1 and not is_mixed:
         publishing.rename(files[0], path)
         publishing.remove_empty(folder)
         return
     # Without its own column: a partition is no part of a slice.
     rows = f"SELECT * FROM read_parquet({pattern_literal(folder)} || '/*.parquet', hive_partitioning = false)"
+    if is_mixed:
+        rows += f" ORDER BY {FILE_INDEX}, {SOURCE_ROW}"
     connection.execute(f"COPY ({rows if files else nothing}) TO {literal(str(path))} ({PARQUET})")
     publishing.remove(folder)
 

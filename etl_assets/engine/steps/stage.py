@@ -18,10 +18,11 @@ import duckdb
 from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published.holding import hold, sweep_replaced
+from etl_assets.engine.published.holding import hold, sweep_accepted, sweep_replaced
 from etl_assets.engine.published.snapshots import (
     QUARANTINE_FILE,
     Pointer,
+    Refused,
     Snapshot,
     is_of_site,
     load_snapshot,
@@ -33,14 +34,15 @@ from etl_assets.engine.reading import exports, parquet, quarantine, surveying, v
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
+from etl_assets.engine.reading.mapping import Inputs, add_key_map, drop_key_map, find_inputs, map_source, unmatched_ids
 from etl_assets.engine.reading.quarantine import Reading
-from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
+from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
+from etl_assets.engine.stopping import Stop
 from etl_assets.errors import (
-    AccountingError,
     Action,
     Advice,
     AttemptTimeoutError,
@@ -71,6 +73,24 @@ class StagingRequest:
     timeout_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """The opened files of a source and of its key map, their stats, and the hash of all their bytes."""
+
+    exports: list[Export]
+    maps: list[Export]
+    inputs: Inputs
+    data_hash: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(export.name for export in self.exports)
+
+    @property
+    def map_files(self) -> tuple[str, ...]:
+        return tuple(export.name for export in self.maps)
+
+
 def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tuple[Snapshot, bool]:
     """Make the current snapshot of a source; returns it and whether an earlier one was reused.
 
@@ -90,67 +110,81 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
 
 def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Snapshot, bool]:
     home, stop = request.site.home, request.limits.stop
-    paths = exports.find_files(source, request.exports)
     looked_at_ns = time.time_ns()
-    stats = verified.stat_files(paths, request.exports)
-    known = None if force else _known_snapshot(source, request, stats)
+    inputs = find_inputs(source, request.exports)
+    known = None if force else _known_snapshot(source, request, inputs)
     if known is not None:
-        _check_reject_ratio(known, request)
-        sweep_replaced(home, source.name)
+        check_reject_ratio(home, source, known, request.max_reject_ratio)
+        sweep_accepted(home, source.name)
         return known, True
-    opened = exports.open_exports(source, request.exports, stats, stop)
-    data_hash = verified.hash_files(request.exports, stats, stop)
+    opened = _Opened(
+        *open_inputs(source, request.exports, inputs, stop),
+        inputs,
+        verified.hash_files(request.exports, inputs.all, stop),
+    )
     with contextlib.ExitStack() as holder:
         # Held until the pointer names it: another run sweeps what no pointer names.
-        snapshot = None if force else _earlier(source, request, opened, data_hash, holder)
+        snapshot = None if force else _earlier(source, request, opened, holder)
         reused = snapshot is not None
         if snapshot is None:
-            snapshot = _build(source, request, opened, data_hash, stats, holder)
-        _check_unchanged(source, request, stats)
+            snapshot = _build(source, request, opened, holder)
+        _check_unchanged(source, request, inputs)
         try:
-            _check_reject_ratio(snapshot, request)
+            check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
         except RejectRatioError:
-            # It stays, for whoever looks into its quarantine; those that were refused before it go.
-            sweep_replaced(home, source.name, keep={snapshot.folder})
+            # It stays so that its quarantine can be inspected; snapshots that were refused earlier are removed.
+            refused = Refused(snapshot.folder)
+            publishing.publish_json(home.refused_pointer(source.name), asdict(refused), what="pointer")
+            sweep_replaced(home, source.name)
             raise
-        pointer = Pointer(snapshot.folder, looked_at_ns, tuple(stats))
+        pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all)
         publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
-    sweep_replaced(home, source.name)
+    sweep_accepted(home, source.name)
     return snapshot, reused
 
 
 def is_current(source: Source, request: StagingRequest) -> bool:
     """Whether staging would take the current snapshot as it is; decided by the files' stats, without reading them."""
-    stats = verified.stat_files(exports.find_files(source, request.exports), request.exports)
-    known = _known_snapshot(source, request, stats)
+    known = _known_snapshot(source, request, find_inputs(source, request.exports))
     return known is not None and known.reject_ratio <= request.max_reject_ratio
 
 
-def _known_snapshot(source: Source, request: StagingRequest, stats: list[FileStat]) -> Snapshot | None:
+def is_key_map_changed(source: Source, request: StagingRequest) -> bool:
+    """Whether it is the files of the key map, and not those of the source, that are not the current snapshot's."""
+    pointer = read_pointer(request.site.home, source.name)
+    inputs = find_inputs(source, request.exports)
+    count = len(inputs.exports)
+    return pointer is not None and pointer.files[:count] == inputs.exports and pointer.files[count:] != inputs.maps
+
+
+def open_inputs(
+    source: Source, root: Path, inputs: Inputs, stop: Stop | None = None
+) -> tuple[list[Export], list[Export]]:
+    """Read the headers of a source's files, and of those of its key map; InputError as for `open_exports`."""
+    mapped = map_source(source)
+    opened = exports.open_exports(source, root, inputs.exports, stop)
+    return opened, exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+
+
+def _known_snapshot(source: Source, request: StagingRequest, inputs: Inputs) -> Snapshot | None:
     """The current snapshot if the files' stats prove that it is still theirs."""
     pointer = read_pointer(request.site.home, source.name)
-    if pointer is None or list(pointer.files) != stats:
+    if pointer is None or pointer.files != inputs.all:
         return None
     settled_ns = pointer.looked_at_ns - _STAMP_GRANULARITY_NS
-    if any(max(stat.changed_ns, stat.modified_ns) > settled_ns for stat in stats):
+    if any(max(stat.changed_ns, stat.modified_ns) > settled_ns for stat in inputs.all):
         return None
     snapshot = load_snapshot(request.site.home, source.name, pointer.folder)
     return snapshot if snapshot is not None and is_of_site(request.site, snapshot) else None
 
 
-def _earlier(
-    source: Source,
-    request: StagingRequest,
-    opened: list[exports.Export],
-    data_hash: str,
-    holder: contextlib.ExitStack,
-) -> Snapshot | None:
+def _earlier(source: Source, request: StagingRequest, opened: _Opened, holder: contextlib.ExitStack) -> Snapshot | None:
     """The snapshot of these very bytes that is there already, kept by `holder`."""
     home = request.site.home
-    files = tuple(export.name for export in opened)
-    name = snapshot_id(request.site, source, data_hash, files)
+    name = snapshot_id(request.site, source, opened.data_hash, opened.files, opened.map_files)
     snapshot = load_snapshot(home, source.name, name)
-    if snapshot is None or (snapshot.id, snapshot.data_hash, snapshot.files) != (name, data_hash, files):
+    facts = (name, opened.data_hash, opened.files)
+    if snapshot is None or (snapshot.id, snapshot.data_hash, snapshot.files) != facts:
         return None
     try:
         hold(home, source.name, name, holder)
@@ -168,17 +202,10 @@ def _free_folder(home: Home, source: Source, name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:6]}" if taken else name
 
 
-def _build(
-    source: Source,
-    request: StagingRequest,
-    opened: list[Export],
-    data_hash: str,
-    stats: list[FileStat],
-    holder: contextlib.ExitStack,
-) -> Snapshot:
+def _build(source: Source, request: StagingRequest, opened: _Opened, holder: contextlib.ExitStack) -> Snapshot:
     """Read the files, write slices and quarantine, close the books, publish the folder, which `holder` keeps."""
     site = request.site
-    name = snapshot_id(site, source, data_hash, [export.name for export in opened])
+    name = snapshot_id(site, source, opened.data_hash, opened.files, opened.map_files)
     folder = _free_folder(site.home, source, name)
     target_folder = site.home.snapshot(source.name, folder)
     publishing.sweep(target_folder.parent)
@@ -196,9 +223,15 @@ def _build(
     ):
         _add_functions(connection, site)
         limit_bytes = request.max_unpacked_mb << 20
-        readings = [prepare(export, number, scratch, limit_bytes, files) for number, export in enumerate(opened)]
-        with _naming_files(readings, request):
+        prepared = [
+            prepare(export, number, scratch, limit_bytes, files)
+            for number, export in enumerate([*opened.exports, *opened.maps])
+        ]
+        readings, map_readings = prepared[: len(opened.exports)], prepared[len(opened.exports) :]
+        with _naming_files(prepared, request):
+            key_map = add_key_map(connection, source, map_readings)
             _write_partitions(connection, source, readings, target)
+            drop_key_map(connection)
         faults.point("staging.read")
         slices = finish_slices(connection, source, site.shard_ids, target)
         faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
@@ -209,22 +242,23 @@ def _build(
             source=source.name,
             id=name,
             folder=folder,
-            data_hash=data_hash,
+            data_hash=opened.data_hash,
             shard_count=site.shard_count,
-            files=tuple(export.name for export in opened),
-            size_bytes=sum(stat.size_bytes for stat in stats),
-            extra_columns=tuple(sorted({name for export in opened for name in export.extra_columns})),
+            files=opened.files,
+            size_bytes=sum(stat.size_bytes for stat in opened.inputs.all),
+            extra_columns=tuple(sorted({name for export in opened.exports for name in export.extra_columns})),
             rows_in=sum(reading.record_count for reading in readings),
             rows_accepted=sum(part.record_count for part in slices),
             rows_quarantined=sum(reasons.values()),
             reasons=reasons,
             cell_reasons=cell_reasons,
             slices=tuple(slices),
+            key_map=replace(key_map, unmatched=unmatched_ids(connection, source)) if key_map else None,
         )
-        _close_books(snapshot)
+        close_books(snapshot)
         write_accounting(target, snapshot)
         # Before it is published: a folder named after the hash of other bytes than it holds would be reused later.
-        _check_unchanged(source, request, stats)
+        _check_unchanged(source, request, opened.inputs)
     # Where another run has published the name first, its folder is kept instead.
     hold(site.home, source.name, folder, holder)
     return snapshot
@@ -281,39 +315,6 @@ def _naming_files(readings: Sequence[Reading], request: StagingRequest) -> Itera
         raise type(error)(shown(str(error))) from error
 
 
-def _check_unchanged(source: Source, request: StagingRequest, stats: list[FileStat]) -> None:
-    if verified.stat_files(exports.find_files(source, request.exports), request.exports) != stats:
+def _check_unchanged(source: Source, request: StagingRequest, inputs: Inputs) -> None:
+    if find_inputs(source, request.exports) != inputs:
         raise SourceChangedError(f"A file of source '{source.name}' changed while it was read.", subject=source.name)
-
-
-def _close_books(snapshot: Snapshot) -> None:
-    if snapshot.rows_in != snapshot.rows_accepted + snapshot.rows_quarantined:
-        raise AccountingError(
-            f"Source '{snapshot.source}': {snapshot.rows_in} rows in the files, but {snapshot.rows_accepted} accepted "
-            f"and {snapshot.rows_quarantined} quarantined. Nothing was published. Files: "
-            f"{', '.join(map(shown, snapshot.files))}.",
-            Advice(Action.REPORT),
-            subject=snapshot.source,
-        )
-
-
-def _check_reject_ratio(snapshot: Snapshot, request: StagingRequest) -> None:
-    if snapshot.reject_ratio <= request.max_reject_ratio:
-        return
-    counts = ", ".join(
-        [f"{reason} {count}" for reason, count in sorted(snapshot.reasons.items())]
-        + [f"{reason} {count} cells" for reason, count in sorted(snapshot.cell_reasons.items())]
-    )
-    path = request.site.home.snapshot(snapshot.source, snapshot.folder) / QUARANTINE_FILE
-    raise RejectRatioError(
-        f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at "
-        f"most {request.max_reject_ratio:.1%} are allowed ({counts}). The rejected rows with file, line and "
-        f"reason are in {path}.",
-        Advice(Action.EXPORT_AGAIN),
-        Advice(Action.SET, "ETL_MAX_REJECT_RATIO", f"{_rounded_up(snapshot.reject_ratio):g}"),
-        subject=snapshot.source,
-    )
-
-
-def _rounded_up(share: float) -> float:
-    return min(1.0, int(share * 100 + 1) / 100)

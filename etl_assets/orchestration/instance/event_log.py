@@ -57,14 +57,15 @@ def latest_materializations(dagster_home: Path, expected: Mapping[str, Sequence[
 def holds_materializations(dagster_home: Path, noted: Mapping[str, Mapping[str, int]]) -> bool:
     """Whether all the noted events are still in the log.
 
-    Returns False when nothing is noted, and when the log is gone or cannot be read; the run that follows says why. It
-    takes a few milliseconds with SQLite, and a second or two with another storage, which only Dagster can read.
+    Returns False when nothing is noted, of an asset or at all, and when the log is gone or cannot be read; the run that
+    follows says why. It takes a few milliseconds with SQLite, and a second or two with another storage, which only
+    Dagster can read.
     """
     if not noted:
         return False
     try:
         with _opened(dagster_home) as log:
-            return all(log.holds(asset, events) for asset, events in noted.items())
+            return all(events and log.holds(asset, events) for asset, events in noted.items())
     except sqlite3.Error:
         return False
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from etl_assets.engine.files import publishing
-from etl_assets.engine.files.documents import Form
+from etl_assets.engine.files.documents import Form, read_json
 from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.shards import published_stamp
@@ -63,4 +63,4 @@ def _stamp(site: Site) -> str:
 
 
 def _read(dagster_home: Path) -> Mapping[str, Any]:
-    return publishing.read_json(dagster_home / _MARKER) or {}
+    return read_json(dagster_home / _MARKER) or {}

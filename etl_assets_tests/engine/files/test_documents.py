@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files import documents
-from etl_assets.engine.files.documents import Count, Form, Moment, MomentText
-from etl_assets.engine.files.publishing import read_json
+from etl_assets.engine.files.documents import Count, Form, Moment, MomentText, read_json
+from etl_assets.engine.files.publishing import publish_json
+from etl_assets.errors import ConfigError
 
 SOUND = '{"name": "a", "count": 1, "at": "2026-11-01T05:00:00+00:00", "text": "2026-11-01T05:00:00+00:00", "more": [1]}'
 
@@ -69,6 +70,17 @@ def test_a_value_of_another_type_is_no_document(found: str, other: str) -> None:
     assert FORM.parse(SOUND.replace(found, other)) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-01T05:00:00Z", "2026-11-01T06:00:00+01:00", "20261101T050000Z", "2026-W44-7T05:00:00+00:00"],
+)
+def test_a_moment_has_one_form_however_it_was_written(text: str) -> None:
+    """Fails: DuckDB does not read all that Python reads, and one file of an attempt stops every merge."""
+    found = FORM.parse(SOUND.replace('"text": "2026-11-01T05:00:00+00:00"', f'"text": "{text}"'))
+    assert found is not None
+    assert found.text == "2026-11-01T05:00:00.000000+00:00"
+
+
 @pytest.mark.parametrize("content", [b"5", b'"x"', b"[]", b"{}", b"null", b"", b"\xff\xfe\x00", b"[" * 100_000])
 def test_what_is_no_object_of_that_form_is_no_document(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.json").write_bytes(content)
@@ -97,6 +109,20 @@ def test_a_document_beyond_any_of_this_pipeline_is_not_read(tmp_path: Path, monk
     monkeypatch.setattr(documents, "MAX_BYTES", len(SOUND) - 1)
     assert FORM.read(tmp_path / "file.json") is None
     assert read_json(tmp_path / "file.json") is None
+
+
+def test_a_document_that_could_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: what was staged counts as missing, and is staged again with every run."""
+    path = tmp_path / "current.json"
+    publish_json(path, {"files": []})
+    monkeypatch.setattr(documents, "MAX_BYTES", 100)
+    with pytest.raises(ConfigError, match=r"current\.json would have \d+ bytes; expected at most 100\."):
+        publish_json(path, {"files": ["x" * 100]})
+    assert read_json(path) == {"files": []}
+    assert [found.name for found in tmp_path.iterdir()] == ["current.json"]
+    longest = {"files": ["x" * 76]}
+    publish_json(path, longest)
+    assert (path.stat().st_size, read_json(path)) == (100, longest)
 
 
 def test_a_file_that_may_not_be_read_is_an_error_and_not_missing(

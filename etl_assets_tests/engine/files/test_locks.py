@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,8 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def is_unused(folder: Path) -> bool:
-    with locks.alone(folder) as unused:
+def is_unused(folder: Path, replaced_by: Path | None = None) -> bool:
+    with locks.alone(folder, replaced_by or folder) as unused:
         return unused
 
 
@@ -83,7 +84,7 @@ def test_the_lock_stays_with_a_folder_that_is_renamed(folder: Path, tmp_path: Pa
 
 
 def test_a_lock_that_a_stranger_keeps_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever may list the folder may lock it. Fails: they stop every run."""
+    """Anyone who can list the folder can lock it. Fails: they stop every run."""
     monkeypatch.setattr(locks, "_REMOVAL_S", 0.05)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -94,15 +95,31 @@ def test_a_lock_that_a_stranger_keeps_is_not_waited_for(folder: Path, monkeypatc
         os.close(descriptor)
 
 
-def test_without_locks_a_folder_stays_for_an_hour(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_a_folder_stays_for_an_hour_after_it_was_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Network file systems may have none. Fails: runs end there in errors, or lose what they read."""
 
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
+    def age(path: Path) -> None:
+        long_ago_s = time.time() - locks.GRACE_S - 60
+        os.utime(path, (long_ago_s, long_ago_s))
+
     monkeypatch.setattr(fcntl, "flock", no_locks)
+    pointer = folder.with_name("current.json")
+    pointer.write_text("{}")
     with locks.shared(folder):
-        assert not is_unused(folder)
-    long_ago_s = folder.stat().st_mtime - locks.GRACE_S - 60
-    os.utime(folder, (long_ago_s, long_ago_s))
-    assert is_unused(folder)
+        assert not is_unused(folder, pointer)
+    # A snapshot of last week that was replaced a minute ago may have been read since.
+    age(folder)
+    assert not is_unused(folder, pointer)
+    age(pointer)
+    assert is_unused(folder, pointer)
+    # One that was made a minute ago may be about to be current.
+    os.utime(folder)
+    assert not is_unused(folder, pointer)
+    age(folder)
+    pointer.unlink()
+    assert is_unused(folder, pointer)

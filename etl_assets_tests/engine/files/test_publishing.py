@@ -2,14 +2,17 @@
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import locks, publishing
+from etl_assets.engine.files.documents import read_json
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, temporary_path
 from etl_assets.errors import Action, Advice, ConfigError, StoppedError
@@ -137,6 +140,19 @@ def test_a_folder_published_by_another_first_stays(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["abc"]
 
 
+def test_the_folder_that_stays_is_the_one_that_is_kept(tmp_path: Path) -> None:
+    """Fails: another run sweeps the folder of the first before the second has set the pointer to it."""
+    target = tmp_path / "abc"
+    with contextlib.ExitStack() as holder:
+        with publishing.publish_directory(target, what="snapshot", holder=holder):
+            target.mkdir()
+            (target / "file").write_text("first")
+        with locks.alone(target, target) as is_unused:
+            assert not is_unused
+    with locks.alone(target, target) as is_unused:
+        assert is_unused
+
+
 def test_a_folder_is_not_published_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_text("a file")
     with (
@@ -160,15 +176,15 @@ def test_a_failure_publishes_no_folder(tmp_path: Path) -> None:
 
 def test_json_is_published_and_read_back(tmp_path: Path) -> None:
     publishing.publish_json(tmp_path / "file.json", {"name": "Ünal", "n": [1, None]})
-    assert publishing.read_json(tmp_path / "file.json") == {"name": "Ünal", "n": [1, None]}
+    assert read_json(tmp_path / "file.json") == {"name": "Ünal", "n": [1, None]}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe\x00", b"\0" * 20])
 def test_a_damaged_document_reads_as_none(tmp_path: Path, content: bytes) -> None:
     """Fails: one file damaged by a full or failing disk stops every later run."""
     (tmp_path / "file.json").write_bytes(content)
-    assert publishing.read_json(tmp_path / "file.json") is None
-    assert publishing.read_json(tmp_path / "nowhere.json") is None
+    assert read_json(tmp_path / "file.json") is None
+    assert read_json(tmp_path / "nowhere.json") is None
 
 
 def test_listing_shows_published_files_in_name_order(tmp_path: Path) -> None:
@@ -187,6 +203,68 @@ def test_removing_a_link_to_a_folder_spares_the_folder(tmp_path: Path) -> None:
     publishing.remove(tmp_path / "link")
     assert names_in(tmp_path) == ["precious"]
     assert names_in(tmp_path / "precious") == ["file"]
+
+
+def _keep(monkeypatch: pytest.MonkeyPatch, name: str, error: type[OSError]) -> None:
+    """Let no one remove files of this name."""
+    unlink = os.unlink
+
+    def refused(path: str | Path, **options: Any) -> None:
+        if Path(path).name == name:
+            raise error(1, "not this one", str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", refused)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of three files."""
+    path = tmp_path / "folder"
+    path.mkdir()
+    for name in "abc":
+        (path / name).write_text("personal data")
+    return path
+
+
+def test_what_cannot_be_removed_is_an_error_and_the_rest_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: personal data that should be gone stays without a word."""
+    with monkeypatch.context() as patch:
+        _keep(patch, "b", PermissionError)
+        with pytest.raises(PermissionError, match="not this one"):
+            publishing.remove(folder)
+    assert names_in(folder) == ["b"]
+    publishing.remove(folder)
+    assert not folder.exists()
+
+
+def test_what_another_run_removes_meanwhile_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: two runs that sweep at once end in an error."""
+    rmtree = shutil.rmtree
+
+    def removed_first(path: Path, **options: Any) -> None:
+        rmtree(path)
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", removed_first)
+    publishing.remove(folder)
+    assert not folder.exists()
+
+
+def test_finished_work_ends_with_a_warning_when_something_of_it_stays(
+    folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails: a run whose result is published counts as failed, or no one learns where personal data was left."""
+    with monkeypatch.context() as patch:
+        _keep(patch, "b", PermissionError)
+        assert not publishing.discard(folder)
+        with publishing.scratch_directory(home) as scratch:
+            (scratch / "b").write_text("spilled")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0].startswith(f"warning: {folder} cannot be removed (not this one). It may hold personal data")
+    assert str(scratch) in messages[1]
+    assert publishing.discard(folder)
+    assert publishing.discard(folder)
 
 
 def test_the_last_check_decides_whether_a_file_is_published(tmp_path: Path) -> None:

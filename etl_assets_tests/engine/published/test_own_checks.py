@@ -1,5 +1,6 @@
 """Checks of a project's own: their rows are failures, counted and shown masked, and a bad statement is named."""
 
+import contextlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 import pytest
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.published import checks
+from etl_assets.engine.published import checks, holding
 from etl_assets.engine.published.checks import Check, Finding
 from etl_assets.engine.published.failing_rows import ROWS_SHOWN, FailingRows
 from etl_assets.engine.published.preview import MASK
-from etl_assets.errors import ConfigError
+from etl_assets.errors import ConfigError, SourceChangedError
 from etl_assets.project.contract import Contract
 from etl_assets.project.loading import Project
 from etl_assets.project.severity import Severity
@@ -88,6 +89,45 @@ def test_the_first_rows_are_shown_in_order_and_all_are_counted(made: Path) -> No
     assert found.failing.columns == ("customer_id", "health_score")
     assert [cells[0] for cells in found.failing.rows] == list("abcde")
     assert len(found.failing.rows) == ROWS_SHOWN
+
+
+def test_only_the_sources_that_a_check_names_are_held(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: a check of the warehouse waits for, or fails with, a source that it does not read."""
+    found: list[str] = []
+    real = holding.hold
+
+    def hold(home: Home, source: str, folder: str, holder: contextlib.ExitStack) -> None:
+        found.append(source)
+        real(home, source, folder, holder)
+
+    monkeypatch.setattr(holding, "hold", hold)
+    assert finding_of(Home(made), "FROM merged_profiles WHERE customer_id IS NULL").passed
+    assert found == []
+    assert finding_of(Home(made), "FROM Billing ANTI JOIN crm USING (customer_id)").passed
+    assert found == ["billing", "crm"]
+
+
+@pytest.mark.parametrize(("times", "is_found"), [(4, True), (5, False)])
+def test_a_source_that_is_staged_meanwhile_is_looked_up_again(
+    made: Path, monkeypatch: pytest.MonkeyPatch, times: int, is_found: bool
+) -> None:
+    """Fails: sources that are staged while the warehouse is checked end the run in an error."""
+    looks: list[str] = []
+    real = holding.hold
+
+    def hold(home: Home, source: str, folder: str, holder: contextlib.ExitStack) -> None:
+        looks.append(source)
+        if len(looks) <= times:
+            raise SourceChangedError("gone", subject=source)
+        real(home, source, folder, holder)
+
+    monkeypatch.setattr(holding, "hold", hold)
+    statement = "FROM billing ANTI JOIN crm USING (customer_id)"
+    if is_found:
+        assert finding_of(Home(made), statement).passed
+        return
+    with pytest.raises(SourceChangedError):
+        finding_of(Home(made), statement)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from etl_assets.engine import duck
 from etl_assets.engine.reading.forms import MACROS, cell_sql, joined_key_sql, key_sql, value_sql
-from etl_assets.project.contract import Column, ColumnType, Key
+from etl_assets.project.contract import Column, ColumnType
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.identity import Key
 
 Read = Callable[..., object]
 

@@ -1,5 +1,6 @@
 """The merge: what it publishes, and what it says of that."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -300,3 +301,14 @@ def test_a_merge_sweeps_what_the_killed_left_where_everything_was_reused(publish
     assert all(list(folder.glob(".tmp-*")) for folder in folders)
     merge(published)
     assert [path for folder in folders for path in folder.glob(".tmp-*")] == []
+
+
+def test_a_merge_sweeps_what_no_shard_is_made_from_any_more(published: Site) -> None:
+    """Fails: a source or a shard that is not declared any more keeps what was deleted from all exports."""
+    home = published.home
+    shutil.copytree(home.staged / "crm", home.staged / "before")
+    for copy, path in (("shard_07.duckdb", home.shard_file("shard_00")), ("shard_07.json", home.manifest("shard_00"))):
+        shutil.copy(path, home.shards / copy)
+    merge(published)
+    assert list((home.staged / "before").iterdir()) == []
+    assert list(home.shards.glob("shard_07*")) == []

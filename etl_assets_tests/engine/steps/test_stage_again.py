@@ -11,7 +11,7 @@ import pytest
 from etl_assets.engine import site as engine_site
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import stamp
-from etl_assets.engine.published.holding import held
+from etl_assets.engine.published.holding import held, sweep_unused
 from etl_assets.engine.published.snapshots import current_snapshot, current_snapshots
 from etl_assets.engine.reading import exports, surveying, verified
 from etl_assets.engine.site import Site
@@ -259,6 +259,24 @@ class TestReuse:
         write(sources, row("b"))
         latest = stage(sources, site)
         assert _folders(site) == {latest.folder}
+
+    def test_the_quarantine_that_an_error_points_to_outlives_a_merge(self, sources: Path, site: Site) -> None:
+        """Fails: the message of a refused export names a file that a merge of the last exports has removed."""
+        write(sources, row("a"))
+        good = stage(sources, site).folder
+        self.an_hour_later()
+        write(sources, row(""), row(""))
+        with pytest.raises(RejectRatioError) as refused:
+            stage(sources, site, max_reject_ratio=0.5)
+        path = Path(str(refused.value).rpartition(" in ")[2].removesuffix("."))
+        sweep_unused(site)
+        assert path.is_file()
+        assert _folders(site) == {good, path.parent.name}
+        # The exports of before are there again, and nothing is staged from them.
+        write(sources, row("a"))
+        assert stage(sources, site).folder == good
+        assert _folders(site) == {good}
+        assert not site.home.refused_pointer("product").exists()
 
     def test_the_same_bytes_give_the_same_snapshot_anywhere(self, sources: Path, site: Site, tmp_path: Path) -> None:
         write(sources, row("a"), row("b"), row(""))

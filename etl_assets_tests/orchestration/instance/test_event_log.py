@@ -145,6 +145,11 @@ def test_nothing_is_held_when_nothing_is_noted(home: Path) -> None:
     assert not holds_materializations(home, {})
 
 
+def test_an_asset_of_which_nothing_is_noted_is_missed(home: Path, noted: event_log.Materializations) -> None:
+    """Fails: a note that lost its events counts as a report of them."""
+    assert not holds_materializations(home, {**noted, "crm": {}})
+
+
 def test_a_damaged_log_is_missed(tmp_path: Path) -> None:
     index = tmp_path / "history/runs/index.db"
     index.parent.mkdir(parents=True)
