@@ -44,12 +44,20 @@ def write(path: Path, rows: Iterable[Row], *, encoding: str = "utf-8", delimiter
 
 
 def software_company(folder: Path) -> None:
-    """Accounts of a CRM that went through a German Excel, subscriptions, tickets, and product events by month."""
+    """Accounts of a CRM that went through a German Excel, subscriptions, tickets, and product events by month.
+
+    Subscriptions know an account by an id of their own; another report of the CRM says which account that is.
+    """
     dice = random.Random(15)
     names = [f"{company} {form}" for form in _FORMS for company in _COMPANIES]
     emails = [f"einkauf@{_slug(name)}.example" for name in names]
     write(folder / "Accounts.csv", _accounts(dice, names, emails), encoding="cp1252", delimiter=";", end="\r\n")
-    write(folder / "subscriptions.csv", _subscriptions(dice, emails))
+    subscriptions = list(_subscriptions(dice, emails))
+    write(folder / "subscriptions.csv", subscriptions)
+    customers = {email: customer for _, customer, email, *_ in subscriptions[1:]}
+    pairs = [(_salesforce_id(number), customers[email]) for number, email in enumerate(emails) if email in customers]
+    report = [("Account ID", "Stripe Customer"), *pairs]
+    write(folder / "Stripe Customers.csv", report, encoding="cp1252", delimiter=";", end="\r\n")
     for month in (5, 6):
         write(folder / "product events" / f"2026-{month:02d}.csv.gz", _events(dice, emails, month))
     write(folder / "tickets.csv", _tickets(dice, emails))
@@ -127,8 +135,8 @@ def _tickets(dice: random.Random, emails: list[str]) -> Iterable[Row]:
             20_000 + number,
             dice.choice(("Log-in fails", "Invoice, please", 'Report "Q2" is empty', "How do I invite\ncolleagues?")),
             f"{dice.choice(_FIRST_NAMES)} {dice.choice(_LAST_NAMES)}",
-            # Some come by telephone.
-            "" if number % 45 == 44 else dice.choice((str.lower, str.title))(dice.choice(emails[3:70])),
+            # Some come by telephone, and one from a private address.
+            "" if number % 45 == 44 else "jana@privat.example" if number == 9 else dice.choice(emails[3:70]),
             status,
             dice.choice(("Low", "Normal", "High", "Urgent")),
             f"2026-{month:02d}-{day:02d} {dice.randrange(8, 18):02d}:{dice.randrange(60):02d}:07 +0200",
