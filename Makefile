@@ -44,10 +44,13 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ui drill drill-all bench check lint types fmt docs audit lock clean sample again
+.PHONY: help setup run test ui drill drill-all bench check lint types fmt docs audit lock clean sample again
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: $(RUNTIME) ## set up .venv and no more
+	@echo "Next: source $(VENV)/bin/activate"
 
 # The customers of each risk level: the first question to such a table.
 QUESTION = SELECT churn_risk, count(*) AS customers, round(avg(health_score), 1) AS avg_health, \

@@ -27,7 +27,10 @@ MAX_README_WORDS = 800
 GENERATED = ("settings.md", "contract.md", "tables.md", "command-line.md", "faults.md", "component.md")
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md"))
+    for path in (
+        *(*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")),
+        *(*(ROOT / "bench").glob("*.md"), *(ROOT / "examples").rglob("*.md")),
+    )
 )
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -144,7 +147,11 @@ def test_every_command_in_the_documentation_exists_with_its_options(page: str) -
 @pytest.mark.parametrize("page", PAGES)
 def test_every_module_that_a_page_names_exists(page: str) -> None:
     """A reader who looks for the code would look in vain. A page may name a module by the end of its path."""
-    files = [path.as_posix() for folder in ("etl_assets", "etl_assets_tests", "bench", "docs") for path in _py(folder)]
+    files = [
+        path.as_posix()
+        for folder in ("etl_assets", "etl_assets_tests", "bench", "docs", "examples")
+        for path in _py(folder)
+    ]
     named = {name for code in _CODE.findall(_text(page)) for name in re.findall(r"[\w/]+\.py\b", code[1])}
     assert {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)} <= _NO_MODULES
 

@@ -23,7 +23,7 @@ def files_in(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_two_commands_are_enough(cli: Cli, tmp_path: Path) -> None:
     """Fails: the one screen that a newcomer reads does not work as it is written."""
-    WORLDS["software_company"](tmp_path / "exports")
+    WORLDS["american_accounts"](tmp_path / "exports")
     env = {**NO_PROJECT, "ETL_NUM_SHARDS": "2"}
     made = cli("init", "my360", "--from", "exports", env=env)
     assert (made.returncode, made.stderr) == (0, "")

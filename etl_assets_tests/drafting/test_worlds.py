@@ -1,6 +1,7 @@
 """`init --from`, `check`, `run` and `query` on exports that no one prepared: nothing is edited in between."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from etl_assets.engine.site import Site
 from etl_assets.pipeline.inspection import inspect
 from etl_assets.project.loading import load_project
 from etl_assets.project.settings import load_settings
-from etl_assets_tests.drafting.worlds import CUSTOMERS, WORLDS
+from etl_assets_tests.drafting.worlds import KEY_COUNTS, WORLDS
 from etl_assets_tests.factory import LIMITS, query, run_engine
 
 
@@ -52,14 +53,14 @@ def test_a_draft_publishes_every_customer_as_it_is(worlds: dict[str, World], nam
     """Fails: a stranger with exports of their own must edit a file before there is a warehouse."""
     world = worlds[name]
     assert world.mistakes == []
-    assert world.record_count == CUSTOMERS
+    assert world.record_count == KEY_COUNTS[name]
     # What the draft declares is what is in the files: no cell is invalid.
     assert world.query("SELECT count(*) FROM quarantine WHERE cell IS NOT NULL") == [(0,)]
     assert world.query("SELECT count(*) FROM merged_profiles WHERE len(issues) > 0") == [(0,)]
 
 
 def test_accounts_subscriptions_and_tickets_meet_in_the_address_whatever_its_case(worlds: dict[str, World]) -> None:
-    world = worlds["software_company"]
+    world = worlds["american_accounts"]
     contract = world.site.contract
     assert (contract.key.name, contract.key.case) == ("email", "lower")
     types = {f"{source.name}.{one.name}": one.duckdb for source in contract.sources for one in source.columns}
@@ -86,19 +87,33 @@ def test_accounts_subscriptions_and_tickets_meet_in_the_address_whatever_its_cas
     assert world.query("SELECT DISTINCT reason FROM quarantine") == [("missing_email",)]
 
 
-def test_a_shops_order_lines_are_summed_and_their_folder_is_one_source(worlds: dict[str, World]) -> None:
+def test_a_german_spreadsheet_and_a_folder_of_packed_events_are_read(worlds: dict[str, World]) -> None:
+    world = worlds["software_company"]
+    accounts, events, *_ = world.site.contract.sources
+    dialect = accounts.csv
+    assert (dialect.encoding, dialect.delimiter, dialect.decimal, dialect.thousands) == ("cp1252", ";", ",", ".")
+    assert (events.name, events.files, events.row_key) == ("product_events", ("product events/*",), ("message_id",))
+    totals = "SELECT sum(product_events_count), max(employees), max(annual_revenue) FROM merged_profiles"
+    assert world.query(totals) == [(2057, 3897, Decimal("89824329.94"))]
+
+
+def test_a_shops_orders_in_two_files_are_one_source(worlds: dict[str, World]) -> None:
     world = worlds["web_shop"]
     assert {source.name: source.files for source in world.site.contract.sources} == {
         "customers": ("customers_export.csv",),
-        "order_lines": ("order lines/*",),
         "orders": ("orders_export_*.csv",),
+        "reviews": ("reviews.csv",),
+        "subscribed_email_audience_export_7f3a9c": ("subscribed_email_audience_export_7f3a9c.csv",),
     }
     # `customers` is a source here, so profiles are called otherwise.
     assert world.site.contract.entity == "people"
-    rows = world.query("SELECT sum(orders_count), sum(orders_paid_count) > 50 FROM merged_profiles")
-    assert rows == [(300, True)]
+    rows = world.query(
+        "SELECT sum(orders_count), sum(orders_paid_count), sum(orders_total_sum) > 0 FROM merged_profiles"
+    )
+    # The rows are lines of orders; 148 orders are paid.
+    assert rows == [(377, 148, True)]
     # Leading zeros of a postal code and an identifier behind an apostrophe stay.
-    texts = world.query("SELECT min(length(zip)), min(customer_id) FROM merged_profiles")
+    texts = world.query("SELECT min(length(default_address_zip)), min(customer_id) FROM merged_profiles")
     assert texts == [(5, "'7000000000000")]
 
 

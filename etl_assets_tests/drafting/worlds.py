@@ -1,11 +1,14 @@
-"""Three made-up sets of exports in layouts that real systems write, small and the same each time."""
+"""Made-up sets of exports in layouts that real systems write: those of `examples/`, and two that are made here."""
 
 import csv
 import gzip
 import io
 import random
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from etl_assets_tests.projects.example_folders import EXAMPLES, NAMES
 
 CUSTOMERS = 120
 _NAMES = ("Müller", "Çelik", "O'Brien", "Łoś", "García", "Smith", "Nguyễn", "Jörgensen")
@@ -32,7 +35,7 @@ def write_table(
     return path
 
 
-def software_company(root: Path) -> Path:
+def american_accounts(root: Path) -> Path:
     """Accounts of a CRM, subscriptions of a payment system, tickets of a help desk that went through a spreadsheet.
 
     Accounts: labels as headers, BOM, all quoted, dollars, American dates. Subscriptions: a row each, UTC. Tickets: `;`,
@@ -93,53 +96,6 @@ def software_company(root: Path) -> Path:
     return root
 
 
-def web_shop(root: Path) -> Path:
-    """Customers, orders in two files and order lines in a folder, one of them packed."""
-    dice = random.Random(2)
-    emails = [f"buyer.{number}@mail.example" for number in range(CUSTOMERS)]
-    customers: list[Sequence[object]] = [
-        ["Customer ID", "First Name", "Last Name", "Email", "Accepts Email Marketing", "Zip", "Total Spent", "Tags"],
-        *(
-            [
-                f"'{7_000_000_000_000 + number}",
-                dice.choice(["Ana", "Bo", "Chloé"]),
-                dice.choice(_NAMES),
-                email,
-                dice.choice(["yes", "no"]),
-                f"{dice.randrange(100_000):05d}",
-                f"{dice.randrange(3_000)}.{dice.randrange(100):02d}",
-                dice.choice(["", "vip", "vip, wholesale"]),
-            ]
-            for number, email in enumerate(emails)
-        ),
-    ]
-    write_table(root / "customers_export.csv", customers, end="\n")
-    orders = [
-        [
-            f"#{1001 + number}",
-            emails[dice.randrange(100)],
-            dice.choice(["paid", "refunded", "pending"]),
-            f"2026-0{1 + number // 100}-{dice.randrange(10, 29)} {dice.randrange(10, 24)}:22:33 -0400",
-            "EUR",
-            f"{dice.randrange(5, 300)}.{dice.randrange(100):02d}",
-        ]
-        for number in range(300)
-    ]
-    header = ["Name", "Email", "Financial Status", "Paid at", "Currency", "Total"]
-    write_table(root / "orders_export_1.csv", [header, *orders[:200]], end="\n")
-    write_table(root / "orders_export_2.csv", [header, *orders[200:]], end="\n")
-    lines = [
-        [str(order[0]), str(order[1]), dice.choice(["Mug", "Tea, green"]), dice.randrange(1, 5), "4.50"]
-        for order in orders
-        for _ in range(dice.randrange(1, 4))
-    ]
-    header = ["Order", "Email", "Lineitem name", "Lineitem quantity", "Lineitem price"]
-    write_table(root / "order lines" / "2026-04.csv.gz", [header, *lines[:250]])
-    write_table(root / "order lines" / "2026-05.csv", [header, *lines[250:]])
-    (root / "notes.docx").write_bytes(b"PK not a table")
-    return root
-
-
 def club(root: Path) -> Path:
     """Members, payments and visits as spreadsheets save `Unicode text`: UTF-16 with tabs; German numbers, dates."""
     dice = random.Random(3)
@@ -181,4 +137,10 @@ def club(root: Path) -> Path:
     return root
 
 
-WORLDS = {"software_company": software_company, "web_shop": web_shop, "club": club}
+def _of_example(name: str) -> Callable[[Path], Path]:
+    return lambda root: Path(shutil.copytree(EXAMPLES / name / "exports", root))
+
+
+WORLDS = {"american_accounts": american_accounts, "club": club} | {name: _of_example(name) for name in NAMES}
+# How many keys are in all sources together.
+KEY_COUNTS = {"american_accounts": 120, "club": 120, "software_company": 81, "web_shop": 90, "customer360": 80}
