@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from etl_assets.cli import run_report, terminal, wording
+from etl_assets.cli import program, run_report, terminal
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.engine.site import Site
@@ -23,8 +23,7 @@ PUBLICATION = Publication(datetime(2026, 5, 1, tzinfo=UTC), "a-run", 20, "v2-20"
 @pytest.fixture(autouse=True)
 def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are named without their folder."""
-    monkeypatch.setattr(wording, "program", lambda: "etl-assets")
-    monkeypatch.setattr(run_report, "program", lambda: "etl-assets")
+    monkeypatch.setattr(program, "program", lambda: "etl-assets")
 
 
 def _source(name: str, error: str | None = None, reason: str | None = None) -> SourceReport:

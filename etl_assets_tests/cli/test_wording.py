@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from etl_assets.cli import main, wording
+from etl_assets.cli import main, program, wording
 from etl_assets.cli.arguments import Parser
 from etl_assets.errors import Action, Advice, ConfigError, EtlError
 
@@ -35,7 +35,7 @@ EXAMPLES: dict[Action, tuple[Advice, list[str] | None]] = {
 @pytest.fixture(autouse=True)
 def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are named without their folder."""
-    monkeypatch.setattr(wording, "program", lambda: "etl-assets")
+    monkeypatch.setattr(program, "program", lambda: "etl-assets")
 
 
 def _sentence(advice: Advice) -> str:

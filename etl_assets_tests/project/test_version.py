@@ -86,7 +86,7 @@ def test_prose_of_the_contract_changes_no_version(
             {"product"},
         ),
         (_sub(r"csat_score:(\s+)\{type: float, min: 1", r"csat_score:\1{type: float, min: 1.5"), {"support"}),
-        (_sub(r"mrr:(\s+)\{type: float", r"mrr:\1{type: int"), {"billing"}),
+        (_sub(r'mrr:(\s+)\{type: "decimal\(18,2\)"', r"mrr:\1{type: float"), {"billing"}),
         (_sub(r"      plan: ", "      fresh: {}\n      plan: "), {"billing"}),
         (_sub(r"      industry: .*\n", ""), {"crm"}),
         (_sub(r"      (industry: .*\n)(.*\n)", r"\2      \1"), {"crm"}),
