@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+# A column that is nearly a number says so: its few other cells are mistakes, or words for null.
+NEARLY = 0.95
 NULL_WORDS = (
     *("NULL", "null", "Null", "(null)", "\\N", "#N/A", "N/A", "n/a", "NA", "na", "None", "none", "NaN", "nan", "nil"),
     *("-", "--", "–", "?", ".", "unknown", "Unknown", "0000-00-00", "0000-00-00 00:00:00", "(blank)", "undefined"),
@@ -34,6 +36,8 @@ _TIMES = (
     *(" %H:%M:%S.%f", "T%H:%M:%S", " %H:%M:%S %z", " %H:%M %z"),
 )
 DATE_FORMS = tuple(day + time for time in _TIMES for day in _DAYS)
+# A number whose only mark has three digits behind it, and one to three before it that are no fraction's zero.
+_MAY_BE_EITHER = re.compile(r"(?<![\d.,])[1-9]\d{0,2}[.,]\d{3}(?![\d.,])")
 _AMBIGUOUS = re.compile(r"%d([/-])%m|%m([/-])%d")
 _MAY_BE_DATED = re.compile(r"(?=.*\d).{6,40}", re.DOTALL)
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?")
@@ -45,12 +49,41 @@ def number_marks(columns: Sequence[Sequence[str]], delimiter: str) -> tuple[str,
     signs = _signs(columns)
     orders = (_COMMAS, _POINTS) if delimiter == ";" else (_POINTS, _COMMAS)
     marks = [_POINTS[0], *(pair for order in orders for pair in order if pair != _POINTS[0])]
-    numbers = {pair: [is_number(cells, pair, signs) for cells in columns] for pair in marks}
-    decimal, thousands = max(marks, key=lambda pair: (sum(numbers[pair]), -marks.index(pair)))
-    of_numbers = [cells for cells, is_one in zip(columns, numbers[decimal, thousands], strict=True) if is_one]
-    written = [cell for cells in of_numbers for cell in cells]
+    numbers = {pair: [_numbers(cells, pair, signs) for cells in columns] for pair in marks}
+    # Whole columns first: a damaged cell, or a remark in one, does not hide how the others are written.
+    scores = {
+        pair: (sum(map(bool, found)), sum(map(len, found)), -marks.index(pair)) for pair, found in numbers.items()
+    }
+    decimal, thousands = max(marks, key=scores.__getitem__)
+    is_grouped = any(_MAY_BE_EITHER.search(cell) for cells in numbers[_POINTS[0]] for cell in cells)
+    if (decimal, thousands) == _POINTS[0] and delimiter == ";" and is_grouped:
+        # A list of cells with semicolons has a comma in its fractions, so that a point groups digits, if it may.
+        decimal, thousands = _COMMAS[1] if scores[_COMMAS[1]][:2] == scores[_POINTS[0]][:2] else _POINTS[0]
+    written = [cell for cells in numbers[decimal, thousands] for cell in cells]
     used = tuple(sign for sign in signs if any(sign in cell for cell in written))
     return decimal, thousands, used, any("%" in cell for cell in written), any("(" in cell for cell in written)
+
+
+def doubtful_numbers(columns: Mapping[str, Sequence[str]], decimal: str, thousands: str) -> list[str]:
+    """What is a guess about the marks: columns with numbers such as `3.019`, and nothing tells what their mark is."""
+    found = {name: _numbers(cells, (decimal, thousands), _signs([cells])) for name, cells in columns.items()}
+    marked = [cell for cells in found.values() for cell in cells if re.search("[.,]", cell)]
+    if not all(_MAY_BE_EITHER.search(cell) for cell in marked):
+        return []
+    roles = {decimal: "decimal", thousands: "thousands"}
+    return [
+        f"decimal: in {name}, such as {example}, {mark} is read as the {roles[mark]} mark; no cell tells"
+        for name, cells in found.items()
+        for example in [next((cell.strip() for cell in cells if re.search("[.,]", cell)), "")]
+        for mark in re.findall("[.,]", example)
+    ]
+
+
+def _numbers(cells: Sequence[str], marks: tuple[str, str], signs: Sequence[str]) -> list[str]:
+    """The cells that are numbers with these marks, if nearly all are; else none."""
+    pattern = _number_pattern(marks, signs)
+    found = [cell for cell in cells if pattern.fullmatch(cell.translate(_BLANKS).strip())]
+    return found if len(found) >= NEARLY * len(cells) else []
 
 
 def is_number(cells: Sequence[str], marks: tuple[str, str], signs: Sequence[str]) -> bool:

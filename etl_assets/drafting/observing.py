@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.drafting import cell_forms
+from etl_assets.drafting.cell_forms import NEARLY
 from etl_assets.drafting.grouping import Group
 from etl_assets.drafting.naming import column_names
 from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
@@ -39,17 +40,17 @@ _MONEY = re.compile(
 )
 _PERSONAL = re.compile(
     r"e_?mail|phone|mobile|(^|_)(tel|fax|iban|ssn|passport)(_|$)|birth|(^|_)dob($|_)|address|street|strasse|(^|_)(zip|plz)"
-    r"|postal|(first|last|full|given|family|sur|middle|contact|requester|customer|member|billing|shipping|holder|user|owner)"
-    r"_?name$|^(vor|nach)name$"
+    r"|postal|(first|last|full|given|family|sur|middle|contact|requester|customer|member|billing|shipping|holder|user|owner|"
+    r"reviewer|author|assignee)_?name$|(^|_)requester$|^(vor|nach)name$"
 )
+# What an address and many others share.
+_OF_MANY = re.compile(r"(^|_)(country|country_code|currency)$")
 # More digits than any double holds exactly: such numbers are identifiers.
 _MAX_DIGITS = 15
 _WORDS_KEPT = 6
 _CENTS = 2
 # Longer cells are text: of no number and no date.
 _MAX_VALUE_CHARS = 48
-# A column that is nearly a number says so: its few other cells are mistakes, or words for null.
-_NEARLY = 0.95
 MORE_THAN_ONCE = "which the header has more than once"
 # Stands for the key until it is known.
 _KEY_OF_A_DRAFT = Key(name="key_of_a_draft")
@@ -152,7 +153,7 @@ def _load(connection: duckdb.DuckDBPyConnection, source: Source, root: Path, scr
 
 def _counted(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[Observed]) -> list[Observed]:
     figures = ", ".join(
-        f"count({column}), count(DISTINCT {column}), coalesce(quantile_disc(length({column}), {_NEARLY}), 0), "
+        f"count({column}), count(DISTINCT {column}), coalesce(quantile_disc(length({column}), {NEARLY}), 0), "
         f"count(*) FILTER (contains({column}, '@')), count(*) FILTER (regexp_full_match(strip({column}), '[0-9]+')), "
         f"count(*) FILTER (regexp_matches({column}, '[0-9]'))"
         for column in (identifier(one.name) for one in columns)
@@ -164,10 +165,10 @@ def _counted(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequenc
         filled, distinct, usual_chars, with_at, of_digits, with_digit = row[6 * place : 6 * place + 6]
         plain = plain_name(column.header)
         # Of a mail's subject or text some hold an @, too.
-        is_email = filled > 0 and with_at >= _NEARLY * filled and (bool(_EMAIL.search(plain)) or usual_chars <= 128)
+        is_email = filled > 0 and with_at >= NEARLY * filled and (bool(_EMAIL.search(plain)) or usual_chars <= 128)
         # `#1001` is the name of an order, not of a person.
         is_named = plain == "name" and 2 * with_digit < filled
-        is_personal = is_email or is_named or bool(_PERSONAL.search(plain))
+        is_personal = is_email or is_named or bool(_PERSONAL.search(plain) and not _OF_MANY.search(plain))
         is_digits = filled == of_digits > 0
         counted = replace(column, filled=filled, distinct=distinct, usual_chars=usual_chars, is_digits=is_digits)
         found.append(replace(counted, is_email=is_email, is_personal=is_personal))
@@ -204,6 +205,9 @@ def _value_words(
     dated, guesses = cell_forms.date_forms(undated, delimiter)
     counted = {cell_forms.counted_form(cells, by_name[name].header) for name, cells in quantities.items()}
     dates = [*dict.fromkeys(dated.values()), *sorted(form for form in counted if form)]
+    guesses += cell_forms.doubtful_numbers(
+        {name: cells for name, cells in quantities.items() if name not in dated}, decimal, thousands
+    )
     signs = [sign for sign in currency if not any(sign != other and sign in other for other in currency)]
     typed = {
         name
@@ -275,7 +279,7 @@ def _typed(
     best = max(counts, default=0)
     note = (
         _why_text(connection, table, column, cell, dialect, candidates[counts.index(best)], filled - best)
-        if (candidates and best < filled and best >= _NEARLY * filled)
+        if (candidates and best < filled and best >= NEARLY * filled)
         else ""
     )
     return replace(found, words=tuple(words_found), note=note)
@@ -288,7 +292,7 @@ def _candidates(sample: Sequence[str], column: Observed) -> list[Column]:
         return [Column(name="cell", type=ColumnType.TIMESTAMP)]
     kinds = [ColumnType.BOOL] if cell_forms.truth_words(written) else []
     with_digit = sum(any(mark.isdigit() for mark in cell) for cell in written)
-    if with_digit and with_digit >= _NEARLY * len(written) and column.usual_chars <= _MAX_VALUE_CHARS:
+    if with_digit and with_digit >= NEARLY * len(written) and column.usual_chars <= _MAX_VALUE_CHARS:
         # `12.00` is money, though it is a whole number as well.
         cents = [re.fullmatch(r".*\d[.,](\d+)\D*", cell) for cell in written]
         has_cents = all(one and len(one[1]) == _CENTS for one in cents)
@@ -319,4 +323,6 @@ def _why_text(
         f"WHERE {cell} IS NOT NULL AND ({value_sql(cell, nearly, dialect)}) IS NULL"
     ).fetchone()
     example = "" if row is None or column.is_personal else f", such as {literal(str(row[0])[:40])}"
-    return f"text, as {count} of its cells are no {nearly.type.value}{example}"
+    kind = _declared(nearly, timed=False)
+    one_of = f"{count} cell is" if count == 1 else f"{count} cells are"
+    return f"text, as {one_of} no {kind}{example}; as {kind}, {'it becomes' if count == 1 else 'they become'} null"

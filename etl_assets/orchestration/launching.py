@@ -93,7 +93,7 @@ def launch(
     """Do what is ordered, or only verify what is published when nothing is to do.
 
     `while_loading` surrounds the import of Dagster and the opening of the instance. Raises KeyboardInterrupt after
-    Ctrl-C, OSError when the history of runs cannot be written, and what `preflight.refuse_impossible` raises.
+    Ctrl-C, OSError when the history of runs cannot be written, and what `preflight` refuses.
     """
     with interrupts.watch() as ctrl_c:
         report = _launched(site, settings, order, _until(ctrl_c, on_event), while_loading)
@@ -115,6 +115,7 @@ def _launched(
         unchanged = preflight.nothing_to_do(site, settings)
         if unchanged is not None:
             return unchanged
+    preflight.refuse_bad_sql(site)
     with while_loading():
         from sqlalchemy.exc import OperationalError
 

@@ -19,6 +19,7 @@ from etl_assets.engine.reading.header_checks import refuse_shared_files
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
+from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.build_many import damaged
 from etl_assets.engine.steps.stage import is_current, open_inputs
 from etl_assets.errors import Action, Advice, ConfigError
@@ -52,6 +53,20 @@ def refuse_impossible(
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
+
+
+def refuse_bad_sql(site: Site) -> None:
+    """ConfigError for SQL of the project that DuckDB refuses, with file and line; every shard would fail of it."""
+    found = refusals(site)
+    if not found:
+        return
+    places = [f"{one.file}, line {one.line}" if one.line else one.file for one in found]
+    lines = [f"{place}: {one.text}" for place, one in zip(places, found, strict=True)]
+    raise ConfigError(
+        "The project's SQL cannot be run; nothing was changed.\n  " + "\n  ".join(lines),
+        Advice(Action.EDIT, value=found[0].file),
+        subject=found[0].file,
+    )
 
 
 def refuse_other_shard_count(site: Site, *, force: bool = False) -> None:

@@ -20,6 +20,12 @@ from etl_assets.drafting import cell_forms
         # A group of three may be a fraction; where cells are separated by semicolons, a comma is the decimal mark.
         (["1,234"], ",", (".", ",", (), False, False)),
         (["1,234"], ";", (",", "", (), False, False)),
+        (["3.019", "986"], ";", (",", ".", (), False, False)),
+        (["3.019", "986"], ",", (".", "", (), False, False)),
+        (["0.019", "986"], ";", (".", "", (), False, False)),
+        (["17", "986"], ";", (".", "", (), False, False)),
+        # One remark among many numbers.
+        ([*(f"1.234,{cents}" for cents in range(10, 40)), "about 2 m."], ";", (",", ".", (), False, False)),
     ],
 )
 def test_the_marks_of_numbers(
@@ -32,6 +38,19 @@ def test_the_marks_are_those_under_which_most_columns_are_numbers() -> None:
     """Fails: one column that looks plain makes the others text."""
     found = cell_forms.number_marks([["1.234,50"], ["12,5"], ["Alpine 3.5"], ["17"]], ";")
     assert found[:2] == (",", ".")
+
+
+def test_a_mark_that_may_mean_either_is_a_guess_unless_another_cell_tells() -> None:
+    """Fails: three thousand is read as three, and nobody is told."""
+    guess = "decimal: in size, such as 3.019, . is read as the decimal mark; no cell tells"
+    assert cell_forms.doubtful_numbers({"size": ["986", "3.019"], "age": ["17"]}, ".", "") == [guess]
+    assert cell_forms.doubtful_numbers({"size": ["3.019"]}, ",", ".") == [
+        guess.replace("decimal mark", "thousands mark")
+    ]
+    for telling in ("1.5", "0.125", "1.000.000", "3.019,5", "12.0195"):
+        marks = (".", "") if telling in ("1.5", "0.125", "12.0195") else (",", ".")
+        assert cell_forms.doubtful_numbers({"size": ["3.019"], "other": [telling]}, *marks) == []
+    assert cell_forms.doubtful_numbers({"size": ["3", "986"]}, ".", "") == []
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_column_that_is_nearly_a_number_says_why_it_is_text(tmp_path: Path) ->
     rows = [[f"c{number}", "x 5" if number == 7 else number] for number in range(100)]
     draft = draft_of(tmp_path, crm=[["customer_id", "visits"], *rows])
     text = contract_text(draft, "p", "../exports")
-    assert "visits: {}  # guess: text, as 1 of its cells are no int, such as 'x 5'\n" in text
+    assert "visits: {}  # guess: text, as 1 cell is no int, such as 'x 5'; as int, it becomes null\n" in text
 
 
 def test_words_for_null_are_taken_from_numbers_and_only_certain_ones_from_texts(tmp_path: Path) -> None:

@@ -185,3 +185,19 @@ class TestNothingToDo:
         merge.merge_shards(published, factory.LIMITS, run_id="partial", allow_partial=True)
         path.write_bytes(kept)
         assert preflight.nothing_to_do(published, settings) is None
+
+
+def test_sql_that_cannot_be_run_is_refused_with_its_lines() -> None:
+    """Fails: every shard is built and fails of the same slip, one after the other."""
+    wrong = dataclasses.replace(
+        PROJECT,
+        profiles_sql=PROJECT.profiles_sql.replace("billing.mrr,", "billing.mmr,"),
+        macros={**PROJECT.macros, "odd": "CREATE MACRO odd(x) AS nowhere(x)"},
+    )
+    with pytest.raises(ConfigError) as refused:
+        preflight.refuse_bad_sql(factory.site_at(Home(Path("home")), project=wrong))
+    line = next(n for n, text in enumerate(wrong.profiles_sql.splitlines(), start=1) if "mmr" in text)
+    assert f"sql/profiles.sql, line {line}: billing has no column mmr; did you mean billing.mrr?" in str(refused.value)
+    assert "sql/macros/odd.sql" in str(refused.value)
+    assert refused.value.advice[0].value == refused.value.subject == "sql/macros/odd.sql"
+    preflight.refuse_bad_sql(factory.site_at(Home(Path("home"))))

@@ -121,6 +121,7 @@ _VALUES: Mapping[ColumnType, st.SearchStrategy[object]] = {
     ColumnType.TEXT: _TEXTS,
     ColumnType.INT: st.none() | st.integers(-(2**63), 2**63 - 1),
     ColumnType.FLOAT: st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    ColumnType.DECIMAL: st.none() | st.decimals(-(10**16) + 1, 10**16 - 1, places=2),
     ColumnType.DATE: st.none() | st.dates(),
 }
 _Record = tuple[tuple[object, ...] | None, ...]
@@ -142,7 +143,7 @@ def _encoded(connection: duckdb.DuckDBPyConnection, records: _Record) -> tuple[s
     for source, record in zip(SOURCES, records, strict=True):
         values = [None] * len(source.columns) if record is None else list(record)
         parameters += [None if record is None else source.name, *values]
-        cells = ", ".join(f"?::{column.type.duckdb} AS {column.name}" for column in source.columns)
+        cells = ", ".join(f"?::{column.duckdb} AS {column.name}" for column in source.columns)
         relations.append(f"(SELECT ?::VARCHAR AS {keys.SOURCE_NAME}, {cells}) AS {source.name}")
         texts.append("[" + ", ".join(f"{source.name}.{column.name}::VARCHAR" for column in source.columns) + "]")
     row = connection.execute(

@@ -12,7 +12,7 @@ from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import STABLE_HASH_MACRO, SetHash, set_hash_sql
-from etl_assets.engine.published.promises import promise_rules
+from etl_assets.engine.published.promises import promise_rules, promised_text
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
     PROFILES,
@@ -34,7 +34,7 @@ from etl_assets.engine.steps.joining import (
 )
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AccountingError, Action, Advice, ProfileError, SourceChangedError
-from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
+from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN, ProfileColumn
 
 _TABLE = f"shard.{PROFILES}"
 # Rows of all sources up to which a shard's file takes small blocks.
@@ -198,17 +198,20 @@ def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInp
             Advice(Action.REPORT),
             subject=given.shard_id,
         )
-    _refuse_broken(given.shard_id, {name: count for name, count in kept.items() if count})
+    _refuse_broken(given.shard_id, {name: count for name, count in kept.items() if count}, contract.profile)
     return content
 
 
-def _refuse_broken(shard_id: str, broken: Mapping[str, int]) -> None:
+def _refuse_broken(shard_id: str, broken: Mapping[str, int], promised: Sequence[ProfileColumn]) -> None:
     """ProfileError when profiles break what the project declares of these columns."""
     if broken:
-        listed = ", ".join(f"{name} {count}" for name, count in broken.items())
+        listed = "; ".join(
+            f"{column.name} of {broken[column.name]} (promised: {promised_text(column)})"
+            for column in promised
+            if column.name in broken
+        )
         raise ProfileError(
-            f"{shard_id}: profiles whose value is not what the contract promises (column and number of profiles: "
-            f"{listed}). Nothing was published.",
+            f"{shard_id}: profiles whose value is not what the contract promises: {listed}. Nothing was published.",
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=shard_id,
         )
