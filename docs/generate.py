@@ -26,7 +26,7 @@ from etl_assets.engine.published.tables import Table, warehouse_tables
 from etl_assets.orchestration.component import ProfilesComponent
 from etl_assets.project.columns import Relationship
 from etl_assets.project.contract import Column, ColumnType, Contract, ProfileColumn, Source
-from etl_assets.project.dialect import Dialect
+from etl_assets.project.dialect import Dialect, FileDialect
 from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.loading import load_project, shipped_folder
 from etl_assets.project.schema import SCHEMA_FILE, contract_schema
@@ -162,6 +162,12 @@ def _contract() -> str:
             "every format. A cell in a form that is not declared is invalid: nothing is read with another meaning.",
         ),
         (
+            "`csv_by_file`, in a source",
+            FileDialect,
+            "A list, for a system whose files are not all written in one way. An entry has `files` and the words of `csv` "
+            "that are others for these files.",
+        ),
+        (
             "`key_map`, in a source",
             KeyMap,
             "For a system that knows none of the keys, only ids of its own ([how](../how-to/own-exports.md"
@@ -286,7 +292,7 @@ def _fields(model: type[BaseModel]) -> str:
     rows = []
     for attribute, field in model.model_fields.items():
         name = field.alias or attribute
-        if field.exclude:
+        if field.exclude or (model is FileDialect and attribute in Dialect.model_fields):
             continue
         default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
         is_name = any(isinstance(one, StringConstraints) for one in field.metadata)

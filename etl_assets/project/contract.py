@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from etl_assets.project import file_patterns
 from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
-from etl_assets.project.dialect import Dialect
+from etl_assets.project.dialect import Dialect, FileDialect
 from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.settings import misdeclared
 from etl_assets.project.severity import CheckRule
@@ -61,6 +61,11 @@ class Source(Model):
         description="For a source whose `key` is an id of its own: the file that says which key each of its ids is.",
     )
     csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
+    csv_by_file: tuple[FileDialect, ...] = Field(
+        default=(),
+        description="How some of its files are written otherwise: a list of `files` with words of `csv`. The first "
+        "entry that names a file counts for it.",
+    )
     sheet: str = Field(default="", description="The sheet of its workbooks (.xlsx); by default the first one.")
     rows: Rows = Field(
         default=Rows.ONE,
@@ -109,9 +114,18 @@ class Source(Model):
             for number, pattern in enumerate(self.files)
             if (finding := file_patterns.refusal(pattern)) is not None
         ]
+        wrong += [
+            (("csv_by_file", number), finding)
+            for number, one in enumerate(self.csv_by_file)
+            if (finding := one.refusal(self.csv)) is not None
+        ]
         if wrong:
             raise MisdeclaredError(wrong)
         return self
+
+    def dialect_of(self, file: str) -> Dialect:
+        """How a file is written; `file` is its path in the folder of the exports."""
+        return next((one.over(self.csv) for one in self.csv_by_file if one.names(file)), self.csv)
 
     @property
     def has_many(self) -> bool:

@@ -9,7 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from etl_assets.project import file_patterns
+from etl_assets.project.columns import Names
 
 # Marks that a reader could not tell from a record's own structure or content.
 _NOT_A_MARK = re.compile(r"[\s\w]|[^\x00-\x7f]")
@@ -133,6 +136,34 @@ class Dialect(BaseModel):
         """Whether numbers are written as DuckDB writes them."""
         marks = (self.decimal, self.thousands, self.currency, self.percent, self.parentheses)
         return marks == (".", "", (), False, False)
+
+
+class FileDialect(Dialect):
+    """How some of a source's files are written; what it does not say is as in the source's `csv`."""
+
+    files: Names = Field(min_length=1, description="Patterns of these files, as in `files` of the source.")
+
+    def names(self, file: str) -> bool:
+        """Whether this is one of the files; `file` is its path in the folder of the exports."""
+        return any(file_patterns.matches(pattern, file) for pattern in self.files)
+
+    def refusal(self, declared: Dialect) -> str | None:
+        """What is wrong with it in a source whose `csv` is `declared`; None when nothing is."""
+        finding = next(filter(None, map(file_patterns.refusal, self.files)), None)
+        if finding is not None:
+            return finding
+        try:
+            self.over(declared)
+        except ValidationError as error:
+            return f"together with csv: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        return None
+
+    def over(self, declared: Dialect) -> Dialect:
+        """The dialect of these files, of which the rest is `declared`; ValueError when the two do not fit together."""
+        words = {
+            name: getattr(one, name) for one in (declared, self) for name in one.model_fields_set if name != "files"
+        }
+        return Dialect.model_validate(words)
 
 
 def has_zone(form: str) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from etl_assets.project.columns import Relationship
 from etl_assets.project.contract import Column, Contract, MisdeclaredError, ProfileColumn, Source
-from etl_assets.project.dialect import Dialect
+from etl_assets.project.dialect import Dialect, FileDialect
 from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.severity import CheckRule
 
@@ -31,6 +31,7 @@ _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
     ("key",): words_of(Key),
     ("sources",): [word for word in words_of(Source) if word != "name"],
     ("sources", "csv"): words_of(Dialect),
+    ("sources", "csv_by_file"): words_of(FileDialect),
     ("sources", "key_map"): words_of(KeyMap),
     ("sources", "key_map", "csv"): words_of(Dialect),
     ("sources", "columns"): [word for word in words_of(Column) if word != "name"],

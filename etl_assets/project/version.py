@@ -18,7 +18,7 @@ _PROSE = frozenset({"meaning", "title", "pii"})
 # What is checked of the finished warehouse decides no profile.
 _CHECKED = frozenset({"checks", "unique", "relationships"})
 # How exports are read changes which records a source has, never what is made of them.
-_READING = frozenset({"files", "key_from", "key_map", "from_", "csv", "sheet"})
+_READING = frozenset({"files", "key_from", "key_map", "from_", "csv", "csv_by_file", "sheet"})
 # Where and with how much memory the work is done decides nothing of the result.
 _NO_RESULT = _READING | {"settings"}
 # Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.

@@ -38,6 +38,7 @@ def is_customer360(contract: Contract) -> bool:
     return contract.key.name == KEY and all(
         knows(source)
         and source.csv == Dialect()
+        and not source.csv_by_file
         and not (source.files or source.key_from or source.key_map or source.has_many)
         and not any(column.from_ for column in source.columns)
         for source in contract.sources
@@ -132,6 +133,9 @@ def _refuse_second_exports(contract: Contract, names: Iterable[str], file_format
 
 def _require_writable(names: Sequence[str], source: Source) -> None:
     bad = [name for name in names if not name.endswith(_ENDINGS)]
+    others = [name for name in names if source.dialect_of(name) != source.csv]
+    if others:
+        raise ValueError(f"expected files written as csv says, but csv_by_file of {source.name} names {others[0]}")
     if bad:
         raise ValueError(f"files of {source.name} can be written as {', '.join(_ENDINGS)}, found {', '.join(bad)}")
 

@@ -11,9 +11,10 @@ from etl_assets.cli import program, run_report, terminal
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.engine.site import Site
-from etl_assets.errors import Action, Advice, ConfigError, EtlError, ShardSetError
+from etl_assets.errors import Action, Advice, CheckError, ConfigError, EtlError, ShardSetError
 from etl_assets.pipeline.report import BrokenCheck, Report, ShardReport, SourceReport
 from etl_assets.project.contract import ProfileColumn
+from etl_assets.project.severity import Severity
 
 HOSTILE = "[/x][red] \x1b[31m"
 SHOWN = r"[/x][red] \x1b[31m"
@@ -76,6 +77,14 @@ def test_one_shard_that_fails_alone_is_not_said_to_have_left_others(site: Site) 
 def test_a_failed_merge_alone_needs_no_fix_first(site: Site) -> None:
     report = Report(shards=[ShardReport("shard_00", Status.SUCCEEDED)], merge_error=EtlError("shard_01: missing"))
     assert _failure(report, site)[-1] == "Recover: etl-assets run"
+
+
+def test_what_a_check_found_is_to_be_fixed_first(site: Site) -> None:
+    """Fails: the advice is to run again, and the same rows fail the same check."""
+    blocking = Report(shards=[ShardReport("shard_00", Status.SUCCEEDED)], merge_error=CheckError("2 failing rows"))
+    broken = Report(publication=PUBLICATION, broken_checks=(BrokenCheck("sums", Severity.ERROR, error="no"),))
+    for report in (blocking, broken):
+        assert _failure(report, site)[-1] == "Recover: fix the cause, then etl-assets run"
 
 
 def test_advice_of_the_engine_becomes_a_command(site: Site) -> None:

@@ -42,10 +42,10 @@ class Export:
     """One file of a source, identified by the stats that were taken first. `stop` interrupts the reading of it.
 
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
-    that make up the key. `member` is the name of the file in an archive. `wanted` are the fields of a file of objects;
-    `absent` are the contract's columns that none of the objects had that were looked at. `sheet` is what is read of a
-    workbook; `converted` is the file of ours that it was written to, as CSV. `partition` are the texts of the
-    columns that only its folders name.
+    that make up the key. `dialect` is that of its text, `cells` that of the values. `member` is the name of the file in
+    an archive. `wanted` are the fields of a file of objects; `absent` are the contract's columns that none of the
+    objects had that were looked at. `sheet` is what is read of a workbook, `converted` the file of ours that it was
+    written to as CSV. `partition` are the texts of the columns that only its folders name.
     """
 
     root: Path
@@ -54,6 +54,7 @@ class Export:
     found: dict[str, str] = field(default_factory=dict)
     key_columns: tuple[str, ...] = ()
     dialect: Dialect = _PLAIN
+    cells: Dialect = _PLAIN
     member: str = ""
     wanted: tuple[Wanted, ...] = ()
     absent: tuple[str, ...] = ()
@@ -186,10 +187,11 @@ def open_exports(
 def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
     """Read the header of one file; InputError when it breaks the contract as a whole."""
     export = unopened(root, stat, stop)
+    cells = source.dialect_of(export.name)
     if export.is_sheet:
-        export = replace(export, sheet=workbooks.reading_of(source))
+        export = replace(export, cells=cells, sheet=workbooks.reading_of(source, cells))
     else:
-        export = replace(export, dialect=formats.dialect_of(source.csv, export.member or export.name))
+        export = replace(export, cells=cells, dialect=formats.dialect_of(cells, export.member or export.name))
     name = export.shown
     if export.stat.size_bytes == 0:
         raise InputError(

@@ -6,12 +6,14 @@ Names of the engine's own columns begin with an underscore, which no name of a c
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 from etl_assets.engine.reading.forms import cell_sql, joined_key_sql, key_sql, value_sql
 from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.quarantine import MALFORMED, Reading
 from etl_assets.engine.sql_text import identifier, literal, parquet_sql, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
+from etl_assets.project.dialect import Dialect
 from etl_assets.project.identity import Key
 
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
@@ -35,21 +37,19 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
     may_be_nested = any(reading.export.is_objects for reading in readings)
     rules = _Rules(source, may_be_nested=may_be_nested)
-    rows = cells_sql(source, readings)
-    parsed = ", ".join(
-        f"{value_sql(cell_name(column.name), column, source.csv)} AS {identifier(column.name)}"
-        for column in source.columns
-    )
-    cells = "".join(f", {cell_name(column.name)}" for column in source.columns if rules.of(column))
+    more = "".join(f", {cell_name(column.name)}" for column in source.columns if rules.of(column))
+    more += (f", {_OVERLONG}" if may_be_overlong else "") + (f", {_NESTED}" if may_be_nested else "")
     key = identifier(source.key.name)
+    # Neighbours that are written alike together: the rows stay in the order of the files.
+    alike = [list(run) for _, run in groupby(readings, key=lambda reading: reading.export.cells)]
+    parsed = "\nUNION ALL\n".join(
+        f"SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(cell_name(source.key.name), source.key)} AS {key}, "
+        f"{_values_sql(source, run[0].export.cells)}{more} "
+        f"FROM ({_all_rows_sql(source, run, may_be_overlong=may_be_overlong, may_be_nested=may_be_nested)})"
+        for run in alike
+    )
     return f"""
-        WITH cells AS ({rows}),
-        parsed AS (
-            SELECT {FILE_INDEX}, {SOURCE_ROW},
-                {key_sql(cell_name(source.key.name), source.key)} AS {key}, {parsed}{cells}
-                {f", {_OVERLONG}" if may_be_overlong else ""}{f", {_NESTED}" if may_be_nested else ""}
-            FROM cells
-        ),
+        WITH parsed AS ({parsed}),
         judged AS (
             SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON},
                 {rules.issues()}
@@ -59,6 +59,14 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
             {REASON}, {ISSUES}, {BAD_CELLS},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}
         FROM judged"""
+
+
+def _values_sql(source: Source, dialect: Dialect) -> str:
+    """The typed columns of a source, from cells of this dialect."""
+    return ", ".join(
+        f"{value_sql(cell_name(column.name), column, dialect)} AS {identifier(column.name)}"
+        for column in source.columns
+    )
 
 
 def _mapped_sql(key: str) -> str:
@@ -94,6 +102,10 @@ def cells_sql(source: Source, readings: Sequence[Reading]) -> str:
     """Every row of these files as text cells in contract order."""
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
     may_be_nested = any(reading.export.is_objects for reading in readings)
+    return _all_rows_sql(source, readings, may_be_overlong=may_be_overlong, may_be_nested=may_be_nested)
+
+
+def _all_rows_sql(source: Source, readings: Sequence[Reading], *, may_be_overlong: bool, may_be_nested: bool) -> str:
     return "\nUNION ALL\n".join(
         _rows_sql(source, reading, may_be_overlong=may_be_overlong, may_be_nested=may_be_nested) for reading in readings
     )
@@ -106,7 +118,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
         f"{text} AS {cell_name(name)}"
         for name, text in {
             source.key.name: _key_cell(source, reading),
-            **{column.name: cell_sql(_text(reading.column(column.name)), source.csv) for column in source.columns},
+            **{column.name: cell_sql(_text(reading.column(column.name)), export.cells) for column in source.columns},
         }.items()
     )
     path = pattern_literal(reading.readable)
@@ -159,7 +171,7 @@ def _text(column: str) -> str:
 
 def _key_cell(source: Source, reading: Reading) -> str:
     """The key as text; of several columns, each of them is a cell on its own, and null when it has a word for that."""
-    parts = [cell_sql(_text(column), source.csv) for column in reading.key_columns]
+    parts = [cell_sql(_text(column), reading.export.cells) for column in reading.key_columns]
     return parts[0] if len(parts) == 1 else joined_key_sql(parts, source.key)
 
 

@@ -17,6 +17,7 @@ from etl_assets.engine.reading.worksheets import REFUSED, SheetForm
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
+from etl_assets.project.dialect import Dialect
 
 _POLL_MS = 200
 _CHUNK_BYTES = 1 << 20
@@ -28,9 +29,8 @@ _CHARS_SHOWN = 150
 _CHILD = Path(worksheets.__file__)
 
 
-def reading_of(source: Source) -> SheetForm:
+def reading_of(source: Source, dialect: Dialect) -> SheetForm:
     """How the sheet of a source is read: fractions and truth values are written as its dialect reads them."""
-    dialect = source.csv
     true_word = "true" if "true" in dialect.true_words else next(iter(dialect.true_words), "true")
     false_word = "false" if "false" in dialect.false_words else next(iter(dialect.false_words), "false")
     return SheetForm(source.sheet, dialect.skip_lines, dialect.footer_lines, dialect.decimal, true_word, false_word)

@@ -151,7 +151,7 @@ class TestRefusals:
     ) -> None:
         """Fails: a few KB unpack to more than the memory."""
         write(sources, *[_HEADER] * 20_000)
-        form, target = workbooks.reading_of(PEOPLE), sources / "x"
+        form, target = workbooks.reading_of(PEOPLE, PEOPLE.csv), sources / "x"
         monkeypatch.setattr("subprocess.Popen", no_reading)
         with pytest.raises(InputError, match=r"crm\.xlsx .* unpacks to more than the 1 MB"):
             workbooks.write_sheet(sources, open_stat(sources), form, Stop(), 1 << 20, target)
@@ -161,7 +161,7 @@ class TestRefusals:
         write(sources, _HEADER, ["a"])
         stop = Stop()
         stop.request(AttemptTimeoutError("too long"))
-        form = workbooks.reading_of(PEOPLE)
+        form = workbooks.reading_of(PEOPLE, PEOPLE.csv)
         with pytest.raises(AttemptTimeoutError), workbooks.opened(sources, open_stat(sources), form, stop) as stream:
             stream.read(1)
 
@@ -170,7 +170,7 @@ class TestRefusals:
         stat = open_stat(sources)
         write(sources, _HEADER, ["b"])
         with pytest.raises(SourceChangedError):
-            workbooks.opened(sources, stat, workbooks.reading_of(PEOPLE), Stop()).__enter__()
+            workbooks.opened(sources, stat, workbooks.reading_of(PEOPLE, PEOPLE.csv), Stop()).__enter__()
 
     def test_a_cell_that_holds_what_looks_like_an_error_is_kept(self, sources: Path, site: Site) -> None:
         write(sources, _HEADER, ["a", '<c t="e">', Raw("t='e'><v>#DIV/0!</v>")])
