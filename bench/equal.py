@@ -16,7 +16,8 @@ _MEMORY_LIMIT = "2GB"
 # A peer without shards has no such column.
 _NOT_COMPARED = "shard_id"
 _TABLES = ("merged_profiles", "profiles", "shard_profiles")
-_INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"})
+# Types that count as one: of a value only its amount is compared, and the idempotency key has its text.
+_ALIKE = (frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}), frozenset({"DECIMAL(18,2)", "DOUBLE"}))
 # How many differences a message names.
 _SHOWN = 3
 
@@ -88,7 +89,7 @@ def _check_columns(expected: dict[str, str], actual: dict[str, str]) -> None:
         *(
             f"{name} is {actual[name]}, not {type_}"
             for name, type_ in expected.items()
-            if name in actual and actual[name] != type_ and not {actual[name], type_} <= _INTEGERS
+            if name in actual and actual[name] != type_ and not any({actual[name], type_} <= alike for alike in _ALIKE)
         ),
     ]
     if problems:

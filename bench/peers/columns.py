@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
-Kind = Literal["text", "int", "float", "date"]
+# Money is a decimal in the profiles. The peers keep it as they keep other numbers, and hash two digits after its point.
+Kind = Literal["text", "int", "float", "money", "date"]
 
 # By source, in the order in which the idempotency key takes them; without the key, `customer_id`.
 COLUMNS: Mapping[str, Mapping[str, Kind]] = {
@@ -13,14 +14,14 @@ COLUMNS: Mapping[str, Mapping[str, Kind]] = {
         "industry": "text",
         "employee_count": "int",
         "deal_stage": "text",
-        "deal_value": "float",
+        "deal_value": "money",
         "sales_owner": "text",
         "last_contact": "date",
     },
     "billing": {
         "email": "text",
         "plan": "text",
-        "mrr": "float",
+        "mrr": "money",
         "payment_status": "text",
         "subscription_start": "date",
         "last_payment": "date",

@@ -12,7 +12,7 @@ from bench.peers.columns import COLUMNS, DATES, FIELDS, Kind, joined_name
 
 TEXT = "string"
 # Dates stay the ISO texts that they are in the exports, until the end.
-_TYPES: Mapping[Kind, str] = {"text": TEXT, "int": "Int64", "float": "Float64", "date": TEXT}
+_TYPES: Mapping[Kind, str] = {"text": TEXT, "int": "Int64", "float": "Float64", "money": "Float64", "date": TEXT}
 
 
 def types(source: str) -> dict[str, str]:
@@ -90,9 +90,9 @@ def _hash(customer: dict[str, Any]) -> str:
     parts: list[str | None] = ["v1"]
     for source, columns in COLUMNS.items():
         parts.append(customer[source])
-        for name in columns:
+        for name, kind in columns.items():
             value = customer[joined_name(source, name)]
-            parts.append(None if value is None else str(value))
+            parts.append(None if value is None else f"{value:.2f}" if kind == "money" else str(value))
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(text.encode())
 

@@ -10,7 +10,13 @@ import xxhash
 from bench.peers.columns import COLUMNS, FIELDS, Kind, joined_name
 
 TEXT = pl.String
-_TYPES: Mapping[Kind, type[pl.DataType]] = {"text": TEXT, "int": pl.Int64, "float": pl.Float64, "date": pl.Date}
+_TYPES: Mapping[Kind, type[pl.DataType]] = {
+    "text": TEXT,
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "money": pl.Float64,
+    "date": pl.Date,
+}
 
 
 def read(folder: Path, source: str) -> pl.LazyFrame:
@@ -27,7 +33,8 @@ def encoding() -> pl.Expr:
         parts.append(quoted(pl.col(source)))
         for name, kind in columns.items():
             column = pl.col(joined_name(source, name))
-            parts.append(quoted(escaped(column) if kind == "text" else column.cast(TEXT)))
+            exact = column.cast(pl.Decimal(18, 2)) if kind == "money" else column
+            parts.append(quoted(escaped(column) if kind == "text" else exact.cast(TEXT)))
     return pl.concat_str(parts, separator=",") + "]"
 
 

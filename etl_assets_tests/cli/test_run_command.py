@@ -271,6 +271,20 @@ def test_profiles_that_break_a_promise_exit_with_1_and_name_the_file_to_change(
     assert not _home(own).warehouse.exists()
 
 
+def test_sql_that_cannot_be_run_exits_with_2_and_nothing_is_staged(
+    cli: Cli, own: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Fails: a misspelt column is found in every shard, after all exports were read."""
+    project = shutil.copytree(factory.PROJECT_FOLDER, tmp_path / "project")
+    profiles = project / "sql/profiles.sql"
+    profiles.write_text(profiles.read_text().replace("billing.mrr,", "billing.mmr,"))
+    done = cli("run", env={**own, "ETL_PROJECT": str(project)})
+    assert done.returncode == 2
+    assert "billing has no column mmr; did you mean billing.mrr?" in done.stderr
+    assert "sql/profiles.sql, line " in done.stderr
+    assert not list(_home(own).root.glob("staged/*"))
+
+
 @pytest.mark.slow
 def test_a_partial_result_is_published_only_on_request_and_says_so(cli: Cli, own: Mapping[str, str]) -> None:
     refused = cli("run", "--shards", "shard_00", env=own)
