@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from etl_assets.engine.reading.headers import plain_name
+
 # A column that is nearly a number says so: its few other cells are mistakes, or words for null.
 NEARLY = 0.95
 NULL_WORDS = (
@@ -29,7 +31,7 @@ _POINTS = ((".", ""), (".", ","), (".", "'"), (".", " "))
 _COMMAS = ((",", ""), (",", "."), (",", " "), (",", "'"))
 _DAYS = (
     *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%m-%d-%Y", "%d-%m-%Y"),
-    *("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y%m%d"),
+    *("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d/%b/%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y%m%d"),
 )
 _TIMES = (
     *("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", ", %I:%M %p", ", %I:%M:%S %p"),
@@ -40,6 +42,9 @@ DATE_FORMS = tuple(day + time for time in _TIMES for day in _DAYS)
 _MAY_BE_EITHER = re.compile(r"(?<![\d.,])[1-9]\d{0,2}[.,]\d{3}(?![\d.,])")
 _AMBIGUOUS = re.compile(r"%d([/-])%m|%m([/-])%d")
 _MAY_BE_DATED = re.compile(r"(?=.*\d).{6,40}", re.DOTALL)
+_OF_A_MOMENT = re.compile(
+    r"date|time|created|updated|modified|(^|_)(at|on|start|started|end|ended|since|until|expires)(_|$)"
+)
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?")
 _COUNTED = {10: "epoch", 13: "epoch_ms"}
 
@@ -139,7 +144,7 @@ def is_iso_date(cells: Sequence[str]) -> bool:
 def counted_form(cells: Sequence[str], header: str) -> str | None:
     """The form of a column that counts seconds or milliseconds; its header must speak of a moment."""
     lengths = {len(cell.strip()) for cell in cells if cell.strip().isdigit()}
-    speaks = re.search(r"date|time|created|updated|_at$|\bat$|_on$|start|end|since|until", header, re.IGNORECASE)
+    speaks = _OF_A_MOMENT.search(plain_name(header))
     is_counted = bool(cells) and all(cell.strip().isdigit() for cell in cells) and len(lengths) == 1
     return _COUNTED.get(lengths.pop()) if is_counted and speaks else None
 

@@ -20,10 +20,14 @@ _MIN_SHARE = 0.1
 _NEARLY_UNIQUE = 0.9
 # Identifiers change less often than addresses: one that links nearly as well is the better key.
 _NEARLY_AS_GOOD = 0.9
+# Numbers of which at least so many between the first and the last one are there were counted, not drawn.
+_DENSE = 0.01
 _MIN_STEM = 4
 _SEVERAL = 2
 # Words of headers that do not say what is named.
-_GENERIC = frozenset({"id", "ids", "key", "no", "nr", "number", "num", "code", "ref", "reference", "name", "external"})
+_GENERIC = frozenset(
+    {"id", "ids", "key", "no", "nr", "number", "num", "code", "ref", "reference", "name", "external", "record"}
+)
 # Of two keys that link as many sources, the one of those who are served is meant.
 _SERVED = re.compile(r"customer|account|member|user|client|contact|person|company|patient|student|subscriber|mail|kund")
 
@@ -50,7 +54,12 @@ class Node:
         """What is named, in the words of the header, or of the source where the header is just `ID`."""
         words = set(plain_name(self.column.header).split("_")) - _GENERIC
         words = words or set(self.source.split("_"))
-        return frozenset(word.removesuffix("s") for word in words)
+        return frozenset(_singular(word) for word in words)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether those are named who are served."""
+        return any(_SERVED.search(word) for word in self.subject)
 
     def __str__(self) -> str:
         return f"{self.source}.{self.column.header}"
@@ -64,6 +73,8 @@ class Overlap:
     other: Node
     common: int
     of: int
+    # Whether both are numbers without large gaps, of which any two overlap.
+    may_be_chance: bool = False
 
     @property
     def share(self) -> float:
@@ -122,6 +133,15 @@ def _overlaps(connection: duckdb.DuckDBPyConnection, nodes: Sequence[Node]) -> l
             f"WHERE {value} <> '' AND hash({value}) % {part} = 0"
         )
     sizes = dict(connection.execute("SELECT node, count(*) FROM linked GROUP BY node").fetchall())
+    ranges = connection.execute(
+        "SELECT node, max(number) - min(number) + 1 "
+        "FROM (SELECT node, TRY_CAST(value AS HUGEINT) AS number FROM linked) GROUP BY node"
+    ).fetchall()
+    counted = {
+        node
+        for node, width in ranges
+        if nodes[node].column.is_digits and (width is None or _DENSE * width <= sizes[node] * part)
+    }
     pairs = connection.execute(
         "SELECT a.node, b.node, count(*) FROM linked AS a JOIN linked AS b ON a.value = b.value AND a.node < b.node "
         "GROUP BY ALL ORDER BY ALL"
@@ -130,7 +150,8 @@ def _overlaps(connection: duckdb.DuckDBPyConnection, nodes: Sequence[Node]) -> l
     for one, other, common in pairs:
         large, small = (one, other) if sizes[one] >= sizes[other] else (other, one)
         if nodes[one].source != nodes[other].source:
-            found.append(Overlap(nodes[large], nodes[small], common * part, sizes[small] * part))
+            may_be_chance = one in counted and other in counted
+            found.append(Overlap(nodes[large], nodes[small], common * part, sizes[small] * part, may_be_chance))
     return found
 
 
@@ -140,24 +161,27 @@ def _best(nodes: Sequence[Node], overlaps: Sequence[Overlap], links: Sequence[Ov
 
 
 def _is_link(overlap: Overlap, *, has_owner: bool = True) -> bool:
-    """Whether the columns name the same thing; of numbers from 1 on any two overlap, so their headers must say so.
+    """Whether the columns name the same thing; of counted numbers any two overlap, so their headers must say so.
 
     With an owner, one of them has hardly any value twice; without one, their headers must be alike, or both addresses.
     """
     one, other = overlap.one, overlap.other
-    may_be_chance = one.column.is_digits and other.column.is_digits
-    is_alike = _are_alike(one.subject, other.subject)
+    is_alike = _are_alike(one.subject, other.subject) or (one.is_served and other.is_served)
     if has_owner:
         is_sure = one.is_nearly_unique or other.is_nearly_unique
     else:
         is_sure = is_alike or (one.column.is_email and other.column.is_email)
-    return overlap.share >= _MIN_SHARE and is_sure and (not may_be_chance or is_alike)
+    return overlap.share >= _MIN_SHARE and is_sure and (not overlap.may_be_chance or is_alike)
 
 
 def _are_alike(one: Iterable[str], other: Iterable[str]) -> bool:
     """Whether the words have one in common, be it as the beginning of another: `member` and `memberships`."""
     pairs = [sorted((first, second), key=len) for first in one for second in other]
     return any(long == short or (len(short) >= _MIN_STEM and long.startswith(short)) for short, long in pairs)
+
+
+def _singular(word: str) -> str:
+    return f"{word[:-3]}y" if word.endswith("ies") else word.removesuffix("s")
 
 
 def _components(nodes: Sequence[Node], links: Iterable[Overlap]) -> list[list[Node]]:
@@ -178,7 +202,7 @@ def _worth(group: Sequence[Node], overlaps: Sequence[Overlap]) -> tuple[int, boo
     strength = sum(one.share for one in within) / max(len(within), 1)
     is_address = any(node.column.is_email for node in chosen)
     label_count = sum(node.column.is_label for node in chosen)
-    is_served = any(_SERVED.search(word) for node in chosen for word in node.subject)
+    is_served = any(node.is_served for node in chosen)
     strength *= _NEARLY_AS_GOOD if is_address else 1.0
     return len({node.source for node in group}), is_served, strength, label_count
 

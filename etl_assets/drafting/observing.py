@@ -78,7 +78,7 @@ class Observed:
     @property
     def is_label(self) -> bool:
         """Whether its header says that it names something."""
-        return bool(_LABELS.search(plain_name(self.header))) or self.is_email
+        return bool(_LABELS.search(plain_name(self.header))) or self.is_email or self.header.rstrip().endswith("#")
 
     @property
     def is_unique(self) -> bool:

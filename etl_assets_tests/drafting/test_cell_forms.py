@@ -63,6 +63,7 @@ def test_a_mark_that_may_mean_either_is_a_guess_unless_another_cell_tells() -> N
         (["5 May 2026"], "%d %b %Y"),
         (["May 5, 2026 2:05 PM"], "%b %d, %Y %I:%M %p"),
         (["12/31/2026 14:22"], "%m/%d/%Y %H:%M"),
+        (["05/May/26 2:22 PM"], "%d/%b/%y %I:%M %p"),
     ],
 )
 def test_the_form_of_dates(cells: list[str], form: str) -> None:
@@ -87,6 +88,9 @@ def test_numbers_count_seconds_only_under_a_header_of_a_moment() -> None:
     assert cell_forms.counted_form(["1777648953"], "Created") == "epoch"
     assert cell_forms.counted_form(["1777648953000"], "created_at") == "epoch_ms"
     assert cell_forms.counted_form(["1777648953"], "Phone") is None
+    assert cell_forms.counted_form(["1777648953"], "Attendee #") is None
+    assert cell_forms.counted_form(["1777648953"], "Period end") == "epoch"
+    assert cell_forms.counted_form(["1777648953"], "createdAt") == "epoch"
 
 
 @pytest.mark.parametrize(

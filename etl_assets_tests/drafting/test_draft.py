@@ -175,6 +175,30 @@ def test_numbers_from_1_on_are_no_key_in_common_unless_their_headers_say_so(tmp_
     assert draft.key_name == "customer_id"
 
 
+def test_long_numbers_with_gaps_are_a_key_in_common_whatever_their_headers_say(tmp_path: Path) -> None:
+    """Fails: the ids of systems that number with gaps are taken for chance, and their sources are left out."""
+    ids = [9_000_000_000 + 7_919 * number for number in range(50)]
+    draft = draft_of(
+        tmp_path,
+        crm=[["Record ID", "name"], *([one, f"Acme {one}"] for one in ids)],
+        tickets=[["Reported by", "Issue #"], *([ids[number % 40], number] for number in range(90))],
+    )
+    assert {source.name: source.key_header for source in draft.sources} == {
+        "crm": "Record ID",
+        "tickets": "Reported by",
+    }
+
+
+def test_counted_numbers_are_a_key_in_common_where_both_headers_name_whom_is_served(tmp_path: Path) -> None:
+    """Fails: the members of a club are left out because one system calls them clients."""
+    draft = draft_of(
+        tmp_path,
+        clients=[["Client ID", "name"], *([f"{number:06}", f"Ada {number}"] for number in range(50))],
+        payments=[["Kunde", "Betrag"], *([f"{number % 45:06}", number + 0.5] for number in range(90))],
+    )
+    assert {source.name: source.key_header for source in draft.sources} == {"clients": "Client ID", "payments": "Kunde"}
+
+
 def test_a_sample_with_flaws_has_the_key_and_the_rows_that_it_was_made_with(tmp_path: Path) -> None:
     """Fails: a few damaged rows decide what the key is."""
     generate(tmp_path / "exports", rows=3_000, dirty=0.05)
