@@ -78,7 +78,9 @@ def test_closed_streams_change_no_exit_code(published: Mapping[str, str], tmp_pa
     assert "Traceback" not in mistaken.stderr
 
 
-@pytest.mark.parametrize("arguments", [("query", "SELECT 1"), ("generate", "--rows", "10"), ("status", "--json")])
+@pytest.mark.parametrize(
+    "arguments", [("query", "SELECT 1"), ("generate", "--rows", "10", "--out", "sample"), ("status", "--json")]
+)
 def test_no_command_needs_a_stdout(published: Mapping[str, str], tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command(*arguments)],

@@ -154,7 +154,7 @@ def test_csv_is_quoted_dates_are_iso_and_null_is_empty(cli: Cli, published: Mapp
     done = cli("query", sql, "--format", "csv", env=published)
     rows = list(csv.reader(io.StringIO(done.stdout)))
     assert rows[0] == ["company_name", "last_contact", "deal_value", "sources"]
-    assert rows[1] == ["Alpine Labs", "2026-05-01", "1200.5", "[crm, billing, product, support]"]
+    assert rows[1] == ["Alpine Labs", "2026-05-01", "1200.50", "[crm, billing, product, support]"]
     assert rows[2][0] == 'Says "hi", twice\nand \x1b[31mred'
     assert rows[3][2] == ""
     assert "\r" not in done.stdout
@@ -221,7 +221,7 @@ def test_a_table_aligns_numbers_on_the_right_and_defuses_control_characters(
     lines = cli("query", sql, env=published).stdout.splitlines()
     assert lines[0].split() == ["company_name", "deal_value"]
     assert lines[2].startswith("Alpine Labs")
-    assert lines[2].endswith("    1200.5")
+    assert lines[2].endswith("    1200.50")
     assert lines[3].startswith(r'Says "hi", twice\nand \x1b[31mred')
     assert lines[4].endswith("NULL")
 
