@@ -21,7 +21,7 @@ environment:
   ETL_MEMORY_LIMIT      DuckDB's memory for one run (700MB)
   ETL_SHARD_TIMEOUT_S   seconds after which an attempt at a shard is interrupted and retried (1800)
   ETL_SOURCE_TIMEOUT_S  seconds after which reading a source is interrupted and retried (3600)
-  ETL_MAX_UNPACKED      what one .csv.gz or Parquet file may unpack to (16384MB)
+  ETL_MAX_UNPACKED      what one packed or Parquet file may unpack to (16384MB)
   DAGSTER_HOME          folder of the Dagster instance (.dagster)
   ETL_FAULT             breaks something on purpose (etl_assets/engine/faults.py)
   CHAOS_FAIL_SHARD      number of a shard whose first attempt fails on purpose

@@ -13,11 +13,12 @@ from etl_assets_tests.command_line import Cli, command, environment
 
 
 @pytest.fixture(autouse=True)
-def _hang_up() -> Iterator[None]:
-    """As a terminal starts programs, even if `nohup` has started the tests: what they start inherits its ignoring."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _own_signals() -> Iterator[None]:
+    """As a terminal starts programs: `nohup` ignores SIGHUP, and Dagster in this process handles SIGTERM as Ctrl-C."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

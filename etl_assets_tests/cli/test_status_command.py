@@ -110,6 +110,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     }
     assert set(facts["sources"][0]) == {
         *("source", "state", "reason", "snapshot", "files", "rows_in", "rows_accepted", "rows_quarantined"),
+        "key_map",
         *("quarantine_reasons", "cell_reasons", "advice"),
     }
     assert set(facts["shards"][0]) == {
