@@ -235,7 +235,12 @@ def test_a_profile_that_breaks_what_is_declared_of_it_is_refused(built: Site) ->
     contract = Contract.model_validate(document)
     text = "SELECT base.*, support.nps_score AS score, nullif(crm.industry, 'Software') AS level FROM customers"
     # One null and two times 9: all three are broken promises of the score, none of the level, which may be null.
-    _assert_refused(built, project(text, contract=contract), ProfileError, r"\(column and .*: score 3\)")
+    _assert_refused(
+        built,
+        project(text, contract=contract),
+        ProfileError,
+        r"promises: score of 3 \(promised: 0 to 5, not null\)\. Nothing",
+    )
     kept = text.replace("support.nps_score", "least(5, coalesce(support.nps_score, 0))")
     _, manifest = build(built, project(kept, contract=contract))
     assert manifest.record_count == 3
