@@ -17,7 +17,7 @@ from etl_assets_tests import factory
 from etl_assets_tests.engine.made_up_contracts import MadeUp, expected_profiles, kept_rows, made_up, profiles_sql, write
 
 _ENGINE = settings(
-    max_examples=20,
+    max_examples=14,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
