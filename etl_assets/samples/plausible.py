@@ -216,7 +216,7 @@ def _url(chooser: Chooser, _name: str) -> str:
 
 
 def _phone(chooser: Chooser, _name: str) -> str:
-    # Numbers for films and samples: no one has them.
+    # Numbers that are reserved for films and samples.
     return f"+1 555 01{chooser.pick(100):02}"
 
 

@@ -46,7 +46,7 @@ def _json(cli: Cli, command: str) -> dict[str, Any]:
 
 
 def test_files_and_ids_are_reported_before_during_and_after_a_run(cli: Cli, sources: Path) -> None:
-    """Fails: half of a system's records are missing, and no one is told which ids to look for."""
+    """Fails: half of a system's records are missing, and no report names the ids."""
     checked = cli("check", env=ENV)
     assert checked.returncode == 0, checked.stdout
     assert "tickets   tickets.csv; key_map: ids/desk.csv  reads it: it was never read" in checked.stdout

@@ -41,7 +41,7 @@ def test_the_marks_are_those_under_which_most_columns_are_numbers() -> None:
 
 
 def test_a_mark_that_may_mean_either_is_a_guess_unless_another_cell_tells() -> None:
-    """Fails: three thousand is read as three, and nobody is told."""
+    """Fails: three thousand is read as three, and the draft does not say that it guessed."""
     guess = "decimal: in size, such as 3.019, . is read as the decimal mark; no cell tells"
     assert cell_forms.doubtful_numbers({"size": ["986", "3.019"], "age": ["17"]}, ".", "") == [guess]
     assert cell_forms.doubtful_numbers({"size": ["3.019"]}, ",", ".") == [
@@ -71,7 +71,7 @@ def test_the_form_of_dates(cells: list[str], form: str) -> None:
 
 
 def test_a_day_that_may_be_a_month_is_a_guess_unless_another_column_tells() -> None:
-    """Fails: days and months are swapped, and nobody is told."""
+    """Fails: days and months are swapped, and the draft does not say that it guessed."""
     chosen, guesses = cell_forms.date_forms({"began": ["1/2/2026"]}, ",")
     assert chosen == {"began": "%m/%d/%Y"}
     assert guesses == ["dates: began is read as %m/%d/%Y; no day above 12 tells day and month apart"]

@@ -242,7 +242,7 @@ def test_a_source_whose_key_is_twice_in_its_header_says_so(tmp_path: Path) -> No
 
 
 def test_a_file_whose_rows_do_not_fit_its_header_is_left_out_with_the_reason(tmp_path: Path) -> None:
-    """Fails: a source is missing from the draft for a reason that nobody can guess."""
+    """Fails: a source is missing from the draft, without a reason."""
     draft = draft_of(
         tmp_path,
         crm=[["email", "plan"], *([f"u{number}@x.example", "pro"] for number in range(20))],

@@ -1,4 +1,4 @@
-"""Contracts that no one wrote: any dialects, types, forms of keys and many-row sources together give what they mean."""
+"""Generated contracts: dialects, types, forms of keys and many-row sources are right in any combination."""
 
 import tempfile
 from pathlib import Path

@@ -143,7 +143,7 @@ def test_two_instances_with_one_home_are_refused_by_name(shop: DgProject) -> Non
 def test_a_wrong_attribute_is_the_load_error_under_its_own_name(
     shop: DgProject, attributes: dict[str, Any], finding: str
 ) -> None:
-    """Fails: a person looks for an environment variable that nobody has set."""
+    """Fails: the error names an environment variable that was never set."""
     shop.add("customers", home="data", **attributes)
     with pytest.raises(Exception, match="customers") as raised:
         shop.load()

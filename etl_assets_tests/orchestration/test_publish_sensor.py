@@ -119,7 +119,7 @@ class TestIsNotAskedFor:
         assert refused(complete) == "1 of 3 shards are not ready: shard_01 missing"
 
     def test_while_shards_are_of_another_version_and_it_says_what_to_click(self, complete: CodeLocation) -> None:
-        """Fails: after an edit of a score while the UI runs all shards are built, and no one learns why none is merged.
+        """Fails: after an edit of a score while the UI runs all shards are built and none is merged, without a reason.
 
         The process of the code location keeps the project that it loaded, while runs load it again.
         """

@@ -181,7 +181,7 @@ def test_all_wrong_variables_are_named_at_once() -> None:
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_nearest_one(misspelt: str, meant: str) -> None:
-    """Fails: `ETL_SHARDS=64` has no effect, and no one learns of it."""
+    """Fails: `ETL_SHARDS=64` has no effect, and there is no warning."""
     error = refusal(**{misspelt: "64"})
     assert error.finding == f"{misspelt} is set, and there is no such setting: did you mean {meant}?"
     assert error.subject == misspelt

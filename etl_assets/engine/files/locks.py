@@ -36,7 +36,7 @@ def shared(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path, replaced_by: Path) -> Iterator[bool]:
-    """Whether no one reads the folder now, nor will for as long as the block takes; never waits.
+    """Whether the folder has no readers; then it gets none during the block. Never waits.
 
     `replaced_by` is the file or folder that has been changed since readers of the folder are led elsewhere.
     """

@@ -130,7 +130,7 @@ def sweep_accepted(home: Home, source: str) -> None:
 
 
 def sweep_replaced(home: Home, source: str) -> None:
-    """Remove the snapshots of a source that are neither current nor the last refused one, once no one is reading them.
+    """Remove the snapshots of a source that are neither current nor the last refused one, once they have no readers.
 
     Only folders that have the name and a file of a snapshot, because `staged/<source>` may be a link to a folder that
     others use, too. Such a link is swept like any folder: it holds the same records, and what is deleted is to be
@@ -151,13 +151,13 @@ def sweep_replaced(home: Home, source: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a snapshot, its accounting first: no one is to take the rest of a removal that was killed for a whole."""
+    """Remove a snapshot, its accounting first: what a killed removal leaves must not look like a whole snapshot."""
     if publishing.discard(path / ACCOUNTING_FILE):
         publishing.discard(path)
 
 
 def _sweep_undeclared(home: Home, source: str) -> None:
-    """Remove all snapshots in a folder that is no source's of the project, once no one is reading them."""
+    """Remove all snapshots of a source that the project does not have, once they have no readers."""
     if read_pointer(home, source) is not None:
         publishing.discard(home.source_pointer(source))
     if refused_folder(home, source) is not None:

@@ -1,4 +1,4 @@
-"""Locks on folders: what is read stays, what no one reads may go, and no one waits for long."""
+"""Locks on folders: one with readers stays, one without may be removed, and waiting is short."""
 
 import errno
 import fcntl

@@ -206,7 +206,7 @@ def test_removing_a_link_to_a_folder_spares_the_folder(tmp_path: Path) -> None:
 
 
 def _keep(monkeypatch: pytest.MonkeyPatch, name: str, error: type[OSError]) -> None:
-    """Let no one remove files of this name."""
+    """Make the removal of files of this name fail."""
     unlink = os.unlink
 
     def refused(path: str | Path, **options: Any) -> None:
@@ -254,7 +254,7 @@ def test_what_another_run_removes_meanwhile_is_no_error(folder: Path, monkeypatc
 def test_finished_work_ends_with_a_warning_when_something_of_it_stays(
     folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fails: a run whose result is published counts as failed, or no one learns where personal data was left."""
+    """Fails: a run whose result is published counts as failed, or does not say where it left personal data."""
     with monkeypatch.context() as patch:
         _keep(patch, "b", PermissionError)
         assert not publishing.discard(folder)

@@ -104,7 +104,7 @@ def test_a_retry_does_not_hide_the_killed_attempt_before_it(home: Home) -> None:
 
 
 def test_an_attempt_whose_end_could_not_be_recorded_is_over_when_its_run_tries_again(home: Home) -> None:
-    """Fails: the warehouse leaves it out as one that still runs, and no one learns of it."""
+    """Fails: the warehouse never lists it, because it seems to be running still."""
     attempts.start(home, "shard_03", "run", 1)
     attempts.finish(home, attempts.start(home, "shard_03", "run", 2), Status.SUCCEEDED, record_count=1)
     lost, healed = attempts.read_attempts(home, ["shard_03"])

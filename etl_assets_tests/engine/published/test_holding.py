@@ -208,7 +208,7 @@ def _without(site: Site, source: str) -> Site:
 def test_the_snapshots_of_a_source_that_is_not_declared_any_more_go(
     staged: Site, tmp_path: Path, is_linked: bool
 ) -> None:
-    """Fails: who is erased from all exports stays in the staged rows of an export that no one reads any more."""
+    """Fails: a customer who was erased from all exports stays in the staged rows of a source that was removed."""
     folder = staged.home.staged / "crm"
     if is_linked:
         folder.rename(tmp_path / "disk")

@@ -108,7 +108,7 @@ def test_a_number_is_read_in_its_dialect(read: Read, cell: str, dialect: dict[st
     ],
 )
 def test_a_number_of_another_dialect_is_none(read: Read, cell: str, dialect: dict[str, object]) -> None:
-    """Fails: 25,000 is read as 25, or euros as dollars: a wrong value that nobody notices."""
+    """Fails: 25,000 is read as 25, or euros as dollars, without an error."""
     assert read(cell, **dialect) is None
 
 
@@ -275,7 +275,7 @@ def test_keys_are_folded_as_declared(
 def test_each_part_of_a_key_is_a_cell_of_its_own(
     connection: duckdb.DuckDBPyConnection, cells: tuple[str, str], key: dict[str, str], nulls: list[str], value: str
 ) -> None:
-    """Fails: rows without one half of their key share a key that no one has, or two halves make a word for null."""
+    """Fails: rows that lack a part of their key all get the same key, or two parts together make a word for null."""
     made, dialect = Key.model_validate(key), Dialect.model_validate({"nulls": nulls})
     sql = key_sql(joined_key_sql([cell_sql("a", dialect), cell_sql("b", dialect)], made), made)
     assert connection.execute(f"SELECT {sql} FROM (SELECT ? AS a, ? AS b)", list(cells)).fetchone() == (value,)

@@ -62,7 +62,7 @@ def quarantine(site: Site) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("form", [FLAT, STRUCTS])
 def test_a_bad_cell_is_null_listed_and_told(tmp_path: Path, form: str) -> None:
-    """Fails: N/A in one cell costs the customer the whole record, or nobody hears of it."""
+    """Fails: N/A in one cell costs the customer the whole record, or is not reported."""
     crm = "a,N/A,LOW,AB1,\nb,121,MEDIUM,x,\nc,30,HIGH,,\nd,,,,\n"
     site = site_of(tmp_path, form)
     factory.run_engine(exports(tmp_path, crm), site)

@@ -70,7 +70,7 @@ def test_an_id_without_a_key_or_with_several_costs_its_rows_and_says_so(tmp_path
 
 
 def test_ids_and_keys_have_the_forms_of_the_key(tmp_path: Path) -> None:
-    """Fails: ids that differ by a blank or a capital stand for no one, or a key is another one than in the CRM."""
+    """Fails: ids that differ in blanks or capitals only are not found, or lead to a key that the CRM does not have."""
     exports(tmp_path / "x", " X1,t1,1\nx1\u00a0,t2,1\n", "Desk ID,Client\n\u00a0x1,  AB \nX1,ab\n")
     snapshot = staged(tmp_path, contract(case="lower", strip="unicode"))
     assert keys(tmp_path, snapshot) == [("ab", "t1"), ("ab", "t2")]

@@ -1,4 +1,4 @@
--- 0 to 100. An account that nobody has rated loses nothing for it.
+-- 0 to 100. An account without ratings loses no points.
 CREATE MACRO health_score(active_days, payment_is_late, open_ticket_count, satisfied_pct) AS
     50
     + CASE WHEN active_days >= 10 THEN 30 WHEN active_days >= 3 THEN 10 ELSE -20 END
