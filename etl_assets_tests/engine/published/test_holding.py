@@ -47,6 +47,15 @@ def _copy_of_current(site: Site, name: str) -> Path:
     return Path(shutil.copytree(site.home.snapshot("crm", folder), site.home.snapshot("crm", name)))
 
 
+def _folder_of_crm(staged: Site, tmp_path: Path, *, is_linked: bool) -> Path:
+    """The folder of a source's snapshots: one in the home, or a link to one on another disk."""
+    folder = staged.home.staged / "crm"
+    if is_linked:
+        folder.rename(tmp_path / "disk")
+        folder.symlink_to(tmp_path / "disk", target_is_directory=True)
+    return folder
+
+
 STRANGE = ["photos", "0123456789ABCDEF", "0123456789abcdef0", f"{OLD}-1", f"{OLD}-abcdefg", "fedcba9876543210"]
 
 
@@ -55,10 +64,7 @@ def test_only_snapshots_are_swept_also_where_the_folder_is_a_link(
     staged: Site, tmp_path: Path, is_linked: bool
 ) -> None:
     """Staging on another disk is a link to a folder that others use. Fails: a run removes their files, recursively."""
-    folder = staged.home.staged / "crm"
-    if is_linked:
-        folder.rename(tmp_path / "disk")
-        folder.symlink_to(tmp_path / "disk", target_is_directory=True)
+    folder = _folder_of_crm(staged, tmp_path, is_linked=is_linked)
     before = _names(staged)
     for name in STRANGE:
         (folder / name).mkdir()
@@ -209,10 +215,7 @@ def test_the_snapshots_of_a_source_that_is_not_declared_any_more_go(
     staged: Site, tmp_path: Path, is_linked: bool
 ) -> None:
     """Fails: a customer who was erased from all exports stays in the staged rows of a source that was removed."""
-    folder = staged.home.staged / "crm"
-    if is_linked:
-        folder.rename(tmp_path / "disk")
-        folder.symlink_to(tmp_path / "disk", target_is_directory=True)
+    folder = _folder_of_crm(staged, tmp_path, is_linked=is_linked)
     snapshot = current_snapshots(staged)["crm"]
     for name in STRANGE:
         (folder / name).mkdir()
