@@ -164,8 +164,8 @@ def _contract() -> str:
         (
             "`csv_by_file`, in a source",
             FileDialect,
-            "A list, for a system whose files are not all written in one way. An entry has `files` and the words of `csv` "
-            "that are others for these files.",
+            "A list, for a system whose files are not all written in one way. An entry has `files` and those words of "
+            "`csv` that differ for these files.",
         ),
         (
             "`key_map`, in a source",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from etl_assets.engine.reading.headers import plain_name
+from etl_assets.project.columns import plain_name
 
 # A column that is nearly a number says so: its few other cells are mistakes, or words for null.
 NEARLY = 0.95

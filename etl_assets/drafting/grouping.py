@@ -12,8 +12,8 @@ from pathlib import Path
 
 from etl_assets.drafting.naming import free_name, snake_case
 from etl_assets.engine.reading.formats import suffix_of
-from etl_assets.engine.reading.headers import plain_name
 from etl_assets.engine.reading.patterns import natural_order
+from etl_assets.project.columns import plain_name
 
 # What systems and browsers put behind or before a name: counts, copies, dates, parts, words for the act of exporting.
 _BEHIND = re.compile(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import duckdb
 
 from etl_assets.drafting.observing import Observed, Table
-from etl_assets.engine.reading.headers import plain_name
 from etl_assets.engine.sql_text import identifier
+from etl_assets.project.columns import plain_name
 
 # Columns of more values are compared by a part of them, the same part in all.
 _MAX_VALUES = 200_000

@@ -18,11 +18,10 @@ from etl_assets.drafting.naming import column_names
 from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
 from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.forms import cell_sql, value_sql
-from etl_assets.engine.reading.headers import plain_name
 from etl_assets.engine.reading.judging import cell_name, cells_sql
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.stage import prepare
-from etl_assets.project.columns import Column, ColumnType
+from etl_assets.project.columns import Column, ColumnType, plain_name
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import DEFAULT_FALSE, DEFAULT_TRUE, Dialect
 from etl_assets.project.identity import Key

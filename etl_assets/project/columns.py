@@ -28,8 +28,14 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
 # One text, or a list of them.
 Names = Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_several)]
+
+
+def plain_name(header: str) -> str:
+    """A header's name without case, blanks and punctuation: `Account ID` is `account_id`."""
+    return _BETWEEN_WORDS.sub("_", header).strip("_").lower()
 
 
 class ColumnType(StrEnum):

@@ -11,8 +11,19 @@ from typing import Any
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from etl_assets.project import file_patterns
-from etl_assets.project.columns import Bounded, Column, ColumnType, Model, Name, Names, OnInvalid, ProfileColumn
+from etl_assets.project.columns import (
+    Bounded,
+    Column,
+    ColumnType,
+    Model,
+    Name,
+    Names,
+    OnInvalid,
+    ProfileColumn,
+    plain_name,
+)
 from etl_assets.project.dialect import Dialect, FileDialect
+from etl_assets.project.entries import MisdeclaredError, doubled_names, with_named
 from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.settings import misdeclared
 from etl_assets.project.severity import CheckRule
@@ -24,14 +35,6 @@ BASE = "base"
 # Columns that the engine adds to every profile, besides the key.
 SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN = "sources", "shard_id", "idempotency_key"
 ISSUES_COLUMN = "issues"
-
-
-class MisdeclaredError(ValueError):
-    """What is wrong with several entries of a list; `findings` are pairs of the steps that lead to one, and a text."""
-
-    def __init__(self, findings: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
-        super().__init__("; ".join(f"{'.'.join(map(str, place))}: {text}" for place, text in findings))
-        self.findings = tuple(findings)
 
 
 class Rows(StrEnum):
@@ -92,11 +95,11 @@ class Source(Model):
     @model_validator(mode="before")
     @classmethod
     def _name_columns(cls, value: Any) -> Any:
-        return _with_named(value, "columns")
+        return with_named(value, "columns")
 
     @model_validator(mode="after")
     def _check_names(self) -> "Source":
-        wrong = _doubles(self.columns, "columns")
+        wrong = doubled_names(self.columns, "columns")
         known = [column.name for column in self.columns]
         wrong += [
             (("row_key",), f"{name} is not among the columns of this source")
@@ -125,7 +128,12 @@ class Source(Model):
 
     def dialect_of(self, file: str) -> Dialect:
         """How a file is written; `file` is its path in the folder of the exports."""
-        return next((one.over(self.csv) for one in self.csv_by_file if one.names(file)), self.csv)
+        own = self.file_dialect(file)
+        return self.csv if own is None else own.over(self.csv)
+
+    def file_dialect(self, file: str) -> FileDialect | None:
+        """The entry of `csv_by_file` that counts for a file."""
+        return next((one for one in self.csv_by_file if one.names(file)), None)
 
     @property
     def has_many(self) -> bool:
@@ -174,8 +182,8 @@ class Source(Model):
     @property
     def has_personal_ids(self) -> bool:
         """Whether its own ids, which a map turns into keys, are personal data."""
-        ids = {header.strip().lower() for header in self.key_headers}
-        personal = [header.strip().lower() for column in self.columns if column.pii for header in column.headers]
+        ids = set(map(plain_name, self.key_headers))
+        personal = [plain_name(header) for column in self.columns if column.pii for header in column.headers]
         return (self.key_map is not None and self.key_map.pii) or not ids.isdisjoint(personal)
 
     @property
@@ -221,14 +229,14 @@ class Contract(Model):
     @model_validator(mode="before")
     @classmethod
     def _name_all(cls, value: Any) -> Any:
-        return _with_named(_with_named(_with_named(value, "sources"), "profile"), "checks")
+        return with_named(with_named(with_named(value, "sources"), "profile"), "checks")
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Contract":
         wrong = [
-            *_doubles(self.sources, "sources"),
-            *_doubles(self.profile, "profile"),
-            *_doubles(self.checks, "checks"),
+            *doubled_names(self.sources, "sources"),
+            *doubled_names(self.profile, "profile"),
+            *doubled_names(self.checks, "checks"),
             *self._unrelated(),
         ]
         for number, source in enumerate(self.sources):
@@ -297,34 +305,3 @@ class Contract(Model):
             for column in source.columns
         }
         return from_sources | {column.name: column.meaning for column in self.profile if column.meaning}
-
-
-def _with_named(value: Any, field: str) -> Any:
-    """Turn `field: {name: {…}}` or `field: [name, …]` into a list of mappings with their names."""
-    entries = value.get(field) if isinstance(value, Mapping) else None
-    if isinstance(entries, Mapping):
-        renamed = [
-            ((field, number, "name"), "the word before the colon is the name; leave this one out")
-            for number, spec in enumerate(entries.values())
-            if isinstance(spec, Mapping) and "name" in spec
-        ]
-        if renamed:
-            raise MisdeclaredError(renamed)
-        named = [
-            {"name": name, **(spec or {})} if spec is None or isinstance(spec, Mapping) else spec
-            for name, spec in entries.items()
-        ]
-    elif isinstance(entries, list | tuple):
-        named = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
-    else:
-        return value
-    return {**value, field: named}
-
-
-def _doubles(entries: Sequence[Bounded | Source | CheckRule], field: str) -> list[tuple[tuple[str | int, ...], str]]:
-    names = [entry.name for entry in entries]
-    return [
-        ((field, number), f"{name} is declared more than once")
-        for number, name in enumerate(names)
-        if name in names[:number]
-    ]

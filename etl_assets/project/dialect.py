@@ -132,6 +132,22 @@ class Dialect(BaseModel):
         return self
 
     @property
+    def true_word(self) -> str:
+        """The word for what is true in a format that has truth values."""
+        return DEFAULT_TRUE[0] if DEFAULT_TRUE[0] in self.true_words else self.true_words[0]
+
+    @property
+    def false_word(self) -> str:
+        """The word for what is false in a format that has truth values."""
+        return DEFAULT_FALSE[0] if DEFAULT_FALSE[0] in self.false_words else self.false_words[0]
+
+    @property
+    def of_values(self) -> tuple[object, ...]:
+        """The words that say what a cell's text means, without those about the structure and about null."""
+        marks = (self.decimal, self.thousands, self.currency, self.percent, self.parentheses)
+        return (*marks, self.dates, self.true_words, self.false_words)
+
+    @property
     def has_plain_numbers(self) -> bool:
         """Whether numbers are written as DuckDB writes them."""
         marks = (self.decimal, self.thousands, self.currency, self.percent, self.parentheses)
@@ -142,6 +158,11 @@ class FileDialect(Dialect):
     """How some of a source's files are written; what it does not say is as in the source's `csv`."""
 
     files: Names = Field(min_length=1, description="Patterns of these files, as in `files` of the source.")
+
+    @model_validator(mode="after")
+    def _check_apart(self) -> "FileDialect":
+        # Of these words some may fit to those of `csv` only; see `refusal`.
+        return self
 
     def names(self, file: str) -> bool:
         """Whether this is one of the files; `file` is its path in the folder of the exports."""

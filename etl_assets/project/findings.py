@@ -11,8 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from etl_assets.project.columns import Relationship
-from etl_assets.project.contract import Column, Contract, MisdeclaredError, ProfileColumn, Source
+from etl_assets.project.contract import Column, Contract, ProfileColumn, Source
 from etl_assets.project.dialect import Dialect, FileDialect
+from etl_assets.project.entries import MisdeclaredError
 from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.severity import CheckRule
 
@@ -34,6 +35,7 @@ _WORDS: Mapping[tuple[str, ...], Sequence[str]] = {
     ("sources", "csv_by_file"): words_of(FileDialect),
     ("sources", "key_map"): words_of(KeyMap),
     ("sources", "key_map", "csv"): words_of(Dialect),
+    ("sources", "key_map", "csv_by_file"): words_of(FileDialect),
     ("sources", "columns"): [word for word in words_of(Column) if word != "name"],
     ("sources", "columns", "relationships"): words_of(Relationship),
     ("profile",): [word for word in words_of(ProfileColumn) if word != "name"],

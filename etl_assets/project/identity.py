@@ -5,8 +5,8 @@ from enum import StrEnum
 from pydantic import Field, field_validator, model_validator
 
 from etl_assets.project import file_patterns
-from etl_assets.project.columns import Model, Name, Names
-from etl_assets.project.dialect import Dialect
+from etl_assets.project.columns import Model, Name, Names, plain_name
+from etl_assets.project.dialect import Dialect, FileDialect
 
 
 class Case(StrEnum):
@@ -50,6 +50,10 @@ class KeyMap(Model):
     )
     to: Names = Field(min_length=1, description="The column that has the key; several columns make it up together.")
     csv: Dialect = Field(default=Dialect(), description="How its files are written, if not as plain CSV.")
+    csv_by_file: tuple[FileDialect, ...] = Field(
+        default=(), description="How some of its files are written otherwise, as in a source."
+    )
+    sheet: str = Field(default="", description="The sheet of its workbooks (.xlsx); by default the first one.")
     pii: bool = Field(default=False, description="Whether the ids are personal data, which no message shows.")
 
     @field_validator("files")
@@ -61,12 +65,18 @@ class KeyMap(Model):
         return value
 
     @model_validator(mode="after")
+    def _check_dialects(self) -> "KeyMap":
+        refusals = [finding for one in self.csv_by_file if (finding := one.refusal(self.csv)) is not None]
+        if refusals:
+            raise ValueError(f"csv_by_file: {'; '.join(refusals)}")
+        return self
+
+    @model_validator(mode="after")
     def _check_columns(self) -> "KeyMap":
-        # Names in headers are found whatever their case.
-        doubled = {name.strip().lower() for name in self.from_} & {name.strip().lower() for name in self.to}
+        doubled = [name for name in self.to if plain_name(name) in map(plain_name, self.from_)]
         if doubled:
             raise ValueError(
-                f"from and to both name the column {', '.join(self.to)}; expected the column that has the source's ids "
+                f"from and to both name the column {', '.join(doubled)}; expected the column that has the source's ids "
                 "and the one that has the keys"
             )
         return self

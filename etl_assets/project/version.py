@@ -12,6 +12,7 @@ import xxhash
 from pydantic import BaseModel
 
 from etl_assets.project.contract import Contract, Source
+from etl_assets.project.identity import KeyMap
 
 VERSION_CHARS = 12
 _PROSE = frozenset({"meaning", "title", "pii"})
@@ -31,7 +32,8 @@ _TOKEN = re.compile(
 
 def source_version(source: Source) -> str:
     """Changes when a row of this source would be read, judged or routed differently."""
-    return version_of({"key": _declared(source.key), "source": _declared(source)})
+    written = [_written(one) for one in (source, source.key_map) if one is not None]
+    return version_of({"key": _declared(source.key), "source": _declared(source), "written": written})
 
 
 def project_version(contract: Contract, statements: Mapping[str, str]) -> str:
@@ -54,6 +56,13 @@ def plain_sql(text: str) -> str:
 def _declared(model: BaseModel, left_out: frozenset[str] = frozenset()) -> object:
     """What a model declares, without prose, checks and what is as it is by default: a new word changes no version."""
     return _without(model.model_dump(mode="json", exclude_defaults=True), _PROSE | _CHECKED | left_out)
+
+
+def _written(declared: Source | KeyMap) -> list[object]:
+    """How files are written. Not as it is declared: a word that is as by default may stand for another one of `csv`."""
+    dialects = [((), declared.csv), *((one.files, one.over(declared.csv)) for one in declared.csv_by_file)]
+    # Without a delimiter, the ending of a file decides between comma and tab.
+    return [(files, _declared(one), "delimiter" in one.model_fields_set) for files, one in dialects]
 
 
 def _without(value: object, left_out: frozenset[str]) -> object:

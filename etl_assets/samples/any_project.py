@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from etl_assets.engine.reading.headers import plain_name
-from etl_assets.project.columns import Bounded, Column, ColumnType, Relationship
+from etl_assets.project.columns import Bounded, Column, ColumnType, Relationship, plain_name
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
 from etl_assets.samples.chances import Counting, Dice

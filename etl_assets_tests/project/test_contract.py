@@ -9,10 +9,10 @@ from etl_assets.project.contract import (
     Column,
     ColumnType,
     Contract,
-    MisdeclaredError,
     ProfileColumn,
     Source,
 )
+from etl_assets.project.entries import MisdeclaredError
 from etl_assets.project.identity import Key
 
 DECLARED = {

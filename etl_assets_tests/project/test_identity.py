@@ -33,6 +33,18 @@ def _mapped(words: str) -> str:
             "{files: ids.csv, from: Own ID, to: ' own id'}",
             ["line 7: sources.crm.key_map: from and to both name the column  own id; expected the column that has …"],
         ),
+        (
+            "{files: ids.csv, from: Own ID, to: [own_id, B]}",
+            ["line 7: sources.crm.key_map: from and to both name the column own_id; expected the column that has …"],
+        ),
+        (
+            "{files: ids.csv, from: A, to: B, csv_by_file: [{files: x.csv, decimal: ',', thousands: ','}]}",
+            ["line 7: sources.crm.key_map: csv_by_file: together with csv: decimal and thousands are the same, …"],
+        ),
+        (
+            "{files: ids.csv, from: A, to: B, csv_by_file: [{files: x.csv, delimeter: ;}]}",
+            ["line 7: sources.crm.key_map.csv_by_file.0.delimeter: unknown word; did you mean 'delimiter'?"],
+        ),
     ],
 )
 def test_a_wrong_map_is_refused_at_its_line(findings_in: Finding, words: str, findings: list[str]) -> None:
@@ -58,3 +70,9 @@ def test_whether_ids_are_personal_changes_no_version() -> None:
     before, after = contract().sources[1], contract({"key_map": {**MAP, "pii": True}}).sources[1]
     assert source_version(before) == source_version(after)
     assert (before.has_personal_ids, after.has_personal_ids) == (False, True)
+
+
+def test_ids_are_personal_where_a_column_of_the_same_header_is() -> None:
+    """Fails: addresses are shown because the contract spells their header in two ways."""
+    columns = {"columns": {"desk_id": {"pii": True}}, "key": "Desk ID"}
+    assert contract(columns).sources[1].has_personal_ids

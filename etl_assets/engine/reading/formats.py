@@ -47,7 +47,7 @@ _PACKED_ITSELF = (Format.PARQUET, Format.SHEET)
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # Workbooks that are not read.
 _OTHER_WORKBOOKS = (".xls", ".xlsb", ".ods")
-# An archive that has no other ending tells by the name of the file in it what that is.
+# A plain `.zip` is read by the ending of the file in it.
 SUFFIXES = (
     *_ENDINGS,
     *(f"{ending}{packing}" for ending, kind in _ENDINGS.items() if kind not in _PACKED_ITSELF for packing in _PACKINGS),
@@ -93,8 +93,11 @@ def partition_of(name: str) -> dict[str, str | None]:
     if format_of(name) is not Format.PARQUET:
         return {}
     pairs = [part.partition("=") for part in name.split("/")[:-1]]
-    texts = {unquote(column): unquote(text) for column, sign, text in pairs if column and sign}
-    return {column: None if text == _NO_PARTITION else text for column, text in texts.items()}
+    # Capitals do not tell columns apart; the innermost folder counts.
+    texts = {
+        unquote(column).lower(): (unquote(column), unquote(text)) for column, sign, text in pairs if column and sign
+    }
+    return {column: None if text == _NO_PARTITION else text for column, text in texts.values()}
 
 
 def _ending(name: str) -> str:

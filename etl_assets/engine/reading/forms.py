@@ -24,7 +24,7 @@ _COUNTED = {
     "excel": "TIMESTAMP '1899-12-30' + to_microseconds(round(TRY_CAST({cell} AS DOUBLE) * 86400) ::BIGINT * 1000000)",
 }
 # How a counted date may be written: DuckDB's own cast would read 1_700_000_000 and round 1.5. Only days have fractions.
-_COUNTED_FORM = {"epoch": "-?[0-9]+", "epoch_ms": "-?[0-9]+", "excel": r"[0-9]+(\.[0-9]+)?"}
+_COUNTED_FORM = {"epoch": "-?[0-9]+", "epoch_ms": "-?[0-9]+", "excel": "[0-9]+({point}[0-9]+)?"}
 # The first count that is a date, and the first one that is none again: from 1900-01-01 on, in a spreadsheet from
 # 1900-03-01 on, to the end of 2199.
 _COUNTED_RANGE = {
@@ -115,8 +115,8 @@ def _digits_pattern(dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
     point = re.escape(dialect.decimal)
     whole, plain = "[0-9]+", []
     if dialect.thousands:
-        # In groups of three, or not at all: `1,23` is not 123.
-        whole = rf"(?:[0-9]{{1,3}}(?:{re.escape(dialect.thousands)}[0-9]{{3}})+|[0-9]+)"
+        # In groups of three, or not at all: `1,23` is not 123, and `0,500` not 500.
+        whole = rf"(?:[1-9][0-9]{{0,2}}(?:{re.escape(dialect.thousands)}[0-9]{{3}})+|[0-9]+)"
         plain.append((dialect.thousands, ""))
     if dialect.decimal != ".":
         plain.append((dialect.decimal, "."))
@@ -146,9 +146,10 @@ def _dated_sql(cell: str, dialect: Dialect) -> list[str]:
     found = [_strptime_sql(f"strip({cell})", form) for form in written]
     for form in dialect.dates:
         if form in COUNTED_DATES:
-            text = f"strip({cell})"
+            pattern = _COUNTED_FORM[form].format(point=re.escape(dialect.decimal))
+            is_written = f"regexp_full_match(strip({cell}), {literal(pattern)})"
+            text = f"replace(strip({cell}), {literal(dialect.decimal)}, '.')"
             first, end = _COUNTED_RANGE[form]
-            is_written = f"regexp_full_match({text}, '{_COUNTED_FORM[form]}')"
             is_in_range = f"TRY_CAST({text} AS DOUBLE) >= {first} AND TRY_CAST({text} AS DOUBLE) < {end}"
             found.append(f"CASE WHEN {is_written} AND {is_in_range} THEN {_COUNTED[form].format(cell=text)} END")
     return found

@@ -4,14 +4,13 @@ Upper and lower case and blanks around a name never count. Where no header has a
 letters and digits counts as one underscore: `Part Number` and `part-number` are `part_number`.
 """
 
-import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
 from etl_assets.errors import Action, Advice, InputError, shown
+from etl_assets.project.columns import plain_name
 from etl_assets.project.contract import Source
 
-_BETWEEN_WORDS = re.compile(r"[\W_]+")
 _EXPORT_AGAIN = Advice(Action.EXPORT_AGAIN)
 _EDIT = Advice(Action.EDIT, value="etl_assets.yaml")
 _CHARS_SHOWN = 500
@@ -63,11 +62,6 @@ def _find(source: Source, columns: Sequence[str], name: str, headers: Sequence[s
             subject=source.name,
         )
     return matches[0] if matches else None
-
-
-def plain_name(header: str) -> str:
-    """A header's name without case, blanks and punctuation: `Account ID` is `account_id`."""
-    return _BETWEEN_WORDS.sub("_", header).strip("_").lower()
 
 
 def _matching(header: str, columns: Sequence[str]) -> list[str]:

@@ -23,12 +23,14 @@ FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reas
 # Whether a row is longer than any may be. Only Parquet has such rows: in a CSV file they are damage, and left out.
 _OVERLONG = "_overlong"
 # Names of the columns whose cells are lists or objects, each between commas. Only records of objects have such cells.
-_NESTED = "_nested"
+NESTED = "_nested"
 # Names of the columns whose cells broke a rule and became null, with commas between them; and what was in these cells.
 ISSUES, BAD_CELLS = "_issues", "_bad_cells"
 # The table of `mapping`, and whether it lacks the id of a row, or has several keys for it.
 KEY_MAP, _UNMAPPED, _AMBIGUOUS = "_key_map", "_unmapped", "_ambiguous"
 _CELL_CHARS = 1_000
+# How DuckDB writes truth values.
+_TRUTH = ("true", "false")
 _READ_BUFFER_BYTES = 8 << 20
 
 
@@ -38,10 +40,10 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     may_be_nested = any(reading.export.is_objects for reading in readings)
     rules = _Rules(source, may_be_nested=may_be_nested)
     more = "".join(f", {cell_name(column.name)}" for column in source.columns if rules.of(column))
-    more += (f", {_OVERLONG}" if may_be_overlong else "") + (f", {_NESTED}" if may_be_nested else "")
+    more += (f", {_OVERLONG}" if may_be_overlong else "") + (f", {NESTED}" if may_be_nested else "")
     key = identifier(source.key.name)
     # Neighbours that are written alike together: the rows stay in the order of the files.
-    alike = [list(run) for _, run in groupby(readings, key=lambda reading: reading.export.cells)]
+    alike = [list(run) for _, run in groupby(readings, key=lambda reading: reading.export.cells.of_values)]
     parsed = "\nUNION ALL\n".join(
         f"SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(cell_name(source.key.name), source.key)} AS {key}, "
         f"{_values_sql(source, run[0].export.cells)}{more} "
@@ -118,13 +120,13 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
         f"{text} AS {cell_name(name)}"
         for name, text in {
             source.key.name: _key_cell(source, reading),
-            **{column.name: cell_sql(_text(reading.column(column.name)), export.cells) for column in source.columns},
+            **{column.name: cell_sql(_cell_text(reading, column), export.cells) for column in source.columns},
         }.items()
     )
     path = pattern_literal(reading.readable)
     # An object's cells that are no values are named in a cell behind those that are wanted.
     names = f"nullif(c{len(export.wanted)}, '')" if export.is_objects else "NULL::VARCHAR"
-    nested = f", {names} AS {_NESTED}" if may_be_nested else ""
+    nested = f", {names} AS {NESTED}" if may_be_nested else ""
     if export.is_parquet:
         return _measured_rows_sql(
             source,
@@ -167,6 +169,23 @@ def _measured_rows_sql(source: Source, reading: Reading, rows: str, nested: str)
 
 def _text(column: str) -> str:
     return f"CAST({column} AS VARCHAR)"
+
+
+def _cell_text(reading: Reading, column: Column) -> str:
+    """A cell as text; a number or a truth value of Parquet as the dialect reads it."""
+    name, dialect = reading.column(column.name), reading.export.cells
+    text = _text(name)
+    if not reading.export.is_parquet or column.type is ColumnType.TEXT:
+        return text
+    words = (dialect.true_word, dialect.false_word)
+    if column.type is ColumnType.BOOL and words != _TRUTH:
+        true, false = map(literal, words)
+        found = f"CASE {text} WHEN 'true' THEN {true} WHEN 'false' THEN {false} END"
+        return f"CASE WHEN typeof({name}) = 'BOOLEAN' THEN {found} ELSE {text} END"
+    if dialect.decimal != ".":
+        is_fraction = f"regexp_matches(typeof({name}), '^(FLOAT|DOUBLE|DECIMAL)')"
+        return f"CASE WHEN {is_fraction} THEN replace({text}, '.', {literal(dialect.decimal)}) ELSE {text} END"
+    return text
 
 
 def _key_cell(source: Source, reading: Reading) -> str:
@@ -247,7 +266,7 @@ class _Rules:
         return f"CASE WHEN NOT {bad} THEN {name} END AS {name}" if bad and may_be_bad else name
 
     def _nested(self, name: str) -> list[str]:
-        return [f"contains({_NESTED}, {literal(f',{name},')})"] if self.may_be_nested else []
+        return [f"contains({NESTED}, {literal(f',{name},')})"] if self.may_be_nested else []
 
 
 def _broken_rules(column: Column) -> Iterator[str]:

@@ -4,14 +4,17 @@ Only regular files count, and something else of an export's name is refused: it 
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from etl_assets.engine.files.regular import NotRegularError, require_regular
 from etl_assets.engine.reading.formats import LISTED, SUFFIXES
 from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
 from etl_assets.engine.reading.verified import not_a_file
-from etl_assets.errors import Action, Advice, InputError
+from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
+
+_FILES_SHOWN = 20
 
 
 def find_files(source: Source, root: Path) -> list[Path]:
@@ -23,6 +26,26 @@ def find_files(source: Source, root: Path) -> list[Path]:
             Advice(Action.GENERATE, value=str(root)),
             subject=str(root),
         )
+    found = _find_files(source, root)
+    _require_named(source, found, root)
+    return found
+
+
+def _require_named(source: Source, files: Sequence[Path], root: Path) -> None:
+    """InputError for an entry of `csv_by_file` that counts for no file: some file is read with another meaning."""
+    used = [source.file_dialect(path.relative_to(root).as_posix()) for path in files] if source.csv_by_file else []
+    unused = [one for one in source.csv_by_file if not any(one is other for other in used)]
+    if unused:
+        names = ", ".join(path.relative_to(root).as_posix() for path in files[:_FILES_SHOWN])
+        raise InputError(
+            f"No file of source '{source.name}' is read as csv_by_file says of {', '.join(unused[0].files)}. The files "
+            f"are: {shown(names)}.",
+            Advice(Action.EDIT, value="etl_assets.yaml"),
+            subject=source.name,
+        )
+
+
+def _find_files(source: Source, root: Path) -> list[Path]:
     if source.files:
         return [path for path in matching_files(source, root) if _is_file(path, root)]
     candidates = (path for path in root.iterdir() if path.name.startswith(source.name))

@@ -14,7 +14,7 @@ import duckdb
 from etl_assets.engine.duck import scalar
 from etl_assets.engine.files.documents import Count
 from etl_assets.engine.reading.forms import joined_key_sql, key_sql
-from etl_assets.engine.reading.judging import KEY_MAP, ambiguous_key, cell_name, cells_sql, unmapped_key
+from etl_assets.engine.reading.judging import KEY_MAP, NESTED, ambiguous_key, cell_name, cells_sql, unmapped_key
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.quarantine import Reading
 from etl_assets.engine.reading.verified import FileStat, stat_files
@@ -86,6 +86,8 @@ def map_source(source: Source) -> Source | None:
         files=declared.files,
         key_from=declared.from_,
         csv=declared.csv,
+        csv_by_file=declared.csv_by_file,
+        sheet=declared.sheet,
         columns=tuple(columns),
     )
     return made.with_key(source.key.model_copy(update={"name": "from"}))
@@ -110,11 +112,13 @@ def add_key_map(
         return None
     to = [cell_name(column.name) for column in mapped.columns]
     key = key_sql(to[0] if len(to) == 1 else joined_key_sql(to, source.key), source.key)
+    # A list or an object is no id and no key.
+    nested = f" WHERE {NESTED} IS NULL" if any(reading.export.is_objects for reading in readings) else ""
     # Grouped by both: a minimum of texts would be kept in memory that has no limit, and is never spilled.
     connection.execute(
         f"CREATE TEMP TABLE {KEY_MAP} AS SELECT id, key, count(*) AS row_count "
         f"FROM (SELECT {key_sql(cell_name(mapped.key.name), source.key)} AS id, {key} AS key "
-        f"FROM ({cells_sql(mapped, readings)})) "
+        f"FROM ({cells_sql(mapped, readings)}){nested}) "
         f"WHERE length(id) <= {source.key.max_chars} AND key IS NOT NULL GROUP BY id, key"
     )
     rows_in = sum(reading.record_count for reading in readings)

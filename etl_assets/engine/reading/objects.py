@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from etl_assets.engine.reading.headers import plain_name
+from etl_assets.project.columns import ColumnType, plain_name
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import Dialect
 
@@ -38,11 +38,14 @@ class _NoRecordError(ValueError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A field that the contract reads: the first of `headers` that a record has. `columns` are the contract's names."""
+    """A field that the contract reads: the first of `headers` that a record has. `columns` are the contract's names.
+
+    `is_text` where a number or a truth value stays as it is written; else it is written as the dialect reads it.
+    """
 
     headers: tuple[str, ...]
     columns: tuple[str, ...]
-    is_number: bool = False
+    is_text: bool = True
 
     @property
     def label(self) -> str:
@@ -53,12 +56,12 @@ class Wanted:
 def wanted_of(source: Source) -> tuple[Wanted, ...]:
     """The fields of a source's records, the key's first; one for all columns that have the same headers."""
     entries: list[tuple[tuple[str, ...], str, bool]]
-    entries = [((header,), source.key.name, False) for header in source.key_headers]
-    entries += [(column.headers, column.name, column.is_number) for column in source.columns]
+    entries = [((header,), source.key.name, True) for header in source.key_headers]
+    entries += [(column.headers, column.name, column.type is ColumnType.TEXT) for column in source.columns]
     found: dict[tuple[str, ...], Wanted] = {}
-    for headers, name, is_number in entries:
+    for headers, name, is_text in entries:
         one = found.get(headers, Wanted(headers, ()))
-        found[headers] = Wanted(headers, (*one.columns, name), one.is_number or is_number)
+        found[headers] = Wanted(headers, (*one.columns, name), one.is_text and is_text)
     return tuple(found.values())
 
 
@@ -68,7 +71,7 @@ class Rows:
     def __init__(self, wanted: Sequence[Wanted], dialect: Dialect) -> None:
         self._wanted = wanted
         self._comment = dialect.comment.encode()
-        self._decimal = dialect.decimal
+        self._dialect = dialect
         self._places: dict[str, tuple[tuple[int, int], ...]] = {}
 
     @property
@@ -95,10 +98,11 @@ class Rows:
                 cells[place] = value
             elif isinstance(value, Number):
                 # A point is no decimal mark in this dialect, but it is one in JSON.
-                is_marked = self._wanted[place].is_number and self._decimal != _DOT
-                cells[place] = value.replace(_DOT, self._decimal) if is_marked else value
+                is_text = self._wanted[place].is_text
+                cells[place] = value if is_text else value.replace(_DOT, self._dialect.decimal)
             elif isinstance(value, bool):
-                cells[place] = _text(value)
+                word = self._dialect.true_word if value else self._dialect.false_word
+                cells[place] = _text(value) if self._wanted[place].is_text else word
             else:
                 cells[place] = _text(value)
                 nested += self._wanted[place].columns
@@ -126,6 +130,8 @@ class Rows:
         """The wanted fields that a field of this name may be, each with a rank; the lowest is the best."""
         places = self._places.get(name)
         if places is None:
+            # No name of half a character, which no report can hold.
+            name.encode()
             if len(self._places) >= _NAMES_KEPT:
                 self._places.clear()
             ranks = ((place, _rank(name, one.headers)) for place, one in enumerate(self._wanted))

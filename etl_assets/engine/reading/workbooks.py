@@ -31,9 +31,8 @@ _CHILD = Path(worksheets.__file__)
 
 def reading_of(source: Source, dialect: Dialect) -> SheetForm:
     """How the sheet of a source is read: fractions and truth values are written as its dialect reads them."""
-    true_word = "true" if "true" in dialect.true_words else next(iter(dialect.true_words), "true")
-    false_word = "false" if "false" in dialect.false_words else next(iter(dialect.false_words), "false")
-    return SheetForm(source.sheet, dialect.skip_lines, dialect.footer_lines, dialect.decimal, true_word, false_word)
+    words = (dialect.true_word, dialect.false_word)
+    return SheetForm(source.sheet, dialect.skip_lines, dialect.footer_lines, dialect.decimal, *words)
 
 
 def write_sheet(root: Path, stat: FileStat, form: SheetForm, stop: Stop, limit_bytes: int, target: Path) -> None:

@@ -146,7 +146,7 @@ def is_current(source: Source, request: StagingRequest) -> bool:
 
 
 def is_key_map_changed(source: Source, request: StagingRequest) -> bool:
-    """Whether it is the files of the key map, and not those of the source, that are not the current snapshot's."""
+    """Whether only the files of the key map differ from those of the current snapshot."""
     pointer = read_pointer(request.site.home, source.name)
     inputs = find_inputs(source, request.exports)
     count = len(inputs.exports)
@@ -175,7 +175,7 @@ def _known_snapshot(source: Source, request: StagingRequest, inputs: Inputs) -> 
 
 
 def _earlier(source: Source, request: StagingRequest, opened: _Opened, holder: contextlib.ExitStack) -> Snapshot | None:
-    """The snapshot of these very bytes that is there already, kept by `holder`."""
+    """The existing snapshot of these bytes; `holder` keeps it."""
     home = request.site.home
     name = snapshot_id(request.site, source, opened.data_hash, opened.files, opened.map_files)
     snapshot = load_snapshot(home, source.name, name)

@@ -2,7 +2,16 @@
 
 import pytest
 
-from etl_assets.engine.reading.formats import Format, Packing, dialect_of, format_of, packing_of, refusal, suffix_of
+from etl_assets.engine.reading.formats import (
+    Format,
+    Packing,
+    dialect_of,
+    format_of,
+    packing_of,
+    partition_of,
+    refusal,
+    suffix_of,
+)
 from etl_assets.project.dialect import Dialect
 
 
@@ -37,3 +46,8 @@ def test_a_delimiter_that_is_declared_counts_before_the_ending() -> None:
     assert dialect_of(declared, "crm.tsv").delimiter == ","
     assert dialect_of(Dialect(nulls=("x",)), "crm.TAB.gz") == Dialect(delimiter="\t", nulls=("x",))
     assert dialect_of(Dialect(), "crm.txt") == Dialect()
+
+
+def test_of_two_folders_with_one_name_the_inner_one_counts() -> None:
+    """Fails: a rejected row of such a file ends in DuckDB's error about a doubled name."""
+    assert partition_of("crm/Day=1/x=2/DAY=3/a.parquet") == {"DAY": "3", "x": "2"}

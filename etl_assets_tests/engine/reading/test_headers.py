@@ -2,8 +2,9 @@
 
 import pytest
 
-from etl_assets.engine.reading.headers import find_columns, plain_name
+from etl_assets.engine.reading.headers import find_columns
 from etl_assets.errors import InputError
+from etl_assets.project.columns import plain_name
 from etl_assets.project.contract import Contract, Source
 
 

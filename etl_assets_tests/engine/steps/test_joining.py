@@ -124,7 +124,7 @@ NEEDS_STRUCTS = {
 
 @pytest.mark.parametrize("name", NEEDS_STRUCTS)
 def test_plain_sql_of_any_kind_is_a_query(built: Site, name: str) -> None:
-    """Fails: a query that runs in any DuckDB gives the engine's own columns, or an error about names that are not in it."""
+    """Fails: a query that runs in any DuckDB gives the engine's own columns, or an error about names of the engine."""
     text, columns = NEEDS_STRUCTS[name]
     assert not joining.is_flat(text, PLAIN)
     site, manifest = build(built, project(text))

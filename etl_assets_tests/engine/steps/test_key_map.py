@@ -21,6 +21,7 @@ from etl_assets.errors import InputError, RejectRatioError, SourceChangedError
 from etl_assets.project.contract import Contract
 from etl_assets_tests import factory
 from etl_assets_tests.engine.mapped_sources import IDS, MAP, contract, exports, site_at
+from etl_assets_tests.engine.reading.sheets import Cell, workbook
 
 TICKETS = "1,t1,5\n2,t2,7\n1,t3,1\n3,t4,2\n"
 
@@ -104,6 +105,28 @@ def test_a_map_is_read_in_every_form_of_an_export(tmp_path: Path) -> None:
     figures = snapshot.key_map
     assert figures is not None
     assert (figures.files, figures.rows_in, figures.rows_ignored) == (("ids/a.csv.gz", "ids/b.parquet"), 4, 2)
+
+
+def test_a_map_may_be_a_sheet_or_a_text_of_another_form(tmp_path: Path) -> None:
+    """Fails: an export that is the map of another source, too, cannot be read as it is read for its own source."""
+    by_file = [{"files": "ids/*.txt", "delimiter": ";"}]
+    made = contract({"key_map": {**MAP, "files": "ids/*", "csv_by_file": by_file, "sheet": "IDs"}})
+    (exports(tmp_path / "x", "1,t1,1\n2,t2,1\n") / "ids" / "desk.csv").unlink()
+    (tmp_path / "x" / "ids" / "a.txt").write_text("Desk ID;Client\n1;A1\n")
+    sheets: dict[str, list[list[Cell]]] = {"Notes": [["none"]], "IDs": [["Desk ID", "Client"], [2, "A2"]]}
+    (tmp_path / "x" / "ids" / "b.xlsx").write_bytes(workbook(sheets))
+    assert keys(tmp_path, staged(tmp_path, made)) == [("A1", "t1"), ("A2", "t2")]
+
+
+def test_a_list_in_a_map_is_no_key(tmp_path: Path) -> None:
+    """Fails: the text of a JSON list becomes a customer."""
+    (exports(tmp_path / "x", "1,t1,1\n2,t2,1\n") / "ids" / "desk.csv").unlink()
+    rows = '{"Desk ID": "1", "Client": ["A1", "A2"], "more": [1]}\n{"Desk ID": "2", "Client": "A2", "more": [1]}\n'
+    (tmp_path / "x" / "ids" / "desk.jsonl").write_text(rows)
+    snapshot = staged(tmp_path, contract({"key_map": {**MAP, "files": "ids/*"}}))
+    assert keys(tmp_path, snapshot) == [("A2", "t2")]
+    assert snapshot.key_map is not None
+    assert (snapshot.key_map.rows_ignored, snapshot.reasons) == (1, {"unmapped_client": 1})
 
 
 def test_the_limits_of_exports_hold_for_maps(tmp_path: Path) -> None:
