@@ -43,7 +43,8 @@ _MAY_BE_EITHER = re.compile(r"(?<![\d.,])[1-9]\d{0,2}[.,]\d{3}(?![\d.,])")
 _AMBIGUOUS = re.compile(r"%d([/-])%m|%m([/-])%d")
 _MAY_BE_DATED = re.compile(r"(?=.*\d).{6,40}", re.DOTALL)
 _OF_A_MOMENT = re.compile(
-    r"date|time|created|updated|modified|(^|_)(at|on|start|started|end|ended|since|until|expires)(_|$)"
+    r"(^|_)(date|datum|time|datetime|timestamp|(created|updated|modified)(at|on)?)(_|$)"
+    r"|(^|_)(at|on|start|started|end|ended|since|until|expires)$"
 )
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?")
 _COUNTED = {10: "epoch", 13: "epoch_ms"}
@@ -99,7 +100,8 @@ def is_number(cells: Sequence[str], marks: tuple[str, str], signs: Sequence[str]
 
 def _number_pattern(marks: tuple[str, str], signs: Sequence[str]) -> re.Pattern[str]:
     point, group = re.escape(marks[0]), re.escape(marks[1])
-    whole = rf"(\d{{1,3}}({group}\d{{3}})+|\d+)" if group else r"\d+"
+    # A group begins with no zero: `0.500` is a fraction.
+    whole = rf"([1-9]\d{{0,2}}({group}\d{{3}})+|\d+)" if group else r"\d+"
     digits = rf"({whole}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?"
     sign = rf"(({'|'.join(map(re.escape, signs))})\s*)?" if signs else ""
     behind = rf"(\s*({'|'.join(map(re.escape, signs))}))?" if signs else ""

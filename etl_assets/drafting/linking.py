@@ -32,6 +32,10 @@ _GENERIC = frozenset(
 _SERVED = re.compile(r"customer|account|member|user|client|contact|person|company|patient|student|subscriber|mail|kund")
 
 
+# Words for one thing. Deliberately not those of `_SERVED`: a company has contacts, and an account has users.
+_CUSTOMER = re.compile(r"customer|client|kund")
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """A column of a source."""
@@ -61,6 +65,11 @@ class Node:
         """Whether those are named who are served."""
         return any(_SERVED.search(word) for word in self.subject)
 
+    @property
+    def is_customer(self) -> bool:
+        """Whether customers are named, in one of the words for them."""
+        return any(_CUSTOMER.search(word) for word in self.subject)
+
     def __str__(self) -> str:
         return f"{self.source}.{self.column.header}"
 
@@ -73,7 +82,7 @@ class Overlap:
     other: Node
     common: int
     of: int
-    # Whether both are numbers without large gaps, of which any two overlap.
+    # Whether one of them has numbers without large gaps, which overlap with any others.
     may_be_chance: bool = False
 
     @property
@@ -134,13 +143,14 @@ def _overlaps(connection: duckdb.DuckDBPyConnection, nodes: Sequence[Node]) -> l
         )
     sizes = dict(connection.execute("SELECT node, count(*) FROM linked GROUP BY node").fetchall())
     ranges = connection.execute(
-        "SELECT node, max(number) - min(number) + 1 "
+        # Without the outermost values: one of a test would make a gap in any numbers.
+        "SELECT node, quantile_disc(number, 0.95) - quantile_disc(number, 0.05) + 1 "
         "FROM (SELECT node, TRY_CAST(value AS HUGEINT) AS number FROM linked) GROUP BY node"
     ).fetchall()
     counted = {
         node
         for node, width in ranges
-        if nodes[node].column.is_digits and (width is None or _DENSE * width <= sizes[node] * part)
+        if nodes[node].column.is_digits and width is not None and _DENSE * width <= sizes[node] * part
     }
     pairs = connection.execute(
         "SELECT a.node, b.node, count(*) FROM linked AS a JOIN linked AS b ON a.value = b.value AND a.node < b.node "
@@ -150,7 +160,7 @@ def _overlaps(connection: duckdb.DuckDBPyConnection, nodes: Sequence[Node]) -> l
     for one, other, common in pairs:
         large, small = (one, other) if sizes[one] >= sizes[other] else (other, one)
         if nodes[one].source != nodes[other].source:
-            may_be_chance = one in counted and other in counted
+            may_be_chance = one in counted or other in counted
             found.append(Overlap(nodes[large], nodes[small], common * part, sizes[small] * part, may_be_chance))
     return found
 
@@ -166,7 +176,7 @@ def _is_link(overlap: Overlap, *, has_owner: bool = True) -> bool:
     With an owner, one of them has hardly any value twice; without one, their headers must be alike, or both addresses.
     """
     one, other = overlap.one, overlap.other
-    is_alike = _are_alike(one.subject, other.subject) or (one.is_served and other.is_served)
+    is_alike = _are_alike(one.subject, other.subject) or (one.is_customer and other.is_customer)
     if has_owner:
         is_sure = one.is_nearly_unique or other.is_nearly_unique
     else:

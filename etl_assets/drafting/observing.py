@@ -202,8 +202,10 @@ def _value_words(
         if cells and (not all(cell.strip().isdigit() for cell in cells) or "date" in plain_name(by_name[name].header))
     }
     dated, guesses = cell_forms.date_forms(undated, delimiter)
-    counted = {cell_forms.counted_form(cells, by_name[name].header) for name, cells in quantities.items()}
-    dates = [*dict.fromkeys(dated.values()), *sorted(form for form in counted if form)]
+    found = {name: cell_forms.counted_form(cells, by_name[name].header) for name, cells in quantities.items()}
+    counted = {name: form for name, form in found.items() if form}
+    guesses += [f"dates: {name} is read as {form}, a count of moments since 1970" for name, form in counted.items()]
+    dates = [*dict.fromkeys(dated.values()), *sorted(set(counted.values()))]
     guesses += cell_forms.doubtful_numbers(
         {name: cells for name, cells in quantities.items() if name not in dated}, decimal, thousands
     )

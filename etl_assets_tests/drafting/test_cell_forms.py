@@ -23,6 +23,8 @@ from etl_assets.drafting import cell_forms
         (["3.019", "986"], ";", (",", ".", (), False, False)),
         (["3.019", "986"], ",", (".", "", (), False, False)),
         (["0.019", "986"], ";", (".", "", (), False, False)),
+        (["1.250", "0.500", "2.750"], ";", (".", "", (), False, False)),
+        (["0,500", "1,250", "2,125"], ",", (",", "", (), False, False)),
         (["17", "986"], ";", (".", "", (), False, False)),
         # One remark among many numbers.
         ([*(f"1.234,{cents}" for cents in range(10, 40)), "about 2 m."], ";", (",", ".", (), False, False)),
@@ -48,8 +50,10 @@ def test_a_mark_that_may_mean_either_is_a_guess_unless_another_cell_tells() -> N
         guess.replace("decimal mark", "thousands mark")
     ]
     for telling in ("1.5", "0.125", "1.000.000", "3.019,5", "12.0195"):
-        marks = (".", "") if telling in ("1.5", "0.125", "12.0195") else (",", ".")
-        assert cell_forms.doubtful_numbers({"size": ["3.019"], "other": [telling]}, *marks) == []
+        columns = {"size": ["3.019"], "other": [telling]}
+        marks = cell_forms.number_marks(list(columns.values()), ";")[:2]
+        assert marks == ((".", "") if telling in ("1.5", "0.125", "12.0195") else (",", "."))
+        assert cell_forms.doubtful_numbers(columns, *marks) == []
     assert cell_forms.doubtful_numbers({"size": ["3", "986"]}, ".", "") == []
 
 
@@ -88,7 +92,8 @@ def test_numbers_count_seconds_only_under_a_header_of_a_moment() -> None:
     assert cell_forms.counted_form(["1777648953"], "Created") == "epoch"
     assert cell_forms.counted_form(["1777648953000"], "created_at") == "epoch_ms"
     assert cell_forms.counted_form(["1777648953"], "Phone") is None
-    assert cell_forms.counted_form(["1777648953"], "Attendee #") is None
+    for header in ("Attendee #", "Candidate", "Units on hand", "lifetime_value", "Mandate", "sentiment"):
+        assert cell_forms.counted_form(["1777648953"], header) is None
     assert cell_forms.counted_form(["1777648953"], "Period end") == "epoch"
     assert cell_forms.counted_form(["1777648953"], "createdAt") == "epoch"
 

@@ -29,18 +29,18 @@ _ZONES = {"Z": 0, "+02:00": 120, " +0530": 330, "-05": -300}
 
 
 class Cell(NamedTuple):
-    """A cell of an export: what is written, what it means, and whether it breaks the contract (then it means null)."""
+    """A cell: how each dialect writes it, what it means, and whether it breaks the contract, so that it means null."""
 
-    text: str
+    texts: tuple[str, ...]
     value: Value
     is_invalid: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: the key's parts as written, the key that they mean (None: it has none), and its other cells."""
+    """A row: the key's parts as each dialect writes them, the key that they mean (None: none), and its other cells."""
 
-    key_texts: tuple[str, ...]
+    key_texts: tuple[tuple[str, ...], ...]
     key: str | None
     cells: tuple[Cell, ...]
 
@@ -51,10 +51,13 @@ class Row:
 
 @dataclass(frozen=True)
 class MadeUp:
-    """A contract as its YAML, its dialects, and the rows of each source in file order."""
+    """A contract as its YAML, the two dialects of each source, and its rows in file order.
+
+    The second file of a source is written in its second dialect, the others in the first one.
+    """
 
     contract: dict[str, Any]
-    dialects: Mapping[str, Dialect]
+    dialects: Mapping[str, tuple[Dialect, Dialect]]
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
 
     @property
@@ -126,39 +129,40 @@ TYPES: Mapping[str, tuple[st.SearchStrategy[Any], Spell, Sequence[str]]] = {
 
 
 @st.composite
-def cells(draw: st.DrawFn, kind: str, dialect: Dialect) -> Cell:
+def cells(draw: st.DrawFn, kind: str, ways: Sequence[Dialect]) -> Cell:
     values, spell, invalid = TYPES[kind]
     choice = draw(st.integers(0, 9))
     if choice == 0:
-        return Cell(draw(st.sampled_from(["", " ", *dialect["nulls"]])), None)
+        return Cell(tuple(draw(st.sampled_from(["", " ", *dialect["nulls"]])) for dialect in ways), None)
     if choice == 1 and invalid:
-        return Cell(draw(st.sampled_from(invalid)), None, is_invalid=True)
+        return Cell((draw(st.sampled_from(invalid)),) * len(ways), None, is_invalid=True)
     value = draw(values)
-    text = spell(draw, value, dialect)
+    texts = [spell(draw, value, dialect) for dialect in ways]
     if kind == "float":
         value = float(value) or 0.0
     elif kind == "decimal(12,2)":
         value = value + 0  # minus zero is zero
     elif kind != "text" and draw(st.booleans()):
-        text = f" {text} "
-    return Cell(text, value)
+        texts = [f" {text} " for text in texts]
+    return Cell(tuple(texts), value)
 
 
 @st.composite
 def keys(
-    draw: st.DrawFn, key: Mapping[str, Any], part_count: int, dialect: Dialect
-) -> tuple[tuple[str, ...], str | None]:
-    """The parts of a key as written, and the key that they mean."""
+    draw: st.DrawFn, key: Mapping[str, Any], part_count: int, ways: Sequence[Dialect]
+) -> tuple[tuple[tuple[str, ...], ...], str | None]:
+    """The parts of a key as each dialect writes them, and the key that they mean."""
     if draw(st.integers(0, 11)) == 0:
-        empty = (*(["A"] * (part_count - 1)), draw(st.sampled_from(["", "  ", *dialect["nulls"]])))
-        return tuple(draw(st.permutations(empty))), None
+        place = draw(st.integers(0, part_count - 1))
+        empty = [draw(st.sampled_from(["", "  ", *dialect["nulls"]])) for dialect in ways]
+        return tuple(tuple(text if number == place else "A" for number in range(part_count)) for text in empty), None
     parts = [draw(st.sampled_from(["A", "a", "Äb", "007", "x/y", "back\\slash"])) for _ in range(part_count)]
     blanks = ["", " ", "\t"] + (["\u00a0"] if key["strip"] == "unicode" else [])
     texts = tuple(f"{draw(st.sampled_from(blanks))}{part}{draw(st.sampled_from(blanks))}" for part in parts)
     if part_count > 1:
         parts = [part.replace("\\", "\\\\").replace("/", "\\/") for part in parts]
     found = "/".join(parts)
-    return texts, found.lower() if key["case"] == "lower" else found
+    return (texts,) * len(ways), found.lower() if key["case"] == "lower" else found
 
 
 @st.composite
@@ -171,14 +175,15 @@ def made_up(draw: st.DrawFn) -> MadeUp:
     }
     part_count = draw(st.integers(1, 2))
     sources: dict[str, Any] = {}
-    ways: dict[str, Dialect] = {}
+    ways: dict[str, tuple[Dialect, Dialect]] = {}
     rows: dict[str, list[Row]] = {}
     for name in [f"s{number}" for number in range(draw(st.integers(1, 3)))]:
-        dialect = ways[name] = draw(dialects())
+        pair = ways[name] = (draw(dialects()), draw(dialects()))
         kinds = ["int", *draw(st.lists(st.sampled_from(list(TYPES)), min_size=1, max_size=4))]
         columns = {f"c{number}": {"type": kind, "from": f"Column {number} (é)"} for number, kind in enumerate(kinds)}
         source: dict[str, Any] = {"key": [f"Key {part}" for part in range(part_count)], "columns": columns}
-        source["csv"] = dialect
+        source["csv"] = pair[0]
+        source["csv_by_file"] = [{"files": f"{name}/part-1.csv", **pair[1]}]
         if draw(st.booleans()):
             source["rows"] = "many"
         if draw(st.booleans()):
@@ -188,8 +193,8 @@ def made_up(draw: st.DrawFn) -> MadeUp:
         sources[name] = source
         one_row = st.builds(
             lambda key_of, *found: Row(key_of[0], key_of[1], tuple(found)),
-            keys(key, part_count, dialect),
-            *(cells(kind, dialect) for kind in kinds),
+            keys(key, part_count, pair),
+            *(cells(kind, pair) for kind in kinds),
         )
         rows[name] = draw(st.lists(one_row, max_size=8))
     contract = {"name": "made_up", "entity": "things", "key": key, "sources": sources}
@@ -197,16 +202,18 @@ def made_up(draw: st.DrawFn) -> MadeUp:
 
 
 def write(made: MadeUp, folder: Path, file_count: int) -> Path:
-    """Write each source's rows in their order, spread over a number of files."""
+    """Write each source's rows in their order, spread over a number of files, two at least."""
     for name, source in made.sources.items():
         header = [*source["key"], *(column["from"] for column in source["columns"].values())]
         rows = made.rows[name]
         for number in range(file_count):
             start, end = (len(rows) * edge // file_count for edge in (number, number + 1))
-            lines = [[*row.key_texts, *(cell.text for cell in row.cells)] for row in rows[start:end]]
+            way = int(number == 1)
+            dialect = made.dialects[name][way]
+            lines = [[*row.key_texts[way], *(cell.texts[way] for cell in row.cells)] for row in rows[start:end]]
             path = folder / name / f"part-{number}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_file_text([header, *lines], made.dialects[name]).encode(made.dialects[name]["encoding"]))
+            path.write_bytes(_file_text([header, *lines], dialect).encode(dialect["encoding"]))
     return folder
 
 

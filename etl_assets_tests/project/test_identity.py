@@ -74,5 +74,5 @@ def test_whether_ids_are_personal_changes_no_version() -> None:
 
 def test_ids_are_personal_where_a_column_of_the_same_header_is() -> None:
     """Fails: addresses are shown because the contract spells their header in two ways."""
-    columns = {"columns": {"desk_id": {"pii": True}}, "key": "Desk ID"}
+    columns: dict[str, object] = {"columns": {"desk_id": {"pii": True}}, "key": "Desk ID"}
     assert contract(columns).sources[1].has_personal_ids

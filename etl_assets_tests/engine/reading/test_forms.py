@@ -88,6 +88,7 @@ def test_a_number_is_read_in_its_dialect(read: Read, cell: str, dialect: dict[st
         ("12,34", ENGLISH),
         ("1,2345", ENGLISH),
         (",123", ENGLISH),
+        ("0.500", GERMAN),
         ("1.23.456,5", GERMAN),
         ("1.5", GERMAN),
         ("1,5,5", GERMAN),
