@@ -280,7 +280,7 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 |---|---|
 | `missing_<key>` | has no key |
 | `unmapped_<key>` | has an id that the source's `key_map` does not have; in the quarantine the id stands in the place of the key |
-| `ambiguous_<key>` | has an id to which the `key_map` gives several keys; it is in the quarantine too |
+| `ambiguous_<key>` | has an id to which the `key_map` gives several keys; here and in the row above, the quarantine shows the id in the place of the key |
 | `missing:<column>` | has no value in a column that is required |
 | `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
 | `malformed_row` | is not a sound record: too few or too many fields, broken quotes, bytes that are not of its encoding, no JSON object; or is over 1 MB, in Parquet too |
@@ -339,7 +339,7 @@ def _kind(annotation: Any) -> str:
         if isinstance(option, type) and issubclass(option, StrEnum):
             return ", ".join(f"`{kind}`" for kind in option)
     if type(None) in get_args(annotation):
-        return next((words[model] for model in (Relationship, KeyMap) if model in options), "number")
+        return next((words[one] for one in options if one in (Relationship, KeyMap, str)), "number")
     return words[annotation]
 
 

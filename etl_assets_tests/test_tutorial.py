@@ -81,13 +81,22 @@ class Reader:
             self._folder = Path(self._where.read_text(encoding="utf-8").strip())
 
     def see(self, expected: str) -> None:
-        """Compare the lines that the page shows, in their order; a line `…` stands for any."""
+        """Compare the lines that the page shows with what was printed; a line `…` stands for any number of lines.
+
+        What is printed before the first line and after the last one is not compared.
+        """
         assert self._done is not None
-        shown = [line.rstrip() for line in (self._done.stdout + self._done.stderr).splitlines()]
-        rest = iter(shown)
+        rest = [line.rstrip() for line in (self._done.stdout + self._done.stderr).splitlines()]
+        may_skip = True
         for line in expected.splitlines():
+            if line == "…":
+                may_skip = True
+                continue
             pattern = re.compile(_pattern(line.rstrip()))
-            assert line == "…" or any(pattern.fullmatch(one) for one in rest), (line, shown)
+            place = next((number for number, one in enumerate(rest) if pattern.fullmatch(one)), None)
+            assert place is not None, (line, rest)
+            assert may_skip or place == 0, (line, rest)
+            rest, may_skip = rest[place + 1 :], False
 
     def write(self, block: str, text: str) -> None:
         """Put a block where the text before it says."""

@@ -258,8 +258,7 @@ def _explained(settings: Settings, timeout_s: float) -> Iterator[None]:
         found = message(error).splitlines()[0] if isinstance(error, duckdb.Error) else "Out of memory"
         raise EtlError(
             f"{found}. The memory limit is {settings.memory_limit} MB, and {warehouse.SPILL_FACTOR} times as much on "
-            "disk: "
-            "raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
+            "disk: raise it with ETL_MEMORY_LIMIT, or narrow the statement down."
         ) from error
     except RecursionError as error:
         raise ConfigError("A value is nested too deeply to be shown. Cast it to VARCHAR.") from error

@@ -214,7 +214,8 @@ def _described(text: str, structure: _Structure, encoding: Encoding, export: Exp
     if words["footer_lines"]:
         guesses.append(f"footer_lines: the last line begins with {text.rstrip().splitlines()[-1][:40]!r}")
     usual = formats.dialect_of(_PLAIN, export.member or export.name)
-    kept = {name: value for name, value in words.items() if value != getattr(usual, name)}
+    usual_words = {**usual.model_dump(), "delimiter": usual.separator}
+    kept = {name: value for name, value in words.items() if value != usual_words[name]}
     return Sniffed(tuple(header), kept, tuple(guesses))
 
 

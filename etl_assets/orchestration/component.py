@@ -87,8 +87,8 @@ class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
 
     Gives an asset for each source, the partitioned asset `shard_profiles`, the asset `merged_profiles`, their checks,
     two jobs, three sensors and a schedule. Several instances fit into one project if each has a `key_prefix` and a
-    `home` of its own. What is not set here comes from the
-    environment (`ETL_WORKERS` and the others), else from the project's file.
+    `home` of its own. What is not set here comes from the environment (`ETL_WORKERS` and the others), else from the
+    project's file.
     """
 
     project: Annotated[

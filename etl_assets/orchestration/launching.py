@@ -77,9 +77,9 @@ def run(
 
 
 def _instance_of(settings: Settings, named: Path | str | None) -> Mapping[str, str]:
-    """The variable of the Dagster instance: what is passed, that of the environment, else the project's file."""
-    home = named or os.environ.get("DAGSTER_HOME", "").strip() or settings.dagster_home
-    return {"DAGSTER_HOME": str(home)} if home else os.environ
+    """The variable of the Dagster instance: what is passed, else what is set."""
+    home = named or settings.dagster_home
+    return {"DAGSTER_HOME": str(home)} if home else {}
 
 
 def launch(

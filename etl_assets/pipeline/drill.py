@@ -18,7 +18,7 @@ from typing import Any
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.faults import CHAOS_VARIABLE, FAULT_VARIABLE, Action
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import leftovers
+from etl_assets.engine.files.sweeping import leftovers
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import check_warehouse, warehouse_checks
 from etl_assets.engine.published.shards import inspect_shards

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import duckdb
 
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import latest_attempts, unlisted_attempts
-from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
+from etl_assets.engine.published.holding import sweep_unused
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
@@ -100,9 +100,9 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
         return None
     if warehouse.damage(site.home, merge_limits(settings)):
         return None
-    publishing.sweep_home(site.home)
+    sweeping.sweep_home(site.home)
     for name in site.contract.source_names:
-        sweep_accepted(site.home, name)
+        sweeping.discard(site.home.refused_pointer(name))
     sweep_unused(site)
     return Report(
         sources=[

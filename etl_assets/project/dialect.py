@@ -37,7 +37,10 @@ class Dialect(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    delimiter: str = Field(default=",", description='What separates cells: one character, `"\\t"` for a tab.')
+    delimiter: str | None = Field(
+        default=None,
+        description='What separates cells: one character, `"\\t"` for a tab. Else a comma; in .tsv and .tab a tab.',
+    )
     quote: str = Field(default='"', description="What encloses a cell that holds a delimiter or a line break.")
     escape: str = Field(default='"', description="What stands before a quote inside a quoted cell: the quote or `\\`.")
     encoding: str = Field(default="utf-8", description="The text's encoding: `utf-8`, `utf-16`, `cp1252`, `latin-1`, …")
@@ -68,8 +71,8 @@ class Dialect(BaseModel):
 
     @field_validator("delimiter", "quote", "escape")
     @classmethod
-    def _check_mark(cls, value: str) -> str:
-        if len(value) != 1 or (_NOT_A_MARK.match(value) and value != _TAB):
+    def _check_mark(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or (_NOT_A_MARK.match(value) and value != _TAB)):
             raise ValueError('expected one character that is no letter, digit or blank; a tab is written "\\t"')
         return value
 
@@ -118,9 +121,14 @@ class Dialect(BaseModel):
                 raise ValueError(f"expected a form such as %d.%m.%Y or %m/%d/%Y %H:%M, found {form!r}")
         return value
 
+    @property
+    def separator(self) -> str:
+        """What separates cells, of files whose name does not say it."""
+        return self.delimiter or ","
+
     @model_validator(mode="after")
     def _check_apart(self) -> "Dialect":
-        if self.delimiter == self.quote:
+        if self.separator == self.quote:
             raise ValueError(f"delimiter and quote are the same, {self.quote!r}")
         if self.escape not in (self.quote, "\\"):
             raise ValueError(f"escape is the quote itself, {self.quote!r}, or a backslash, found {self.escape!r}")

@@ -61,8 +61,7 @@ def _declared(model: BaseModel, left_out: frozenset[str] = frozenset()) -> objec
 def _written(declared: Source | KeyMap) -> list[object]:
     """How files are written. Not as it is declared: a word that is as by default may stand for another one of `csv`."""
     dialects = [((), declared.csv), *((one.files, one.over(declared.csv)) for one in declared.csv_by_file)]
-    # Without a delimiter, the ending of a file decides between comma and tab.
-    return [(files, _declared(one), "delimiter" in one.model_fields_set) for files, one in dialects]
+    return [(files, _declared(one)) for files, one in dialects]
 
 
 def _without(value: object, left_out: frozenset[str]) -> object:

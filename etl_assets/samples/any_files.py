@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from etl_assets.engine import duck
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.reading.formats import dialect_of
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
@@ -78,7 +78,7 @@ def generate_any(
     written = [*(path for paths in named.values() for path in paths), *map_paths]
     refuse_other_formats(out, [source for source in contract.sources if not source.files], file_format)
     _refuse_other_files(out, contract, written)
-    publishing.sweep(publishing.ensure_directory(out))
+    sweeping.sweep(publishing.ensure_directory(out))
     with contextlib.ExitStack() as stack:
 
         def opened(path: Path, what: str, dialect: Dialect, fields: Sequence[Field]) -> Write:
@@ -187,7 +187,7 @@ def _opened(
         for number in range(dialect.skip_lines):
             text.write(f"Export of {what}, line {number + 1}\n")
         text.write(line_of([field.header for field in fields], dialect) + "\n")
-        end = f"{dialect.delimiter if dialect.surplus_cell else ''}\n"
+        end = f"{dialect.separator if dialect.surplus_cell else ''}\n"
         yield lambda cells: text.write(line_of(cells, dialect) + end)
         for number in range(dialect.footer_lines):
             text.write(f"End of {what}, line {number + 1}\n")

@@ -81,11 +81,11 @@ def line_of(cells: Sequence[str], dialect: Dialect) -> str:
     quoted = [_quoted(cell, dialect) for cell in cells]
     if dialect.comment and quoted[0].startswith(dialect.comment):
         quoted[0] = _in_quotes(cells[0], dialect)
-    return dialect.delimiter.join(quoted)
+    return dialect.separator.join(quoted)
 
 
 def _quoted(cell: str, dialect: Dialect) -> str:
-    marks = (dialect.delimiter, dialect.quote, dialect.escape, "\r", "\n")
+    marks = (dialect.separator, dialect.quote, dialect.escape, "\r", "\n")
     return _in_quotes(cell, dialect) if cell != cell.strip() or any(mark in cell for mark in marks) else cell
 
 

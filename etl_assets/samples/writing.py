@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import duckdb
 
 from etl_assets.engine import duck
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.reading.formats import SUFFIXES
 from etl_assets.project.contract import Source
 from etl_assets.project.loading import load_project
@@ -53,7 +53,7 @@ def generate(
     sources = load_project().contract.sources if sources is None else tuple(sources)
     check_arguments(rows, dirty, file_format)
     refuse_other_formats(out, sources, file_format)
-    publishing.sweep(publishing.ensure_directory(out))
+    sweeping.sweep(publishing.ensure_directory(out))
     targets = [out / f"{source.name}.{file_format}" for source in sources]
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(publishing.publish_file(target, what=None)) for target in targets]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.cli.arguments import Parser
+from etl_assets.cli.main import COMMANDS, subcommand_named
 from etl_assets.cli.program import command, program, spell
 from etl_assets_tests.command_line import environment
 
@@ -107,3 +109,12 @@ def test_a_recommended_command_names_the_project_that_this_one_was_given(monkeyp
     assert command("run").endswith(" run --project 'my own'")
     assert command("--help").endswith(" --help")
     assert command("init new").endswith(" init new")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_takes_a_project_is_recommended_with_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: a command that gets the option later is recommended without it, and works on another project."""
+    monkeypatch.setattr("etl_assets.cli.program._project", "mine")
+    parser = subcommand_named(name).add_parser(Parser().add_subparsers())
+    takes_project = "--project" in parser.format_help()
+    assert ("--project mine" in command(name)) == takes_project

@@ -85,7 +85,7 @@ def test_a_shard_that_breaks_a_promise_is_refused_and_the_check_says_so(
     strict = promising(location, name="industry", values=["Farming"])
     result = strict.run("shard_profiles", partition=None if tags else "shard_01", tags=dict(tags))
     assert not result.success
-    assert "profiles whose value is not what the contract promises" in failure_text(result)
+    assert "profiles whose values are not what the contract promises" in failure_text(result)
     assert "Change sql/profiles.sql of the project" in failure_text(result)
     assert "STEP_UP_FOR_RETRY" not in [event.event_type_value for event in result.all_events]
     refused = ["shard_00", "shard_01", "shard_02"] if tags else ["shard_01"]

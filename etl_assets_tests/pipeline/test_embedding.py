@@ -183,6 +183,28 @@ def test_a_temporary_folder_that_was_cleaned_meanwhile_is_made_again(
     assert private_folders.private_folder().is_dir()
 
 
+@pytest.mark.parametrize("theirs", ["a link", "a folder that others may read", "a file"])
+def test_a_temporary_folder_that_someone_else_put_there_meanwhile_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Fails: what is spilled, personal data, is written where another user of the machine reads it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    private_folders._made_by.cache_clear()
+    folder = private_folders.private_folder()
+    folder.rmdir()
+    if theirs == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    elif theirs == "a file":
+        folder.write_text("theirs")
+    else:
+        folder.mkdir()
+        folder.chmod(0o755)
+    assert private_folders.private_folder() != folder
+    private_folders._remove(folder, os.getpid())
+    assert os.path.lexists(folder)
+
+
 def test_nothing_published_yet_is_a_configuration_error(home: Home) -> None:
     with pytest.raises(ConfigError, match=r"There is no warehouse at .*warehouse\.duckdb yet\.") as raised:
         open_warehouse(home.root)

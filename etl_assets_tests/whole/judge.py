@@ -12,7 +12,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.faults import Action
-from etl_assets.engine.files.publishing import leftovers
+from etl_assets.engine.files.sweeping import leftovers
 from etl_assets.engine.published import checks, shards
 from etl_assets.engine.published.attempts import Attempt
 from etl_assets.engine.published.snapshots import current_snapshots

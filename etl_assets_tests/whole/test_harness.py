@@ -18,7 +18,7 @@ import pytest
 
 from etl_assets.engine.faults import POINTS, Action
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import leftovers
+from etl_assets.engine.files.sweeping import leftovers
 from etl_assets_tests import factory
 from etl_assets_tests.whole import schedules
 from etl_assets_tests.whole.harness import Harness

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine import faults
-from etl_assets.engine.files.publishing import leftovers
+from etl_assets.engine.files.sweeping import leftovers
 from etl_assets.engine.published import attempts, checks, shards
 from etl_assets.engine.published.snapshots import current_snapshots, require_undamaged
 from etl_assets.engine.published.status import Status

@@ -21,7 +21,7 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import leftovers
+from etl_assets.engine.files.sweeping import leftovers
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication

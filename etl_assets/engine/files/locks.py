@@ -38,7 +38,7 @@ def shared(folder: Path) -> Iterator[None]:
 def alone(folder: Path, replaced_by: Path) -> Iterator[bool]:
     """Whether the folder has no readers; then it gets none during the block. Never waits.
 
-    `replaced_by` is the file or folder that has been changed since readers of the folder are led elsewhere.
+    `replaced_by` is the file or folder whose modification time says when readers were last sent elsewhere.
     """
     try:
         descriptor = os.open(folder, _OPEN)

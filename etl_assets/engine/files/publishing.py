@@ -1,4 +1,4 @@
-"""Publish, list, read, remove and sweep: the only code that touches files under `ETL_HOME`.
+"""Publish and read: complete files and folders under `ETL_HOME`, or none.
 
 A published file or folder is complete or not there. It is built under a temporary name in the same folder (so the swap
 is one rename on one file system), synced and renamed; then the folder is synced. A temporary name carries host and
@@ -7,11 +7,9 @@ process, so that a leftover of a killed process can be distinguished from a file
 
 import contextlib
 import errno
-import logging
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,19 +18,16 @@ from typing import Any
 from etl_assets.engine import faults
 from etl_assets.engine.files import locks
 from etl_assets.engine.files.documents import encoded
+from etl_assets.engine.files.folder_entries import ABSENT
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, is_leftover, temporary_path
+from etl_assets.engine.files.sweeping import discard
+from etl_assets.engine.files.temporary import temporary_path
 from etl_assets.engine.files.wal import WAL_SUFFIX, swap
-from etl_assets.errors import Action, Advice, ConfigError, shown
+from etl_assets.errors import Action, Advice, ConfigError
 
 # The stamp of a file that does not exist.
 MISSING = "-"
 _COPIED_BYTES = 4 << 20
-# Without a handler, Python writes warnings to stderr.
-_LOG = logging.getLogger(__name__)
-_NOT_REMOVED = "warning: %s cannot be removed (%s). It may hold personal data: make it removable, and run again."
-# Below a path that is a file nothing exists, either.
-_ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 def ensure_directory(path: Path) -> Path:
@@ -138,7 +133,7 @@ def publish_directory(target: Path, *, what: str, holder: contextlib.ExitStack |
             if not target.is_dir():
                 raise
             if holder is not None:
-                # The one that stays is the one to keep.
+                # Another run published this name first: hold its folder instead.
                 holder.enter_context(locks.shared(target))
         _point(what, "after_swap")
         sync(target.parent)
@@ -178,7 +173,7 @@ def stamp(path: Path) -> str:
     """Changes when the file is published again; MISSING when it does not exist."""
     try:
         found = path.lstat()
-    except _ABSENT:
+    except ABSENT:
         return MISSING
     return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
 
@@ -192,7 +187,7 @@ def size_bytes(path: Path) -> int | None:
     """The size of a published file; None when it does not exist."""
     try:
         return path.lstat().st_size
-    except _ABSENT:
+    except ABSENT:
         return None
 
 
@@ -200,28 +195,8 @@ def is_regular(path: Path) -> bool:
     """Whether this is a file of its own: no link, which may lead to someone else's file, no folder and no pipe."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
-    except _ABSENT:
+    except ABSENT:
         return False
-
-
-def list_files(folder: Path, suffix: str) -> list[Path]:
-    """The published files of a folder with this ending, in name order; none when there is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.endswith(suffix))
-    except _ABSENT:
-        return []
-    return [folder / name for name in names if not name.startswith(".")]
-
-
-def list_folders(folder: Path, *, with_links: bool = False) -> list[Path]:
-    """The published folders in a folder, `with_links` to folders too; none when there is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=with_links))
-    except _ABSENT:
-        return []
-    return [folder / name for name in names if not name.startswith(".")]
 
 
 def rename(path: Path, target: Path) -> None:
@@ -236,71 +211,6 @@ def copy_published(path: Path, target: Path) -> None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         shutil.copyfileobj(source, copy, _COPIED_BYTES)
-
-
-def sweep_home(home: Home) -> None:
-    """Sweep every folder of `home`: writers sweep their own folder, and a run that reuses everything writes nothing."""
-    for folder in (home.root, home.scratch, home.shards, *home.staged.glob("*/"), *home.attempts.glob("*/")):
-        sweep(folder)
-
-
-def sweep(folder: Path) -> list[Path]:
-    """Remove the leftovers of killed processes in `folder` and return them; files that a living process writes stay.
-
-    Only names of the exact form that `temporary_path` gives. So a folder may be a link to another disk: nothing there
-    is taken for this pipeline's that it did not write.
-    """
-    faults.point("sweep")
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX))
-    except _ABSENT:
-        return []
-    return [path for path in (folder / name for name in names) if is_leftover(path) and discard(path)]
-
-
-def discard(path: Path) -> bool:
-    """Remove what is not needed any more, as `remove` does; if that fails, warn and return False.
-
-    For sweeps and the ends of finished work, which is not to fail for it. The next sweep tries again.
-    """
-    try:
-        remove(path)
-    except OSError as error:
-        _LOG.warning(_NOT_REMOVED, shown(str(path)), error.strerror or error)
-        return False
-    return True
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, whichever it is, if it exists; of a link, the link. OSError when any of it stays.
-
-    `rmtree` follows no link that is swapped in meanwhile, on systems that this pipeline runs on.
-    """
-    if not path.is_dir() or path.is_symlink():
-        path.unlink(missing_ok=True)
-        return
-    failures: list[BaseException] = []
-    # Notes each and goes on: one file that stays is no reason to keep the others.
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=lambda _call, _path, error: failures.append(error))
-    else:
-        shutil.rmtree(path, onerror=lambda _call, _path, raised: failures.append(raised[1]))
-    for failure in failures:
-        # Another run has removed it first.
-        if not isinstance(failure, FileNotFoundError):
-            raise failure
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove an unpublished folder that holds nothing any more."""
-    folder.rmdir()
-
-
-def leftovers(home: Home) -> list[str]:
-    """Temporary files and folders anywhere under `home`, relative to it, in name order; those being written too."""
-    found = sorted(home.root.rglob(f"{TEMPORARY_PREFIX}*"))
-    return [path.relative_to(home.root).as_posix() for path in found]
 
 
 def sync(path: Path) -> None:

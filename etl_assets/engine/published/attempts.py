@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import folder_entries, publishing, sweeping
 from etl_assets.engine.files.documents import Count, Form, MomentText, SmallCount
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.processes import process_is_alive, this_process
@@ -52,10 +52,10 @@ _FORM = Form(Attempt)
 def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
     """Record that an attempt begins; `number` counts the attempts of the run from 1."""
     folder = publishing.ensure_directory(home.attempts_at(shard_id))
-    publishing.sweep(folder)
+    sweeping.sweep(folder)
     known = _files(folder)
     for path in filter(publishing.is_regular, known[: -MAX_KEPT + 1]):
-        publishing.discard(path)
+        sweeping.discard(path)
     begun = Attempt(
         shard_id,
         run_id,
@@ -140,7 +140,7 @@ def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tu
 
 def _files(folder: Path) -> list[Path]:
     """The records in a shard's folder, oldest first."""
-    return [path for path in publishing.list_files(folder, ".json") if _NAME.fullmatch(path.name)]
+    return [path for path in folder_entries.list_files(folder, ".json") if _NAME.fullmatch(path.name)]
 
 
 def _read(path: Path) -> Attempt | None:

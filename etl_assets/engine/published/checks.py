@@ -206,10 +206,11 @@ def _unpublishable(refused: Sequence[tuple[Check, str]], failed: Sequence[tuple[
 def _failing_text(failing: FailingRows | None) -> str:
     """How many rows, and the first one; a check that draws at random may have had it in one query only."""
     assert failing is not None, "a check that could be run"
+    counted = f"{failing.count:,} failing row{'' if failing.count == 1 else 's'}"
     if not failing.rows:
-        return f"{failing.count} failing rows"
+        return counted
     cells = ", ".join(f"{name} = {cell}" for name, cell in zip(failing.columns, failing.rows[0], strict=True))
-    return f"{failing.count} failing row{'s' if failing.count > 1 else ''}, such as {cells}"
+    return f"{counted}, such as {cells}"
 
 
 def recount_source(home: Home, snapshot: Snapshot) -> Finding:

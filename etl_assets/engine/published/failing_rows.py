@@ -107,7 +107,7 @@ def failing_rows(connection: duckdb.DuckDBPyConnection, text: str, contract: Con
         described = [(str(name), str(kind)) for name, kind, *_ in cursor.description or []]
         is_masked = [_is_masked(contract, known, name, kind) for name, kind in described]
         rows = tuple(
-            tuple(MASK if masked and cell is not None else cell for masked, cell in zip(is_masked, row, strict=True))
+            tuple(MASK if hides and cell is not None else cell for hides, cell in zip(is_masked, row, strict=True))
             for row in cursor.fetchall()
         )
         return FailingRows(count, tuple(name for name, _ in described), rows)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from etl_assets.engine.files import locks, publishing
+from etl_assets.engine.files import folder_entries, locks, publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.wal import WAL_SUFFIX
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
@@ -52,7 +52,7 @@ def held(home: Home, snapshots: Iterable[Snapshot]) -> Iterator[None]:
 def hold(home: Home, source: str, folder: str, holder: contextlib.ExitStack) -> None:
     """Keep this snapshot until `holder` is closed; SourceChangedError when it is gone already.
 
-    Without its accounting it is gone, too: its removal has begun, where that could not be waited for, or was killed.
+    A snapshot without its accounting counts as gone: its removal has begun, and may have been killed.
     """
     path = home.snapshot(source, folder)
     try:
@@ -113,55 +113,58 @@ def sweep_unused(site: Site) -> None:
     declared = [site.home.staged / name for name in site.contract.source_names]
     for name in site.contract.source_names:
         sweep_replaced(site.home, name)
-    for folder in publishing.list_folders(site.home.staged, with_links=True):
+    for folder in folder_entries.list_own_folders(site.home.staged):
         # Compared as folders: a renamed source's old name may be a link to the folder of the new one.
         if not any(other.is_dir() and folder.samefile(other) for other in declared):
-            _sweep_undeclared(site.home, folder.name)
-    for path in publishing.list_files(site.home.shards, ""):
+            with sweeping.warns_of(folder):
+                _sweep_undeclared(site.home, folder.name)
+    for path in folder_entries.list_files(site.home.shards, ""):
         match = _SHARD_FILE.fullmatch(path.name)
         if match is not None and match[1] not in site.shard_ids and publishing.is_regular(path):
-            publishing.discard(path)
+            sweeping.discard(path)
 
 
 def sweep_accepted(home: Home, source: str) -> None:
     """Sweep the snapshots of a source whose exports were accepted: what was refused before goes, too."""
-    publishing.discard(home.refused_pointer(source))
+    sweeping.discard(home.refused_pointer(source))
     sweep_replaced(home, source)
 
 
-def sweep_replaced(home: Home, source: str) -> None:
+def sweep_replaced(home: Home, source: str, coming: str | None = None) -> None:
     """Remove the snapshots of a source that are neither current nor the last refused one, once they have no readers.
+
+    `coming` is the folder that will be current next; it stays, too.
 
     Only folders that have the name and a file of a snapshot, because `staged/<source>` may be a link to a folder that
     others use, too. Such a link is swept like any folder: it holds the same records, and what is deleted is to be
     gone from there as well.
     """
     folder = home.staged / source
-    publishing.sweep(folder)
+    sweeping.sweep(folder)
     pointer = home.source_pointer(source)
     # Without a pointer, the folder was changed when that was removed.
     replaced_by = pointer if publishing.is_regular(pointer) else folder
-    for path in publishing.list_folders(folder):
+    for path in folder_entries.list_folders(folder):
         if not _is_snapshot(path):
             continue
         with locks.alone(path, replaced_by) as is_unused:
             # Asked with the lock in hand: a run that makes it current, or refuses it, holds it until it is.
-            if is_unused and path.name not in (current_folder(home, source), refused_folder(home, source)):
+            if is_unused and path.name not in (coming, current_folder(home, source), refused_folder(home, source)):
                 _remove(path)
 
 
 def _remove(path: Path) -> None:
     """Remove a snapshot, its accounting first: what a killed removal leaves must not look like a whole snapshot."""
-    if publishing.discard(path / ACCOUNTING_FILE):
-        publishing.discard(path)
+    if sweeping.discard(path / ACCOUNTING_FILE):
+        sweeping.discard(path)
 
 
 def _sweep_undeclared(home: Home, source: str) -> None:
     """Remove all snapshots of a source that the project does not have, once they have no readers."""
     if read_pointer(home, source) is not None:
-        publishing.discard(home.source_pointer(source))
+        sweeping.discard(home.source_pointer(source))
     if refused_folder(home, source) is not None:
-        publishing.discard(home.refused_pointer(source))
+        sweeping.discard(home.refused_pointer(source))
     sweep_replaced(home, source)
 
 
@@ -169,5 +172,5 @@ def _is_snapshot(path: Path) -> bool:
     if FOLDER_NAME.fullmatch(path.name) is None:
         return False
     own = [path / name for name in (ACCOUNTING_FILE, QUARANTINE_FILE, REJECTED_KEYS_FILE)]
-    own += [slice_ for slice_ in publishing.list_files(path, ".parquet") if _SLICE.fullmatch(slice_.name)]
+    own += [slice_ for slice_ in folder_entries.list_files(path, ".parquet") if _SLICE.fullmatch(slice_.name)]
     return any(map(publishing.is_regular, own))

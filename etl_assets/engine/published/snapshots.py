@@ -17,7 +17,8 @@ from pydantic import Field
 from etl_assets.engine.duck import Limits, scalar, workbench
 from etl_assets.engine.files.documents import Count, Form, SmallCount
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import publish_json, remove, scratch_directory, size_bytes
+from etl_assets.engine.files.publishing import publish_json, scratch_directory, size_bytes
+from etl_assets.engine.files.sweeping import remove
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
 from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.reading.mapping import KeyMapFigures

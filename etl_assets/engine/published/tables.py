@@ -180,7 +180,7 @@ def quarantine_table(contract: Contract) -> Table:
             TableColumn(
                 key,
                 "VARCHAR",
-                f"The key, where the row had one that could be read; its own id, where that stands for no {key}",
+                f"The key; for unmapped_{key} and ambiguous_{key} the id in the source; null if none could be read",
             ),
             TableColumn("raw_text", "VARCHAR", "The record as it is in the file (Parquet: as JSON, a sheet: as CSV)"),
             TableColumn(

@@ -55,7 +55,7 @@ def key_map_facts(source: Source, snapshot: Snapshot) -> KeyMapFacts | None:
 def unmatched_texts(source: str, facts: KeyMapFacts | None) -> Iterator[str]:
     """A sentence without its point for each thing that a person may have to change in the map of a source.
 
-    Rows of the map that are ignored are no news as long as no id is missing: an account need not be known everywhere.
+    Ignored rows of the map are reported only if ids are missing: not every account is in every system.
     """
     if facts is None or not facts.unmatched:
         return

@@ -298,7 +298,7 @@ def _csv_columns(export: Export) -> list[str]:
     escape = None if dialect.escape == dialect.quote else dialect.escape
     lines = csv.reader(
         [header],
-        delimiter=dialect.delimiter,
+        delimiter=dialect.separator,
         quotechar=dialect.quote,
         escapechar=escape,
         doublequote=escape is None,

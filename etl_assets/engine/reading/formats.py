@@ -83,7 +83,7 @@ def refusal(name: str) -> str | None:
 
 def dialect_of(declared: Dialect, name: str) -> Dialect:
     """The dialect of a file of this name: `.tsv` says that tabs separate the cells, unless the contract says more."""
-    if _ending(name) not in _WITH_TABS or "delimiter" in declared.model_fields_set:
+    if _ending(name) not in _WITH_TABS or declared.delimiter is not None:
         return declared
     return declared.model_copy(update={"delimiter": "\t"})
 

@@ -142,7 +142,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
         SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, row_number() OVER () AS {SOURCE_ROW}, {cells}
             {f", false AS {_OVERLONG}" if may_be_overlong else ""}{nested}
         FROM read_csv({path}, columns = {{{columns}}}, auto_detect = false, header = true,
-            delim = {literal(dialect.delimiter)}, quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},
+            delim = {literal(dialect.separator)}, quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},
             strict_mode = true, compression = 'none', buffer_size = {_READ_BUFFER_BYTES},
             store_rejects = true, rejects_limit = 0, rejects_table = '{reading.rejects_table}',
             rejects_scan = '{reading.rejects_table}_scan')"""

@@ -56,5 +56,5 @@ PLAIN = Marks()
 
 def marks_of(dialect: Dialect) -> Marks:
     """The marks of a source's files."""
-    marks = (dialect.delimiter, dialect.quote, dialect.escape, dialect.comment)
+    marks = (dialect.separator, dialect.quote, dialect.escape, dialect.comment)
     return Marks(*(mark.encode() for mark in marks))

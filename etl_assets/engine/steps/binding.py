@@ -1,6 +1,7 @@
 """What DuckDB refuses of a project's SQL: all of it at once, with file and line, over relations without rows.
 
-For `etl-assets check`. A run binds the query too, in `joining`, and stops at the first error.
+For `etl-assets check`, and for `etl-assets run` before it builds anything. A shard that Dagster starts binds the query
+in `joining`, and stops at the first error.
 """
 
 import re

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine import duck, faults
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import STABLE_HASH_MACRO, SetHash, set_hash_sql
 from etl_assets.engine.published.promises import promise_rules, promised_text
@@ -53,8 +53,8 @@ def workbenches(site: Site, limits: duck.Limits, scratch: Path) -> Iterator[duck
         check_profiles_sql(connection, site)
 
     # Once for all shards: their folder has two files for each.
-    publishing.sweep(site.home.shards)
-    publishing.sweep(site.home.scratch)
+    sweeping.sweep(site.home.shards)
+    sweeping.sweep(site.home.scratch)
     folders = [scratch, *site.home.staged_folders(site.contract.source_names), site.home.shards]
     with contextlib.closing(duck.Workbenches(limits, scratch, folders=folders, prepare=prepare)) as benches:
         yield benches
@@ -206,12 +206,12 @@ def _refuse_broken(shard_id: str, broken: Mapping[str, int], promised: Sequence[
     """ProfileError when profiles break what the project declares of these columns."""
     if broken:
         listed = "; ".join(
-            f"{column.name} of {broken[column.name]} (promised: {promised_text(column)})"
+            f"{column.name} in {broken[column.name]:,} of them (promised: {promised_text(column)})"
             for column in promised
             if column.name in broken
         )
         raise ProfileError(
-            f"{shard_id}: profiles whose value is not what the contract promises: {listed}. Nothing was published.",
+            f"{shard_id}: profiles whose values are not what the contract promises: {listed}. Nothing was published.",
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=shard_id,
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine import duck, faults
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.hashing import SetHash, digest, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
@@ -69,7 +69,7 @@ def merge_shards(site: Site, limits: duck.Limits, *, run_id: str, allow_partial:
     with inspected_held(site) as found:
         if found.obstacles and not (allow_partial and found.manifests):
             raise refusal(found.obstacles)
-        publishing.sweep_home(site.home)
+        sweeping.sweep_home(site.home)
         merged = _publish(_Merge(site, limits, found, run_id, started_s))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
     sweep_unused(site)

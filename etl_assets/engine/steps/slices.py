@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import folder_entries, publishing, sweeping
 from etl_assets.engine.hashing import SetHash, set_hash_sql
 from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice, measure_slices
 from etl_assets.engine.reading.judging import (
@@ -50,7 +50,7 @@ def finish_slices(
         "FROM read_parquet(?)",
         [pattern(rejected)],
     )
-    publishing.remove(rejected)
+    sweeping.remove(rejected)
     paths = {shard_id: target / f"{shard_id}.parquet" for shard_id in shard_ids}
     # The join with a key map gives rows in any order. Sums of fractions over the rows of a key depend on it.
     is_mixed = source.key_map is not None and source.has_many
@@ -117,17 +117,17 @@ def _take_partition(
     If `is_mixed`, its rows are brought into the order of the files.
     """
     folder = target / f"{PARTITION}={number}"
-    files = publishing.list_files(folder, ".parquet")
+    files = folder_entries.list_files(folder, ".parquet")
     if len(files) == 1 and not is_mixed:
         publishing.rename(files[0], path)
-        publishing.remove_empty(folder)
+        sweeping.remove_empty(folder)
         return
     # Without its own column: a partition is no part of a slice.
     rows = f"SELECT * FROM read_parquet({pattern_literal(folder)} || '/*.parquet', hive_partitioning = false)"
     if is_mixed:
         rows += f" ORDER BY {FILE_INDEX}, {SOURCE_ROW}"
     connection.execute(f"COPY ({rows if files else nothing}) TO {literal(str(path))} ({PARQUET})")
-    publishing.remove(folder)
+    sweeping.remove(folder)
 
 
 def _supersede_records(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine import duck, faults
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.holding import hold, sweep_accepted, sweep_replaced
 from etl_assets.engine.published.snapshots import (
@@ -125,6 +125,8 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
         if snapshot is None:
             snapshot = _build(source, request, opened, holder)
         _check_unchanged(source, request, inputs)
+        # Before the pointer is written as well as after: without file locks, its age tells how long others are unread.
+        sweep_replaced(home, source.name, snapshot.folder)
         try:
             check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
         except RejectRatioError:
@@ -204,8 +206,8 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
     name = snapshot_id(site, source, opened.data_hash, opened.files, opened.map_files)
     folder = _free_folder(site.home, source, name)
     target_folder = site.home.snapshot(source.name, folder)
-    publishing.sweep(target_folder.parent)
-    publishing.sweep(site.home.scratch)
+    sweeping.sweep(target_folder.parent)
+    sweeping.sweep(site.home.scratch)
     with (
         publishing.scratch_directory(site.home) as scratch,
         publishing.publish_directory(target_folder, what="snapshot", holder=holder) as target,

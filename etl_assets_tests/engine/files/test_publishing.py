@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from etl_assets.engine.files import locks, publishing
+from etl_assets.engine.files import folder_entries, locks, publishing, sweeping
 from etl_assets.engine.files.documents import read_json
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, temporary_path
@@ -191,8 +191,8 @@ def test_listing_shows_published_files_in_name_order(tmp_path: Path) -> None:
     for name in ("b.json", "a.json", "c.txt"):
         (tmp_path / name).write_text("{}")
     temporary_path(tmp_path / "d.json").with_suffix(".json").write_text("half")
-    assert [path.name for path in publishing.list_files(tmp_path, ".json")] == ["a.json", "b.json"]
-    assert publishing.list_files(tmp_path / "nowhere", ".json") == []
+    assert [path.name for path in folder_entries.list_files(tmp_path, ".json")] == ["a.json", "b.json"]
+    assert folder_entries.list_files(tmp_path / "nowhere", ".json") == []
 
 
 def test_removing_a_link_to_a_folder_spares_the_folder(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_removing_a_link_to_a_folder_spares_the_folder(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("text")
     (tmp_path / "link").symlink_to(tmp_path / "precious", target_is_directory=True)
-    publishing.remove(tmp_path / "link")
+    sweeping.remove(tmp_path / "link")
     assert names_in(tmp_path) == ["precious"]
     assert names_in(tmp_path / "precious") == ["file"]
 
@@ -232,9 +232,9 @@ def test_what_cannot_be_removed_is_an_error_and_the_rest_is_gone(folder: Path, m
     with monkeypatch.context() as patch:
         _keep(patch, "b", PermissionError)
         with pytest.raises(PermissionError, match="not this one"):
-            publishing.remove(folder)
+            sweeping.remove(folder)
     assert names_in(folder) == ["b"]
-    publishing.remove(folder)
+    sweeping.remove(folder)
     assert not folder.exists()
 
 
@@ -247,7 +247,7 @@ def test_what_another_run_removes_meanwhile_is_no_error(folder: Path, monkeypatc
         rmtree(path, **options)
 
     monkeypatch.setattr(shutil, "rmtree", removed_first)
-    publishing.remove(folder)
+    sweeping.remove(folder)
     assert not folder.exists()
 
 
@@ -257,14 +257,14 @@ def test_finished_work_ends_with_a_warning_when_something_of_it_stays(
     """Fails: a run whose result is published counts as failed, or does not say where it left personal data."""
     with monkeypatch.context() as patch:
         _keep(patch, "b", PermissionError)
-        assert not publishing.discard(folder)
+        assert not sweeping.discard(folder)
         with publishing.scratch_directory(home) as scratch:
             (scratch / "b").write_text("spilled")
     messages = [record.getMessage() for record in caplog.records]
     assert messages[0].startswith(f"warning: {folder} cannot be removed (not this one). It may hold personal data")
     assert str(scratch) in messages[1]
-    assert publishing.discard(folder)
-    assert publishing.discard(folder)
+    assert sweeping.discard(folder)
+    assert sweeping.discard(folder)
 
 
 def test_the_last_check_decides_whether_a_file_is_published(tmp_path: Path) -> None:
@@ -311,8 +311,8 @@ def test_listing_folders_shows_published_ones(tmp_path: Path) -> None:
     (tmp_path / "current.json").write_text("{}")
     (tmp_path / "link").symlink_to(tmp_path / "abc", target_is_directory=True)
     temporary_path(tmp_path / "ghi").mkdir()
-    assert [path.name for path in publishing.list_folders(tmp_path)] == ["abc", "def"]
-    assert publishing.list_folders(tmp_path / "nowhere") == []
+    assert [path.name for path in folder_entries.list_folders(tmp_path)] == ["abc", "def"]
+    assert folder_entries.list_folders(tmp_path / "nowhere") == []
 
 
 def test_a_home_that_can_be_written_to_is_made_and_left_empty(home: Home) -> None:

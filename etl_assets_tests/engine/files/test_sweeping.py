@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.files import processes, publishing
+from etl_assets.engine.files import processes, publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.temporary import FOREIGN_LEFTOVER_S, TEMPORARY_PREFIX, temporary_path
 
@@ -54,11 +54,11 @@ def test_sweeping_takes_the_leftovers_of_the_killed_only(tmp_path: Path) -> None
     """Fails: killed attempts fill the disk, or a living one loses the file it is writing."""
     (tmp_path / "warehouse.duckdb").write_text("published")
     with writer(tmp_path) as (living, kept), writer(tmp_path) as (killed, left):
-        assert publishing.sweep(tmp_path) == []
+        assert sweeping.sweep(tmp_path) == []
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         assert all(path.exists() for path in left)
-        assert publishing.sweep(tmp_path) == sorted(left)
+        assert sweeping.sweep(tmp_path) == sorted(left)
         assert names_in(tmp_path) == sorted([*(path.name for path in kept), "warehouse.duckdb"])
         assert living.poll() is None
         living.communicate("")
@@ -73,7 +73,7 @@ def test_a_pid_that_another_process_has_now_does_not_keep_a_leftover(tmp_path: P
     stranger = own.with_name(own.name.replace(f"-{pid}-{start}-", f"-{pid}-1{start}-"))
     stranger.write_text("left by an earlier process of this pid")
     assert processes.process_is_alive(host, pid, start) is True
-    assert publishing.sweep(tmp_path) == [stranger]
+    assert sweeping.sweep(tmp_path) == [stranger]
 
 
 def test_another_hosts_file_is_left_alone_for_a_day(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_another_hosts_file_is_left_alone_for_a_day(tmp_path: Path) -> None:
     foreign = tmp_path / f"{TEMPORARY_PREFIX}shard_00.duckdb-another-host-1-2-abcdef00"
     foreign.write_text("being written")
     assert processes.process_is_alive("another-host", 1, "2") is None
-    assert publishing.sweep(tmp_path) == []
+    assert sweeping.sweep(tmp_path) == []
     long_ago = foreign.stat().st_mtime - FOREIGN_LEFTOVER_S - 60
     os.utime(foreign, (long_ago, long_ago))
-    assert publishing.sweep(tmp_path) == [foreign]
+    assert sweeping.sweep(tmp_path) == [foreign]
 
 
 @pytest.mark.parametrize("host", ["plain", "with-hyphens-in", "10-1"])
@@ -94,19 +94,19 @@ def test_a_temporary_name_says_who_writes_it_whatever_the_names(
     monkeypatch.setattr("socket.gethostname", lambda: host)
     for name in ("file", "a-b-1-2.duckdb", "snap-plain-0"):
         temporary_path(tmp_path / name).write_text("being written")
-    assert publishing.sweep(tmp_path) == []
+    assert sweeping.sweep(tmp_path) == []
     assert len(names_in(tmp_path)) == 3
 
 
 def test_sweeping_a_folder_that_does_not_exist_does_nothing(tmp_path: Path) -> None:
-    assert publishing.sweep(tmp_path / "nowhere") == []
+    assert sweeping.sweep(tmp_path / "nowhere") == []
 
 
 def test_the_scratch_folder_is_private_and_goes_away(home: Home) -> None:
     with publishing.scratch_directory(home) as one, publishing.scratch_directory(home) as two:
         (one / "spill").write_text("x")
         assert one != two
-        assert publishing.sweep(home.scratch) == []
+        assert sweeping.sweep(home.scratch) == []
     assert names_in(home.scratch) == []
 
 
@@ -117,9 +117,9 @@ def test_sweeping_a_home_sweeps_all_of_its_folders(home: Home) -> None:
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")
-    assert sorted(publishing.leftovers(home)) == sorted(path.relative_to(home.root).as_posix() for path in left)
-    publishing.sweep_home(home)
-    assert publishing.leftovers(home) == []
+    assert sorted(sweeping.leftovers(home)) == sorted(path.relative_to(home.root).as_posix() for path in left)
+    sweeping.sweep_home(home)
+    assert sweeping.leftovers(home) == []
     assert all(folder.is_dir() for folder in folders)
 
 
@@ -141,7 +141,7 @@ def test_a_name_of_another_form_is_not_swept_however_old(tmp_path: Path, name: s
     (tmp_path / name).mkdir()
     (tmp_path / name / "file").write_text("precious")
     os.utime(tmp_path / name, (1, 1))
-    assert publishing.sweep(tmp_path) == []
+    assert sweeping.sweep(tmp_path) == []
     assert (tmp_path / name / "file").read_text() == "precious"
 
 
@@ -153,7 +153,7 @@ def test_sweeping_follows_no_link(tmp_path: Path, home: Home) -> None:
     left = home.shards / f"{TEMPORARY_PREFIX}x-{socket.gethostname()}-1-0.00-abcdef00"
     home.shards.mkdir(parents=True)
     left.symlink_to(victim, target_is_directory=True)
-    assert publishing.sweep(home.shards) == [left]
+    assert sweeping.sweep(home.shards) == [left]
     assert not left.is_symlink()
     assert (victim / "file").read_text() == "precious"
     assert shutil.rmtree.avoids_symlink_attacks
@@ -173,5 +173,5 @@ def test_in_linked_folders_only_own_leftovers_are_swept(tmp_path: Path, home: Ho
         kept += [disk / name for name in [*STRANGE, "photos"]]
         folder.parent.mkdir(exist_ok=True)
         folder.symlink_to(disk, target_is_directory=True)
-    publishing.sweep_home(home)
+    sweeping.sweep_home(home)
     assert sorted(path for path in (tmp_path / "disk").rglob("*") if path.is_file()) == sorted(kept)

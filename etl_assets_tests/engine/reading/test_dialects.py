@@ -26,7 +26,7 @@ def _text(dialect: Dialect, rows: list[list[str]]) -> str:
     doubles = dialect.escape == dialect.quote
     writer = csv.writer(
         stream,
-        delimiter=dialect.delimiter,
+        delimiter=dialect.separator,
         quotechar=dialect.quote,
         doublequote=doubles,
         escapechar=None if doubles else dialect.escape,
@@ -64,7 +64,7 @@ def test_records_are_cut_where_they_were_written(dialect: Dialect, rows: list[li
         next(
             csv.reader(
                 io.StringIO(raw.decode(), newline=""),
-                delimiter=dialect.delimiter,
+                delimiter=dialect.separator,
                 quotechar=dialect.quote,
                 doublequote=doubles,
                 escapechar=None if doubles else dialect.escape,

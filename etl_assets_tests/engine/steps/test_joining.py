@@ -239,7 +239,7 @@ def test_a_profile_that_breaks_what_is_declared_of_it_is_refused(built: Site) ->
         built,
         project(text, contract=contract),
         ProfileError,
-        r"promises: score of 3 \(promised: 0 to 5, not null\)\. Nothing",
+        r"promises: score in 3 of them \(promised: 0 to 5, not null\)\. Nothing",
     )
     kept = text.replace("support.nps_score", "least(5, coalesce(support.nps_score, 0))")
     _, manifest = build(built, project(kept, contract=contract))

@@ -1,6 +1,10 @@
 """Staging again: what is reused, what is made again, and what stays current when a source is refused."""
 
+import errno
+import fcntl
+import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +247,28 @@ class TestReuse:
         self.an_hour_later()
         assert stage_source(PRODUCT, staging_request(sources, site)) == (second, True)
         assert _folders(site) == {second.folder}
+
+    def test_without_locks_a_snapshot_is_gone_two_stagings_later(
+        self, sources: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Network file systems may have none. Fails: each day's export stays in `staged/` for ever."""
+
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+        made = []
+        for usage in ("1", "2", "3", "4"):
+            write(sources, row("a", usage_pct=usage))
+            made.append(stage(sources, site).folder)
+            assert _folders(site) == set(made[-2:])
+            self._a_day_later(site.home)
+
+    def _a_day_later(self, home: Home) -> None:
+        staged = home.staged / "product"
+        long_ago_s = time.time() - 24 * 3600
+        for path in [*staged.iterdir(), staged]:
+            os.utime(path, (long_ago_s, long_ago_s))
 
     def test_of_refused_snapshots_the_last_one_stays_beside_the_current_one(self, sources: Path, site: Site) -> None:
         """They hold raw text. Fails: what was refused once stays for ever, or cannot be looked at."""
