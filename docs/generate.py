@@ -182,7 +182,8 @@ def _contract() -> str:
         (
             "A column of the profile",
             ProfileColumn,
-            "`profile` is optional. It lists columns that `sql/profiles.sql` computes. A shard whose profiles break a "
+            "`profile` is optional. It lists columns that `sql/profiles.sql` computes. SQL that gives a column of "
+            "another type is refused before anything is built. A shard whose profiles break a "
             "promise is not published.",
         ),
         (

@@ -15,6 +15,7 @@ from etl_assets.engine import duck
 from etl_assets.engine.hashing import STABLE_HASH_MACRO
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.failing_rows import RefusedError, add_views, bind
+from etl_assets.engine.published.promises import broken_types
 from etl_assets.engine.published.tables import warehouse_tables
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
@@ -83,7 +84,8 @@ def _bind_profiles(connection: duckdb.DuckDBPyConnection, site: Site) -> tuple[d
         return None, first + list(fields.values())
     types = {str(row[0]): str(row[1]) for row in bound}
     missing = missing_of_profile(site.contract, types)
-    return types, [Refusal(PROFILES_FILE, None, f"it does not select {name}") for name in missing]
+    texts = [f"it does not select {name}" for name in missing] + list(broken_types(site.contract, types).values())
+    return types, [Refusal(PROFILES_FILE, None, text) for text in texts]
 
 
 def unknown_fields(text: str, contract: Contract) -> dict[str, Refusal]:

@@ -7,6 +7,7 @@ import duckdb
 
 from etl_assets.engine.keys import RECORDS, SOURCE_NAME
 from etl_assets.engine.published.masking import masked
+from etl_assets.engine.published.promises import broken_types
 from etl_assets.engine.published.shards import ShardInput
 from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.site import Site
@@ -93,6 +94,13 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
         raise ProfileError(
             f"{PROFILES_FILE} does not select {', '.join(missing)}. Expected {', '.join(needed_of_base(contract))} of "
             f"{BASE} as they are, and every column that the contract declares under profile.",
+            Advice(Action.EDIT, value=PROFILES_FILE),
+            subject=PROFILES_FILE,
+        )
+    broken = broken_types(contract, types)
+    if broken:
+        raise ProfileError(
+            f"{PROFILES_FILE}: {'; '.join(broken.values())}.",
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=PROFILES_FILE,
         )

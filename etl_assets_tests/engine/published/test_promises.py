@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from etl_assets.engine.published.promises import promise_rules
+from etl_assets.engine.published.promises import broken_types, promise_rules
 from etl_assets.project.contract import ColumnType, Contract, ProfileColumn
 from etl_assets_tests.factory import PROJECT
 
@@ -44,3 +44,39 @@ def test_values_that_break_a_promise_are_counted_and_no_others(
 
 def test_a_column_without_a_promise_has_no_rule() -> None:
     assert promise_rules(contract(column(type=ColumnType.INT, meaning="Any number", pii=True))) == {}
+
+
+@pytest.mark.parametrize(
+    ("promised", "computed", "advice"),
+    [
+        ({"type": "int"}, "sum(1)", None),
+        ({"type": "int"}, "count(*)", None),
+        ({"type": "int"}, "1::UTINYINT", None),
+        ({"type": "int"}, "avg(1)", "declare type: float"),
+        ({"type": "int"}, "sum(1.50)", 'declare type: "decimal(38,2)"'),
+        ({"type": "float"}, "1::FLOAT", None),
+        ({"type": "float"}, "1", "write CAST(… AS DOUBLE), or declare type: int"),
+        ({"type": "decimal(12,2)"}, "sum(1.50)", None),
+        ({"type": "decimal(12,2)"}, "sum(1.5)", "write CAST(… AS DECIMAL(12,2)), or"),
+        ({"type": "decimal(12,2)"}, "1.5::DOUBLE", "promises decimal(12,2)"),
+        ({"type": "bool"}, "1 > 2", None),
+        ({"type": "date"}, "DATE '2026-01-01'", None),
+        ({"type": "date"}, "TIMESTAMP '2026-01-01 00:00:00'", "declare type: timestamp"),
+        ({"type": "timestamp"}, "now()", None),
+        ({"type": "timestamp"}, "'2026-01-01'", "declare type: text"),
+        ({}, "'x'", None),
+        ({}, "'x'::ENUM('x', 'y')", None),
+        ({}, "1", "declare type: int"),
+        ({"required": True}, "[1]", None),
+        ({"required": True}, "{'a': 1}", None),
+    ],
+)
+def test_another_type_than_is_promised_is_found(promised: dict[str, object], computed: str, advice: str | None) -> None:
+    """Fails: a mean is published where whole numbers are promised; or a sum of whole numbers is refused."""
+    with duckdb.connect() as connection:
+        types = {
+            str(name): str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE SELECT {computed} odd").fetchall()
+        }
+    found = broken_types(contract(column(**promised)), types)
+    assert (advice is None) == (found == {})
+    assert advice is None or advice in found["odd"]

@@ -46,6 +46,13 @@ def test_every_column_that_is_missing_is_named(home: Home) -> None:
     assert "it does not select health_score" in texts
 
 
+def test_a_column_of_another_type_than_is_promised_is_named(home: Home) -> None:
+    """Fails: whoever reads the warehouse gets 0.5 where whole numbers are promised, and finds out in production."""
+    (found,) = refused(home, PROJECT.profiles_sql.replace("health_score(", "0.5 + health_score("))
+    assert found.text.startswith("health_score is D")
+    assert "the contract promises int: write CAST(… AS BIGINT), or declare type: " in found.text
+
+
 def test_a_check_is_bound_to_the_warehouses_tables_and_the_sources(home: Home) -> None:
     """Fails: a check with a misspelt column is found only after everything was built, or a sound one is refused."""
     checks = {
