@@ -104,15 +104,16 @@ fmt: $(DEV) ## format the code and fix what lint can fix
 docs: $(RUNTIME) ## write docs/reference/ again from the code
 	@$(PY) docs/generate.py
 
-# pip-audit exits with 1 for a vulnerability and for a missing network alike; only its report goes to stdout.
+# pip-audit exits with 1 for a vulnerability and for a missing network alike; only its report goes to stdout. Strict,
+# because it passes over packages that the service does not know: a mirror may know none.
 audit: $(AUDIT) ## look up known vulnerabilities of the locked packages (needs a network)
 	@failed=; for lock in requirements*.lock; do \
 		echo "$$lock:"; \
-		report=$$($(AUDIT_VENV)/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r $$lock \
+		report=$$($(AUDIT_VENV)/bin/pip-audit --progress-spinner off --strict --disable-pip --require-hashes -r $$lock \
 			2>$(AUDIT_VENV)/errors) && echo "$${report:-  no known vulnerabilities}" && continue; \
 		if [ -z "$$report" ]; then \
 			tail -n 3 $(AUDIT_VENV)/errors >&2; \
-			echo "$$lock was not looked up; see above. make audit needs a network." >&2; exit 2; \
+			echo "$$lock was not looked up; see above. make audit needs a network, and no mirror in the way." >&2; exit 2; \
 		fi; \
 		echo "$$report"; failed=1; \
 	done; [ -z "$$failed" ]
