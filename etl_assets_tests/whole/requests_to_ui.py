@@ -26,7 +26,9 @@ _STATES = (
     f'query {{ scheduleOrError(scheduleSelector: {{{_SELECTOR}, scheduleName: "daily_refresh"}}) '
     "{ ... on Schedule { scheduleState { status } } } "
     f'sensorOrError(sensorSelector: {{{_SELECTOR}, sensorName: "refresh_when_exports_change"}}) '
-    "{ ... on Sensor { sensorState { status } } } runsOrError { ... on Runs { count } } }"
+    "{ ... on Sensor { sensorState { status } } } "
+    # Of the job that LAUNCH_RUN launches: a sensor may launch another one meanwhile.
+    'runsOrError(filter: {pipelineName: "refresh_sources"}) { ... on Runs { count } } }'
 )
 
 
