@@ -18,11 +18,12 @@ from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.header_checks import refuse_shared_files
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import find_inputs
+from etl_assets.engine.reading.strays import refuse_strays
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.build_many import damaged
 from etl_assets.engine.steps.stage import is_current, open_inputs
-from etl_assets.errors import Action, Advice, ConfigError
+from etl_assets.errors import Action, Advice, ConfigError, InputError, all_in_one
 from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
 from etl_assets.project.settings import Settings
@@ -44,15 +45,30 @@ def refuse_impossible(
             f"{known[-1]}.",
             subject=unknown[0],
         )
-    request = staging_request(site, settings)
-    for source in site.contract.sources:
-        # Those of a current snapshot have been read.
-        if not is_current(source, request):
-            open_inputs(source, settings.sources, find_inputs(source, settings.sources))
+    _refuse_bad_exports(site, settings)
     files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
+
+
+def _refuse_bad_exports(site: Site, settings: Settings) -> None:
+    """InputError with what is wrong with the files and headers of all sources."""
+    request = staging_request(site, settings)
+    errors = []
+    for source in site.contract.sources:
+        try:
+            refuse_strays(site.contract, source, settings.sources)
+        except InputError as error:
+            errors.append(error)
+        try:
+            # Those of a current snapshot have been read.
+            if not is_current(source, request):
+                open_inputs(source, settings.sources, find_inputs(source, settings.sources))
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise all_in_one(errors)
 
 
 def refuse_bad_sql(site: Site) -> None:
