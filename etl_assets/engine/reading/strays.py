@@ -164,11 +164,12 @@ def _unread(room: _Room, found: Sequence[Path]) -> InputError:
     source, root = room.source, room.root
     names = [path.relative_to(root).as_posix() + "/" * path.is_dir() for path in found]
     read = [path.relative_to(root).as_posix() for path in room.files]
-    is_one = len(names) == 1
+    looks, them = (
+        ("looks like its data too and is", "it") if len(names) == 1 else ("look like its data too and are", "them")
+    )
     return InputError(
-        f"Source '{source.name}' reads only {_listed(read)}. {_listed(names)} {'looks' if is_one else 'look'} like its "
-        f"data too and {'is' if is_one else 'are'} not read. {_way_in(room, names)}or move {'it' if is_one else 'them'} out "
-        f"of {root}.",
+        f"Source '{source.name}' reads only {_listed(read)}. {_listed(names)} {looks} not read. "
+        f"{_way_in(room, names)}or move {them} out of {root}.",
         subject=source.name,
     )
 
