@@ -205,7 +205,7 @@ def _why_outdated(site: Site, found: ShardSet, published: Publication) -> str | 
 
 
 def _newer_exports(sources: Sequence[SourceFacts]) -> str | None:
-    newer = [source.source for source in sources if source.state in ("stale", "refused")]
+    newer = [source.source for source in sources if source.state == "stale" or source.refusal is not None]
     return f"the exports of {', '.join(newer)} are newer" if newer else None
 
 
