@@ -55,6 +55,10 @@ def _sentence(advice: Advice) -> str:
             return "This is a defect of etl-assets: please report it."
         case Action.CHECK_DISK:
             return f"Check the disk under ETL_HOME, then run: {run_command()}"
+        case Action.RELEASE:
+            return f"Let the next merge replace it: {command('restore --release')}"
+        case Action.LIST_KEPT:
+            return f"List them: {command('restore --list')}"
         case Action.REJECTS:
             return f"Look at the rejected rows: {command(f'rejects {advice.value}')}"
         case Action.QUERY:

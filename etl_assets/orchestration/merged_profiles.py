@@ -33,6 +33,10 @@ class MergeConfig(dg.Config):
         default=False,
         description="Publish without the shards that are missing, stale or damaged, and mark the result as partial.",
     )
+    replace_restored: bool = Field(
+        default=False,
+        description="Merge over a warehouse that was restored, which is held otherwise.",
+    )
 
 
 def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
@@ -59,7 +63,14 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         attempt, limits = attempt_number(context), merge_limits(wiring.settings)
         with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
             try:
-                merged = merge.merge_shards(site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial)
+                merged = merge.merge_shards(
+                    site,
+                    limits,
+                    run_id=context.run.run_id,
+                    allow_partial=config.allow_partial,
+                    keep_count=wiring.settings.keep_warehouses,
+                    replace_restored=config.replace_restored,
+                )
             except Exception as error:
                 wiring.observe(StepEvent(Status.FAILED, MERGED_PROFILES, error=error))
                 raise

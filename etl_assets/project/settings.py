@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
-from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole
+from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole, setting
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -25,6 +25,7 @@ _INTERNAL = "ETL_ASSETS_"
 MAX_SHARDS = 1000
 MAX_WORKERS = 64
 MIN_MEMORY_MB = 64
+MAX_KEPT = 100
 _WEEK_S = 7 * 24 * 3600
 # Settings that a project's file may have under `settings:`; the others belong to a machine or a moment.
 _FOLDERS = ("sources", "home", "dagster_home")
@@ -38,13 +39,9 @@ DECLARABLE = (
         "shard_timeout_s",
         "source_timeout_s",
         "max_unpacked",
+        "keep_warehouses",
     ),
 )
-
-
-def _setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
-    """A field with what the documentation and the messages say: `shown` is the default as one would write it."""
-    return Field(description=meaning, json_schema_extra={"expected": expected, "shown": shown}, **options)
 
 
 class Settings(BaseSettings):
@@ -52,20 +49,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    project: Folder | None = _setting(
+    project: Folder | None = setting(
         "folder of your own project; without one, the nearest folder upwards that holds one, else the only one in the "
         "current folder, else the shipped customer 360",
         "a folder",
         "not set",
         default=None,
     )
-    sources: Folder = _setting(
+    sources: Folder = setting(
         "folder of the exports; only read", "a folder", "data/sources", default="data/sources", validate_default=True
     )
-    home: Folder = _setting(
+    home: Folder = setting(
         "folder of everything the pipeline makes", "a folder", "data", default="data", validate_default=True
     )
-    num_shards: Whole = _setting(
+    num_shards: Whole = setting(
         "number of shards; another number needs `etl-assets run --force` or another `ETL_HOME`",
         f"a whole number from 1 to {MAX_SHARDS}",
         "10",
@@ -73,7 +70,7 @@ class Settings(BaseSettings):
         ge=1,
         le=MAX_SHARDS,
     )
-    max_reject_ratio: Share = _setting(
+    max_reject_ratio: Share = setting(
         "largest share of a source's rows that may break the contract; `superseded` rows do not count",
         "a share from 0 to 1",
         "0.05",
@@ -81,7 +78,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
     )
-    workers: Whole = _setting(
+    workers: Whole = setting(
         "sources or shards worked on at once in one run, and threads of the merge and of shards too large to share the "
         "memory",
         f"a whole number from 1 to {MAX_WORKERS}",
@@ -91,7 +88,7 @@ class Settings(BaseSettings):
         le=MAX_WORKERS,
     )
     # Ten million customers in ten shards are built almost without spilling, in a process of less than 1 GB.
-    memory_limit: Megabytes = _setting(
+    memory_limit: Megabytes = setting(
         "DuckDB's memory for one run, divided among what is worked on at once",
         f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
         "700MB",
@@ -99,7 +96,7 @@ class Settings(BaseSettings):
         ge=MIN_MEMORY_MB,
     )
     # Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
-    shard_timeout_s: Whole = _setting(
+    shard_timeout_s: Whole = setting(
         "seconds after which an attempt at a shard is interrupted and retried; 0 for no limit",
         f"a whole number from 0 to {_WEEK_S}",
         "1800",
@@ -108,7 +105,7 @@ class Settings(BaseSettings):
         le=_WEEK_S,
     )
     # A hundred times what an export of a million rows takes.
-    source_timeout_s: Whole = _setting(
+    source_timeout_s: Whole = setting(
         "seconds after which reading a source is interrupted and retried; 0 for no limit",
         f"a whole number from 0 to {_WEEK_S}",
         "3600",
@@ -117,14 +114,22 @@ class Settings(BaseSettings):
         le=_WEEK_S,
     )
     # A hundred million rows, and what the unpacked copy may take of the disk while it is read.
-    max_unpacked: Megabytes = _setting(
+    max_unpacked: Megabytes = setting(
         "what one packed or Parquet file may unpack to; a larger one is refused before it fills the disk",
         f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
         "16384MB",
         default=16 * 1024,
         ge=MIN_MEMORY_MB,
     )
-    dagster_home: Folder | None = _setting(
+    keep_warehouses: Whole = setting(
+        "warehouses that stay after they were replaced, for `etl-assets restore`; for 30 days at most, 0 for none",
+        f"a whole number from 0 to {MAX_KEPT}",
+        "3",
+        default=3,
+        ge=0,
+        le=MAX_KEPT,
+    )
+    dagster_home: Folder | None = setting(
         "folder of the Dagster instance; a new or empty one is set up with the shipped `dagster.yaml`, settings in it "
         "are left alone",
         "a folder",
@@ -132,20 +137,20 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="DAGSTER_HOME",
     )
-    fault: str = _setting(
+    fault: str = setting(
         "breaks something on purpose (`etl_assets/engine/faults.py`); refused with `ETL_ENV=production`",
         "POINT ACTION [shard=…] [attempts=…]",
         "not set",
         default="",
     )
-    chaos_fail_shard: str = _setting(
+    chaos_fail_shard: str = setting(
         "number of a shard whose first attempt fails on purpose",
         "the number of a shard",
         "not set",
         default="",
         validation_alias="CHAOS_FAIL_SHARD",
     )
-    env: str = _setting("`production` refuses faults", "any word", "not set", default="")
+    env: str = setting("`production` refuses faults", "any word", "not set", default="")
 
     @classmethod
     def settings_customise_sources(
@@ -319,5 +324,5 @@ def _example(name: str) -> str:
 
 def _extra(field: FieldInfo) -> dict[str, str]:
     extra = field.json_schema_extra
-    assert isinstance(extra, dict), "every field is made by _setting"
+    assert isinstance(extra, dict), "every field is made by `setting`"
     return {name: str(value) for name, value in extra.items()}
