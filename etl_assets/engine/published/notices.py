@@ -26,6 +26,7 @@ class NoticeKind(StrEnum):
 
     SUPERSEDED = "superseded"
     NO_OVERLAP = "no_overlap"
+    NEAR_KEYS = "near_keys"
 
 
 @dataclass(frozen=True)

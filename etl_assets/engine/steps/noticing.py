@@ -14,6 +14,8 @@ from etl_assets.engine.published.overlap import SourceOverlap, measure_overlap, 
 from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.warehouse import Publication
 from etl_assets.engine.site import Site
+from etl_assets.engine.steps.duplicates import Distinct
+from etl_assets.engine.steps.near_keys import near_key_notices
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,11 @@ class Noticed:
 
 
 def notice(
-    connection: duckdb.DuckDBPyConnection, site: Site, snapshots: Mapping[str, Snapshot], publication: Publication
+    connection: duckdb.DuckDBPyConnection,
+    site: Site,
+    snapshots: Mapping[str, Snapshot],
+    publication: Publication,
+    distinct: Distinct,
 ) -> Noticed:
     """Look at the profiles of the current database, and write its tables of what was noticed."""
     contract = site.contract
@@ -33,6 +39,7 @@ def notice(
     notices = [
         *source_notices(snapshots.values()),
         *overlap_notices(overlap, contract, publication.record_count),
+        *(near_key_notices(connection, contract) if distinct.has_near_keys else ()),
     ]
     for table, rows in ((tables.SOURCE_OVERLAP, list(overlap_rows(overlap))), (tables.PUBLICATION_NOTICES, notices)):
         table.create(connection)
