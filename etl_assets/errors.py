@@ -61,6 +61,7 @@ class Action(StrEnum):
     LIST_KEPT = "list_kept"  # list the kept warehouses
     REJECTS = "rejects"  # look at the rejected rows of the source `value`
     QUERY = "query"  # another statement; `value` is one that works
+    ALLOW = "allow"  # let this user read the file or folder `value`
     CHECK_DISK = "check_disk"
 
 

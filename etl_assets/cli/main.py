@@ -70,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(explained(error), EXIT_USAGE)
     except EtlError as error:
         return _complain(explained(error), EXIT_FAILED)
-    except KeyboardInterrupt:
-        return _complain("interrupted", EXIT_INTERRUPTED, prefix="")
+    except KeyboardInterrupt as error:
+        # Another signal than Ctrl-C has a number of its own; a shell adds 128 to it.
+        number = getattr(error, "number", None)
+        return _complain("interrupted", 128 + number if number else EXIT_INTERRUPTED, prefix="")
     except BrokenPipeError:
         # The reader has closed the pipe. Without this the interpreter would complain when it flushes at exit.
         output.mute(sys.stdout)

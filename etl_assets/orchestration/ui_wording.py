@@ -35,6 +35,8 @@ def _action(advice: Advice) -> str:
             return f"Change {advice.value} of the project, then reload the definitions."
         case Action.REPORT:
             return "This is a defect of etl_assets: please report it."
+        case Action.ALLOW:
+            return f"Let the user of the UI read it: change the mode or the owner of {advice.value}."
         case Action.CHECK_DISK:
             return "Check the disk under ETL_HOME, then materialize it again."
         case Action.RELEASE:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.access import unreadable
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.notices import Notice, read_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
@@ -189,7 +190,7 @@ def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]
     if published is None:
         is_there = publishing.size_bytes(path) is not None
         state: WarehouseState = "damaged" if is_there else "missing"
-        reason = "it cannot be read" if is_there else None
+        reason = unreadable(path) or "it cannot be read" if is_there else None
         return WarehouseFacts(str(path), state, reason, None, None, None, None, None, ())
     reason = _why_outdated(site, found, published) or _newer_exports(sources)
     state = "outdated" if reason else "current"

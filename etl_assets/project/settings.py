@@ -208,7 +208,7 @@ def load_settings(
     passed = {name: value for name, value in {**changes, "project": project}.items() if value is not None}
     wrong = _misspelt(env)
     folder = Path(project) if project is not None else located(env)
-    _Environment.variables, _Declared.values = env, _declared_in(folder) if folder else {}
+    _Environment.variables, _Declared.values = env, declared_in(folder) if folder else {}
     try:
         settings = Settings(**passed)
     except ValidationError as error:
@@ -244,7 +244,7 @@ def _fault(name: str, value: Any) -> str | None:
     return None
 
 
-def _declared_in(folder: Path) -> dict[str, Any]:
+def declared_in(folder: Path) -> dict[str, Any]:
     """The sound settings in a project's file, folders as absolute paths; the loading of the file reports the others."""
     entries = {name: value for name, value in declared_settings(folder).items() if _fault(name, value) is None}
     return {

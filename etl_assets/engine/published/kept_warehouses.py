@@ -134,7 +134,8 @@ def forget(home: Home, when: str | None) -> list[KeptWarehouse]:
 
 
 def _matching(home: Home, when: str) -> list[KeptWarehouse]:
-    digits = re.sub(r"[^0-9]", "", when)
+    # As `--list --json` writes it, with the offset of UTC.
+    digits = re.sub(r"[^0-9]", "", re.sub(r"([+-]00:?00|Z)$", "", when.strip()))
     if not digits:
         return []
     return [

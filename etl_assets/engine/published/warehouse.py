@@ -10,6 +10,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.access import unreadable
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import SetHash, digest, set_hash_sql, total
 from etl_assets.engine.published import tables
@@ -96,7 +97,12 @@ def connect(home: Home, limits: duck.Limits, scratch: Path, *, path: Path | None
     ConfigError when nothing is published or the file cannot be read.
     """
     path = path or home.warehouse
-    if not publishing.size_bytes(path):
+    try:
+        is_there = bool(publishing.size_bytes(path))
+    except PermissionError as error:
+        finding = unreadable(path) or str(error)
+        raise ConfigError(finding, Advice(Action.ALLOW, value=str(path)), subject=str(path)) from error
+    if not is_there:
         raise ConfigError(f"There is no warehouse at {home.warehouse} yet.", Advice(Action.RUN))
     spilling = {"max_temp_directory_size": f"{limits.memory_mb * SPILL_FACTOR}MB"}
     connection = duck.connect(limits, scratch, files=[path], settings=spilling)
@@ -105,6 +111,9 @@ def connect(home: Home, limits: duck.Limits, scratch: Path, *, path: Path | None
         connection.execute("USE warehouse")
     except duckdb.Error as error:
         connection.close()
+        kept_out = unreadable(path)
+        if kept_out is not None:
+            raise ConfigError(kept_out, Advice(Action.ALLOW, value=str(path)), subject=str(path)) from error
         raise ConfigError(
             f"{path} cannot be read as a warehouse ({str(error).splitlines()[0]}).",
             Advice(Action.RUN_FORCED),
