@@ -228,7 +228,8 @@ class _Pipeline:
         if snapshot is None:
             return SourceReport(name, elapsed_ms=elapsed_ms, error=error or EtlError("not staged"))
         source = self._site.contract.source(name)
-        return source_report(source, snapshot, elapsed_ms, reused=event is not None and event.status is Status.REUSED)
+        is_reused = event is not None and event.status is Status.REUSED
+        return source_report(self._site.home, source, snapshot, elapsed_ms, reused=is_reused)
 
 
 def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:

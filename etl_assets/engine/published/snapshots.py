@@ -91,6 +91,11 @@ class Snapshot:
     cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
     key_map: KeyMapFigures | None = None
+    # Of each of `files`: its rows, and when it was last changed (ISO 8601, UTC).
+    file_rows: tuple[Count, ...] = ()
+    file_times: tuple[str, ...] = ()
+    # Columns of the contract that the first records of no file have.
+    absent_columns: tuple[str, ...] = ()
 
     @property
     def is_consistent(self) -> bool:
