@@ -109,6 +109,8 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
     for source in found.sources:
         for text in unmatched_texts(source.source, source.key_map):
             console.print(terminal.plain(text), soft_wrap=True)
+        for notice in source.notices:
+            console.print(Text.assemble(("notice: ", "yellow"), terminal.plain(notice)), soft_wrap=True)
 
 
 def _show_shards(console: Console, found: facts.Facts) -> None:

@@ -15,6 +15,7 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
+from etl_assets.engine.published.source_notices import notices_of
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication, read_publication
@@ -50,6 +51,8 @@ class SourceFacts:
     key_map: KeyMapFacts | None = None
     # Advice for an unavailable source.
     advice: Sequence[Advice] = ()
+    # What is unusual in its export, in sentences without their points.
+    notices: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts
         snapshot.cell_reasons,
         key_map_facts(source, snapshot),
         advice,
+        tuple(notices_of(snapshot)),
     )
 
 

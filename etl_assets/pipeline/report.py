@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from etl_assets.engine.published.snapshots import Snapshot
+from etl_assets.engine.published.source_notices import notices_of
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication
@@ -27,6 +28,8 @@ class SourceReport:
     cell_reasons: dict[str, int] = field(default_factory=dict)
     # What its key map did, if it has one.
     key_map: KeyMapFacts | None = None
+    # What is unusual in its export, in sentences without their points.
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Report:
     broken_checks: tuple[BrokenCheck, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
+    # What is unusual about the publication, in sentences.
+    notices: tuple[str, ...] = ()
     # Whether this very set was published already, so that nothing was merged.
     is_unchanged: bool = False
     elapsed_ms: int = 0
@@ -113,4 +118,5 @@ def source_report(source: Source, snapshot: Snapshot, elapsed_ms: int | None, *,
         elapsed_ms,
         cell_reasons=snapshot.cell_reasons,
         key_map=key_map_facts(source, snapshot),
+        notices=tuple(notices_of(snapshot)),
     )

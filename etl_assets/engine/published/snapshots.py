@@ -91,6 +91,10 @@ class Snapshot:
     cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
     key_map: KeyMapFigures | None = None
+    # Of a source with one record a key: rows whose key another row of the same file has, one of each left out.
+    rows_repeated: Count = 0
+    # Text files whose last line has no line break: it may have been cut.
+    unended_files: tuple[str, ...] = ()
 
     @property
     def is_consistent(self) -> bool:
@@ -107,6 +111,11 @@ class Snapshot:
     def cells_quarantined(self) -> int:
         """Cells that broke the contract and are null in their rows."""
         return sum(self.cell_reasons.values())
+
+    @property
+    def key_count(self) -> int:
+        """Distinct keys of the accepted rows."""
+        return sum(part.key_count for part in self.slices)
 
     @property
     def reject_ratio(self) -> float:
@@ -127,12 +136,14 @@ class Snapshot:
 class Pointer:
     """A source's `current.json`: the folder of its current snapshot, and the files that this was made from.
 
-    `looked_at_ns` is the Unix time before the files' stats were taken.
+    `looked_at_ns` is the Unix time before the files' stats were taken. `is_shrink_accepted` says that it has far fewer
+    rows than what was published then, and someone accepted that.
     """
 
     folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")]
     looked_at_ns: int
     files: tuple[FileStat, ...]
+    is_shrink_accepted: bool = False
 
 
 @dataclass(frozen=True)

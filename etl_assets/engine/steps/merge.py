@@ -40,16 +40,21 @@ from etl_assets.engine.published.snapshots import QUARANTINE_FILE, require_undam
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, hash_by_shard
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier, identifiers, pattern_list
+from etl_assets.engine.sql_text import identifiers, pattern_list
+from etl_assets.engine.steps.duplicates import drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
+from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
-from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, Contract
+from etl_assets.project.contract import SHARD_COLUMN
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A publication and its figures: `value_counts` of columns with declared values, `means` of numbers."""
+    """A publication and its figures: `value_counts` of columns with declared values, `means` of numbers.
+
+    `notices` are sentences on what is unusual about it.
+    """
 
     publication: Publication
     quarantined_count: int
@@ -57,20 +62,28 @@ class Merged:
     means: Mapping[str, float] = field(default_factory=dict)
     elapsed_ms: int = 0
     size_bytes: int = 0
+    notices: tuple[str, ...] = ()
 
 
-def merge_shards(site: Site, limits: duck.Limits, *, run_id: str, allow_partial: bool = False) -> Merged:
+def merge_shards(
+    site: Site,
+    limits: duck.Limits,
+    *,
+    run_id: str,
+    allow_partial: bool = False,
+    shrink: ShrinkLimit = ANY_SIZE,
+) -> Merged:
     """Publish the warehouse from the shard files.
 
     Raises ShardSetError, which lists the shards, unless every shard is there, current and undamaged; `allow_partial`
-    leaves such shards out instead and marks the result.
+    leaves such shards out instead and marks the result. Raises ShrunkError for a result below `shrink`.
     """
     started_s = time.perf_counter()
     with inspected_held(site) as found:
         if found.obstacles and not (allow_partial and found.manifests):
             raise refusal(found.obstacles)
         sweeping.sweep_home(site.home)
-        merged = _publish(_Merge(site, limits, found, run_id, started_s))
+        merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
     sweep_unused(site)
     return merged
@@ -93,6 +106,7 @@ class _Merge:
     found: ShardSet
     run_id: str
     started_s: float
+    shrink: ShrinkLimit
 
     def publish(self, kept: frozenset[str]) -> Merged:
         """Publish the set, with the rows of `kept` shards from the published warehouse, the others from their files."""
@@ -112,6 +126,7 @@ class _Merge:
                     rows, duplicates_dropped = self._check_profiles(connection)
                     quarantined = self._check_accounts(connection, rows.count + duplicates_dropped)
                     value_counts, means = figures_of(connection, contract)
+            notices = check_result(connection, self.site, self.found, rows.count, self.shrink)
             publication = self._publication(rows, duplicates_dropped)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
@@ -121,7 +136,7 @@ class _Merge:
             close(connection)
         elapsed_ms = round((time.perf_counter() - self.started_s) * 1000)
         size_bytes = publishing.size_bytes(home.warehouse) or 0
-        return Merged(publication, quarantined, value_counts, means, elapsed_ms, size_bytes)
+        return Merged(publication, quarantined, value_counts, means, elapsed_ms, size_bytes, notices)
 
     def _publication(self, rows: SetHash, duplicates_dropped: int) -> Publication:
         return Publication(
@@ -226,7 +241,7 @@ class _Merge:
         }
         if damaged or contents.keys() - {manifest.shard_id for manifest in self.found.manifests}:
             raise refusal(self._why_other(damaged))
-        dropped = _drop_duplicates(connection, self.site.contract)
+        dropped = drop_duplicates(connection, self.site.contract)
         return total((hash_by_shard(connection) if dropped else contents).values()), dropped
 
     def _why_other(self, damaged: dict[str, Obstacle]) -> dict[str, Obstacle]:
@@ -311,20 +326,3 @@ def copy_shards(
             if not damaged:
                 raise
             raise refusal(damaged) from error
-
-
-def _drop_duplicates(connection: duckdb.DuckDBPyConnection, contract: Contract) -> int:
-    """Keep one record a key; routing makes this a no-op, since all records of a key are in one shard."""
-    key = identifier(contract.key.name)
-    key_count = f"SELECT count(DISTINCT {key}) FROM {PROFILES_TABLE}"
-    dropped = duck.scalar(connection, f"SELECT count(*) - ({key_count}) FROM {PROFILES_TABLE}")
-    assert isinstance(dropped, int), "a difference of counts"
-    if dropped:
-        order = f"ORDER BY {IDEMPOTENCY_COLUMN}, {SHARD_COLUMN}, rowid"
-        connection.execute(
-            f"""
-            DELETE FROM {PROFILES_TABLE} WHERE rowid IN (
-                SELECT rowid FROM {PROFILES_TABLE} QUALIFY row_number() OVER (PARTITION BY {key} {order}) > 1
-            )"""
-        )
-    return dropped

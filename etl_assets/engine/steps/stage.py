@@ -7,8 +7,8 @@ shards × data. A snapshot is content-addressed and published whole, then the so
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -29,23 +29,26 @@ from etl_assets.engine.published.snapshots import (
     write_accounting,
 )
 from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified, workbooks
+from etl_assets.engine.reading.blaming import naming_files
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
 from etl_assets.engine.reading.mapping import Inputs, add_key_map, drop_key_map, find_inputs, map_source, unmatched_ids
 from etl_assets.engine.reading.quarantine import Reading
-from etl_assets.engine.reading.unpacking import unpacks_to_more
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
+from etl_assets.engine.steps.collapsing import check_collapse, count_repeated
+from etl_assets.engine.steps.shrinking import ShrinkLimit, check_source
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import (
     AttemptTimeoutError,
+    CollapsedError,
     RejectRatioError,
+    ShrunkError,
     SourceChangedError,
-    shown,
 )
 from etl_assets.project.contract import Source
 
@@ -67,6 +70,8 @@ class StagingRequest:
     limits: duck.Limits
     max_unpacked_mb: int = 16 * 1024
     timeout_s: float = 0.0
+    max_superseded_ratio: float = 1.0
+    shrink: ShrinkLimit = field(default_factory=ShrinkLimit)
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,10 @@ class _Opened:
 def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tuple[Snapshot, bool]:
     """Make the current snapshot of a source; returns it and whether an earlier one was reused.
 
-    Raises InputError for files that break the contract as a whole, RejectRatioError for too many bad rows (the
-    snapshot stays on disk for inspection but does not become current), SourceChangedError when a file changed,
-    AttemptTimeoutError beyond the time limit.
+    Raises InputError for files that break the contract as a whole, RejectRatioError for too many bad rows,
+    CollapsedError for ids that most rows share, ShrunkError for far fewer rows than were published (the snapshot stays
+    on disk for inspection but does not become current), SourceChangedError when a file changed, AttemptTimeoutError
+    beyond the time limit.
     """
     error = AttemptTimeoutError(
         f"Source '{source.name}' took longer than ETL_SOURCE_TIMEOUT_S={request.timeout_s:g} seconds and was "
@@ -129,13 +135,15 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
         sweep_replaced(home, source.name, snapshot.folder)
         try:
             check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
-        except RejectRatioError:
+            check_collapse(request.site, source, snapshot, request.max_superseded_ratio)
+            is_shrink_accepted = check_source(home, snapshot, request.shrink)
+        except (RejectRatioError, CollapsedError, ShrunkError):
             # It stays so that its quarantine can be inspected; snapshots that were refused earlier are removed.
             refused = Refused(snapshot.folder)
             publishing.publish_json(home.refused_pointer(source.name), asdict(refused), what="pointer")
             sweep_replaced(home, source.name)
             raise
-        pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all)
+        pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all, is_shrink_accepted)
         publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
     sweep_accepted(home, source.name)
     return snapshot, reused
@@ -226,14 +234,14 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             for number, export in enumerate([*opened.exports, *opened.maps])
         ]
         readings, map_readings = prepared[: len(opened.exports)], prepared[len(opened.exports) :]
-        with _naming_files(prepared, request):
+        with naming_files(prepared, request.limits.stop):
             key_map = add_key_map(connection, source, map_readings)
             _write_partitions(connection, source, readings, target)
             drop_key_map(connection)
         faults.point("staging.read")
         slices = finish_slices(connection, source, site.shard_ids, target)
         faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
-        with _naming_files(readings, request):
+        with naming_files(readings, request.limits.stop):
             reasons, cell_reasons = quarantine.write(connection, source, readings, target / QUARANTINE_FILE)
         faults.point("staging.quarantine", target / QUARANTINE_FILE)
         snapshot = Snapshot(
@@ -251,6 +259,8 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             reasons=reasons,
             cell_reasons=cell_reasons,
             slices=tuple(slices),
+            rows_repeated=count_repeated(connection, source, target, len(opened.files)),
+            unended_files=tuple(reading.export.name for reading in readings if reading.is_unended),
             key_map=replace(key_map, unmatched=unmatched_ids(connection, source)) if key_map else None,
         )
         close_books(snapshot)
@@ -285,9 +295,10 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
     survey = surveying.survey(export, limit_bytes)
     # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
     if survey.is_regular and not export.packing:
-        return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
+        held = files.enter_context(export.held())
+        return Reading(export, number, held, survey.record_count, limit_bytes, is_unended=survey.is_unended)
     surveying.write_sound_records(export, copy, limit_bytes)
-    return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
+    return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True, is_unended=survey.is_unended)
 
 
 def _write_partitions(
@@ -298,23 +309,6 @@ def _write_partitions(
     connection.execute(
         f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"
     )
-
-
-@contextlib.contextmanager
-def _naming_files(readings: Sequence[Reading], request: StagingRequest) -> Iterator[None]:
-    """Turn DuckDB's error into an InputError for the file that caused it, if one did."""
-    try:
-        yield
-    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
-        raise
-    except duckdb.Error as error:
-        request.limits.stop.check()
-        number = parquet.file_beyond(error)
-        if number is not None:
-            raise unpacks_to_more(readings[number].export.stat, readings[number].limit_bytes) from error
-        parquet.require_readable(reading.export for reading in readings)
-        # DuckDB quotes the names of files as they are.
-        raise type(error)(shown(str(error))) from error
 
 
 def _check_unchanged(source: Source, request: StagingRequest, inputs: Inputs) -> None:
