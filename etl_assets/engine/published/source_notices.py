@@ -21,6 +21,6 @@ def notices_of(snapshot: Snapshot) -> Iterator[str]:
         more = f" and {len(names) - _FILES_SHOWN} more" if len(names) > _FILES_SHOWN else ""
         verb, its = ("ends", "its") if len(names) == 1 else ("end", "their")
         yield (
-            f"{', '.join(names[:_FILES_SHOWN])}{more} of {snapshot.source} {verb} in the middle of a line, without a "
+            f"{', '.join(names[:_FILES_SHOWN])}{more} ({snapshot.source}) {verb} in the middle of a line, without a "
             f"line break: if the transfer was cut, a part of {its} last row is missing"
         )

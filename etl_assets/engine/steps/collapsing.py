@@ -57,16 +57,16 @@ def check_collapse(site: Site, source: Source, snapshot: Snapshot, max_ratio: fl
     superseded = 0 if source.has_many else snapshot.reasons.get(SUPERSEDED, 0)
     row_count = snapshot.rows_accepted + superseded
     repeated = snapshot.rows_repeated
+    if not is_collapsed(source, snapshot, max_ratio):
+        return
     if _has_one_id(source, snapshot, max_ratio):
         cells = f"all {row_count:,} rows have the same {source.key.name}"
-    elif not source.latest_by and not source.has_many and repeated > max_ratio * row_count:
+    else:
         cells = (
             f"{repeated:,} of {row_count:,} rows ({repeated / row_count:.1%}) have the {source.key.name} of another "
             f"row of their file, at most {max_ratio:.1%} are allowed ({SETTING}); there are {snapshot.key_count:,} "
             "different ones"
         )
-    else:
-        return
     raise CollapsedError(
         f"Source '{source.name}': {cells}{_examples(site, source, snapshot)}. Of each, only one row would be kept. "
         f"Either the {source.key.name} was damaged, for example by a spreadsheet that wrote 1.23457E+12; or another "
@@ -75,6 +75,15 @@ def check_collapse(site: Site, source: Source, snapshot: Snapshot, max_ratio: fl
         *_advice(source, repeated, row_count),
         subject=source.name,
     )
+
+
+def is_collapsed(source: Source, snapshot: Snapshot, max_ratio: float) -> bool:
+    """Whether `check_collapse` refuses the snapshot."""
+    if _has_one_id(source, snapshot, max_ratio):
+        return True
+    row_count = snapshot.rows_accepted + snapshot.reasons.get(SUPERSEDED, 0)
+    is_limited = not source.has_many and not source.latest_by
+    return is_limited and snapshot.rows_repeated > max_ratio * row_count
 
 
 def _has_one_id(source: Source, snapshot: Snapshot, max_ratio: float) -> bool:
@@ -105,7 +114,7 @@ def _examples(site: Site, source: Source, snapshot: Snapshot) -> str:
             f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_IDS_SHOWN}"
         ).fetchall()
     listed = ", ".join(f"{_short(text)} ({count:,} rows)" for text, count in found)
-    return f", most of all {listed}" if listed else ""
+    return f": most often {listed}" if listed else ""
 
 
 def _short(text: str) -> str:

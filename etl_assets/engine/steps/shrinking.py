@@ -177,7 +177,7 @@ def _advice(count: int, before: int) -> tuple[Advice, ...]:
         Advice(Action.EXPORT_AGAIN),
         Advice(Action.ACCEPT_SHRUNK),
         Advice(Action.SET, SETTING, f"{share:g}"),
-        Advice(Action.EDIT, value="min_rows_ratio in the settings"),
+        Advice(Action.EDIT, value="min_rows_ratio under settings: for every run"),
     )
 
 

@@ -20,7 +20,6 @@ from etl_assets.engine.published.holding import hold, sweep_accepted, sweep_repl
 from etl_assets.engine.published.snapshots import (
     QUARANTINE_FILE,
     Pointer,
-    Refused,
     Snapshot,
     is_of_site,
     load_snapshot,
@@ -39,17 +38,12 @@ from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
-from etl_assets.engine.steps.collapsing import check_collapse, count_repeated
+from etl_assets.engine.steps.collapsing import check_collapse, count_repeated, is_collapsed
+from etl_assets.engine.steps.refusing import Refusal, refusing
 from etl_assets.engine.steps.shrinking import ShrinkLimit, check_source
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import (
-    AttemptTimeoutError,
-    CollapsedError,
-    RejectRatioError,
-    ShrunkError,
-    SourceChangedError,
-)
+from etl_assets.errors import AttemptTimeoutError, SourceChangedError
 from etl_assets.project.contract import Source
 
 # Rows of all slices together that DuckDB collects before it hands them to the slices' writers. Each writer gathers some
@@ -106,17 +100,22 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
         subject=source.name,
     )
     stop = request.limits.stop
-    with stop.within(request.timeout_s, error) as within, faults.stopped_by(within):
-        return _stage(source, replace(request, limits=replace(request.limits, stop=within)), force=force)
+    home = request.site.home
+    with refusing(home, source.name) as refusal, stop.within(request.timeout_s, error) as within:
+        limited = replace(request, limits=replace(request.limits, stop=within))
+        with faults.stopped_by(within):
+            return _stage(source, limited, refusal, force=force)
 
 
-def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Snapshot, bool]:
+def _stage(source: Source, request: StagingRequest, refusal: Refusal, *, force: bool) -> tuple[Snapshot, bool]:
     home, stop = request.site.home, request.limits.stop
     looked_at_ns = time.time_ns()
     inputs = find_inputs(source, request.exports)
     known = None if force else _known_snapshot(source, request, inputs)
     if known is not None:
+        refusal.snapshot = known
         check_reject_ratio(home, source, known, request.max_reject_ratio)
+        check_collapse(request.site, source, known, request.max_superseded_ratio)
         sweep_accepted(home, source.name)
         return known, True
     opened = _Opened(
@@ -124,27 +123,20 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
         inputs,
         verified.hash_files(request.exports, inputs.all, stop),
     )
-    with contextlib.ExitStack() as holder:
-        # Held until the pointer names it: another run sweeps what no pointer names.
-        snapshot = None if force else _earlier(source, request, opened, holder)
-        reused = snapshot is not None
-        if snapshot is None:
-            snapshot = _build(source, request, opened, holder)
-        _check_unchanged(source, request, inputs)
-        # Before the pointer is written as well as after: without file locks, its age tells how long others are unread.
-        sweep_replaced(home, source.name, snapshot.folder)
-        try:
-            check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
-            check_collapse(request.site, source, snapshot, request.max_superseded_ratio)
-            is_shrink_accepted = check_source(home, snapshot, request.shrink)
-        except (RejectRatioError, CollapsedError, ShrunkError):
-            # It stays so that its quarantine can be inspected; snapshots that were refused earlier are removed.
-            refused = Refused(snapshot.folder)
-            publishing.publish_json(home.refused_pointer(source.name), asdict(refused), what="pointer")
-            sweep_replaced(home, source.name)
-            raise
-        pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all, is_shrink_accepted)
-        publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
+    # Held until the pointer names it: another run sweeps what no pointer names.
+    snapshot = None if force else _earlier(source, request, opened, refusal.holder)
+    reused = snapshot is not None
+    if snapshot is None:
+        snapshot = _build(source, request, opened, refusal.holder)
+    _check_unchanged(source, request, inputs)
+    # Before the pointer is written as well as after: without file locks, its age tells how long others are unread.
+    sweep_replaced(home, source.name, snapshot.folder)
+    refusal.snapshot = snapshot
+    check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
+    check_collapse(request.site, source, snapshot, request.max_superseded_ratio)
+    is_shrink_accepted = check_source(home, snapshot, request.shrink)
+    pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all, is_shrink_accepted)
+    publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
     sweep_accepted(home, source.name)
     return snapshot, reused
 
@@ -152,7 +144,9 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
 def is_current(source: Source, request: StagingRequest) -> bool:
     """Whether staging would take the current snapshot as it is; decided by the files' stats, without reading them."""
     known = _known_snapshot(source, request, find_inputs(source, request.exports))
-    return known is not None and known.reject_ratio <= request.max_reject_ratio
+    if known is None or is_collapsed(source, known, request.max_superseded_ratio):
+        return False
+    return known.reject_ratio <= request.max_reject_ratio
 
 
 def is_key_map_changed(source: Source, request: StagingRequest) -> bool:
@@ -228,11 +222,8 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
         ) as connection,
     ):
         _add_functions(connection, site)
-        limit_bytes = request.max_unpacked_mb << 20
-        prepared = [
-            prepare(export, number, scratch, limit_bytes, files)
-            for number, export in enumerate([*opened.exports, *opened.maps])
-        ]
+        inputs = enumerate([*opened.exports, *opened.maps])
+        prepared = [prepare(one, number, scratch, request.max_unpacked_mb << 20, files) for number, one in inputs]
         readings, map_readings = prepared[: len(opened.exports)], prepared[len(opened.exports) :]
         with naming_files(prepared, request.limits.stop):
             key_map = add_key_map(connection, source, map_readings)
