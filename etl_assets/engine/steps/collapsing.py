@@ -25,7 +25,7 @@ _IDS_SHOWN, _CHARS_SHOWN = 3, 40
 def count_repeated(connection: duckdb.DuckDBPyConnection, source: Source, folder: Path, file_count: int) -> int:
     """Rows whose key another row of the same file has, one of each key left out; of a source with one record a key.
 
-    Files that each hold every customer, such as an export for each day, replace each other's rows and repeat none. It
+    Files that each hold all keys, such as an export for each day, replace each other's rows and repeat none. It
     takes the slices in `folder` and the temp table `rejected` as `finish_slices` leaves them.
     """
     if source.has_many:
