@@ -13,8 +13,8 @@ from pydantic import Field
 from etl_assets.engine import faults, workers
 from etl_assets.engine.published import snapshots
 from etl_assets.engine.published.checks import Finding, recount_source
+from etl_assets.engine.published.notices import source_notices
 from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
-from etl_assets.engine.published.source_notices import notices_of
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
 from etl_assets.engine.site import Site
@@ -216,7 +216,7 @@ def _accounting(source: Source, snapshot: Snapshot) -> dict[str, Any]:
 
 def _notices(snapshot: Snapshot) -> dict[str, Any]:
     """What is unusual in the export, where anything is."""
-    texts = [f"{text}." for text in notices_of(snapshot)]
+    texts = [notice.finding for notice in source_notices([snapshot])]
     # Plain text: a file's name may look like Markdown.
     return {"notices": dg.MetadataValue.text(" ".join(texts))} if texts else {}
 

@@ -20,8 +20,6 @@ class StepEvent:
     record_count: int | None = None
     elapsed_ms: int | None = None
     attempt: int | None = None
-    # What is unusual about a publication, in sentences.
-    notices: tuple[str, ...] = ()
 
 
 Observer = Callable[[StepEvent], None]

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from etl_assets.engine.published.notices import Notice
+from etl_assets.engine.published.overlap import SourceOverlap
 from etl_assets.engine.published.snapshots import Snapshot
-from etl_assets.engine.published.source_notices import notices_of
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication
@@ -28,8 +29,6 @@ class SourceReport:
     cell_reasons: dict[str, int] = field(default_factory=dict)
     # What its key map did, if it has one.
     key_map: KeyMapFacts | None = None
-    # What is unusual in its export, in sentences without their points.
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,11 @@ class Report:
     merge_error: Exception | None = None
     # Checks of the published warehouse that failed, warnings too; it is published all the same.
     broken_checks: tuple[BrokenCheck, ...] = ()
+    # Of the publication; without one, what reading the sources brought to light.
+    notices: tuple[Notice, ...] = ()
+    overlap: tuple[SourceOverlap, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
-    # What is unusual about the publication, in sentences.
-    notices: tuple[str, ...] = ()
     # Whether this very set was published already, so that nothing was merged.
     is_unchanged: bool = False
     elapsed_ms: int = 0
@@ -118,5 +118,4 @@ def source_report(source: Source, snapshot: Snapshot, elapsed_ms: int | None, *,
         elapsed_ms,
         cell_reasons=snapshot.cell_reasons,
         key_map=key_map_facts(source, snapshot),
-        notices=tuple(notices_of(snapshot)),
     )

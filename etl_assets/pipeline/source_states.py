@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from etl_assets.engine.published.snapshots import Refused, Snapshot, current_snapshot, is_of_site, read_refused
-from etl_assets.engine.published.source_notices import notices_of
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.reading.strays import refuse_strays
@@ -57,8 +56,6 @@ class SourceFacts:
     # Advice for an unavailable or refused source.
     advice: Sequence[Advice] = ()
     refusal: RefusalFacts | None = None
-    # What is unusual in its export, in sentences without their points.
-    notices: Sequence[str] = ()
 
 
 def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
@@ -92,7 +89,6 @@ def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
         quarantine_reasons=snapshot.reasons,
         cell_reasons=snapshot.cell_reasons,
         key_map=key_map_facts(source, snapshot),
-        notices=tuple(notices_of(snapshot)),
     )
 
 

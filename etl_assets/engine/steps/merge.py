@@ -41,9 +41,10 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, hash_by_shard
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifiers, pattern_list
-from etl_assets.engine.steps.duplicates import drop_duplicates
+from etl_assets.engine.steps.duplicates import Distinct, drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
+from etl_assets.engine.steps.noticing import Noticed, notice
 from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import SHARD_COLUMN
@@ -51,10 +52,7 @@ from etl_assets.project.contract import SHARD_COLUMN
 
 @dataclass(frozen=True)
 class Merged:
-    """A publication and its figures: `value_counts` of columns with declared values, `means` of numbers.
-
-    `notices` are sentences on what is unusual about it.
-    """
+    """A publication and its figures: `value_counts` of columns with declared values, `means` of numbers."""
 
     publication: Publication
     quarantined_count: int
@@ -62,7 +60,7 @@ class Merged:
     means: Mapping[str, float] = field(default_factory=dict)
     elapsed_ms: int = 0
     size_bytes: int = 0
-    notices: tuple[str, ...] = ()
+    noticed: Noticed = field(default_factory=Noticed)
 
 
 def merge_shards(
@@ -123,11 +121,12 @@ class _Merge:
                 # The checks read the file back, as its readers will.
                 with _reading_back():
                     _open(connection, target)
-                    rows, duplicates_dropped = self._check_profiles(connection)
-                    quarantined = self._check_accounts(connection, rows.count + duplicates_dropped)
+                    rows, distinct = self._check_profiles(connection)
+                    quarantined = self._check_accounts(connection, rows.count + distinct.dropped_count)
                     value_counts, means = figures_of(connection, contract)
-            notices = check_result(connection, self.site, self.found, rows.count, self.shrink)
-            publication = self._publication(rows, duplicates_dropped)
+            shrunk = check_result(connection, self.site, self.found, rows.count, self.shrink)
+            publication = self._publication(rows, distinct.dropped_count)
+            noticed = notice(connection, self.site, self.found.snapshots, publication, distinct, shrunk)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
             require_publishable(connection, self.site, self.found.snapshots)
@@ -136,7 +135,7 @@ class _Merge:
             close(connection)
         elapsed_ms = round((time.perf_counter() - self.started_s) * 1000)
         size_bytes = publishing.size_bytes(home.warehouse) or 0
-        return Merged(publication, quarantined, value_counts, means, elapsed_ms, size_bytes, notices)
+        return Merged(publication, quarantined, value_counts, means, elapsed_ms, size_bytes, noticed)
 
     def _publication(self, rows: SetHash, duplicates_dropped: int) -> Publication:
         return Publication(
@@ -231,8 +230,8 @@ class _Merge:
                 Advice(Action.RUN),
             )
 
-    def _check_profiles(self, connection: duckdb.DuckDBPyConnection) -> tuple[SetHash, int]:
-        """Compare the rows with the manifests; returns their hash, and how many duplicates were dropped."""
+    def _check_profiles(self, connection: duckdb.DuckDBPyConnection) -> tuple[SetHash, Distinct]:
+        """Compare the rows with the manifests; returns their hash, and how distinct their keys are."""
         contents = hash_by_shard(connection)
         damaged = {
             manifest.shard_id: Obstacle(Unfit.DAMAGED, "its content is not what its manifest says")
@@ -241,8 +240,8 @@ class _Merge:
         }
         if damaged or contents.keys() - {manifest.shard_id for manifest in self.found.manifests}:
             raise refusal(self._why_other(damaged))
-        dropped = drop_duplicates(connection, self.site.contract)
-        return total((hash_by_shard(connection) if dropped else contents).values()), dropped
+        distinct = drop_duplicates(connection, self.site.contract)
+        return total((hash_by_shard(connection) if distinct.dropped_count else contents).values()), distinct
 
     def _why_other(self, damaged: dict[str, Obstacle]) -> dict[str, Obstacle]:
         """Why the rows are not those of the manifests: shards that were published during the merge, else damaged files.

@@ -13,6 +13,7 @@ from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.last_publication import LastPublication, LastSource, read_last, values_in
+from etl_assets.engine.published.notices import Notice, NoticeKind
 from etl_assets.engine.published.shards import ShardSet
 from etl_assets.engine.published.snapshots import Snapshot, load_snapshot, read_pointer
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
@@ -94,11 +95,11 @@ def _refusal(snapshot: Snapshot, before: _Before, limit: ShrinkLimit) -> ShrunkE
 
 def check_result(
     connection: duckdb.DuckDBPyConnection, site: Site, found: ShardSet, record_count: int, limit: ShrinkLimit
-) -> tuple[str, ...]:
+) -> tuple[Notice, ...]:
     """Compare the merged profiles, which the connection has open, with the last publication.
 
-    ShrunkError when there are too few of them, or when a column has lost all of its values. Returns findings that are
-    reported only: after a change of the project, fewer profiles or values may be what it is meant to give.
+    ShrunkError when there are too few of them, or when a column has lost all of its values. Returns what is only
+    reported: after a change of the project, fewer profiles or values may be what it is meant to give.
 
     Nothing is compared when the caller accepts it, when a source that has shrunk was accepted since the last
     publication, and when the merge leaves out shards.
@@ -109,7 +110,7 @@ def check_result(
     if last is None:
         if publishing.size_bytes(site.home.warehouse) is None:
             return ()
-        return ("The last publication cannot be read, so the result was not compared with it.",)
+        return (_not_compared("The last publication cannot be read, so the result was not compared with it."),)
     if _is_explained(site.home, found, last):
         return ()
     lost, unread = _emptied(connection, site, last)
@@ -120,7 +121,12 @@ def check_result(
             "which stays.",
             *_advice(record_count, last.record_count),
         )
-    return (*(f"{finding} The project or the engine has changed since." for finding in findings), *unread)
+    changed = [f"{finding} The project or the engine has changed since." for finding in findings]
+    return (*(Notice(NoticeKind.SHRUNK, PROFILES_TABLE, text) for text in changed), *map(_not_compared, unread))
+
+
+def _not_compared(finding: str) -> Notice:
+    return Notice(NoticeKind.NOT_COMPARED, PROFILES_TABLE, finding, is_warning=False)
 
 
 def _is_explained(home: Home, found: ShardSet, last: LastPublication) -> bool:
