@@ -6,7 +6,7 @@ the package, so that every wing can raise these. Names that come from files are 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -57,6 +57,7 @@ class Action(StrEnum):
     UNSET = "unset"  # remove the setting `setting`
     EDIT = "edit"  # change the file `value` of the project
     REPORT = "report"  # report a defect of this package
+    REJECTS = "rejects"  # look at the rejected rows of the source `value`
     QUERY = "query"  # another statement; `value` is one that works
     CHECK_DISK = "check_disk"
 
@@ -99,6 +100,15 @@ class ConfigError(EtlError):
 
 class InputError(EtlError):
     """An export is missing, unreadable or breaks the contract as a whole (exit code 2)."""
+
+
+def all_in_one(errors: Sequence[InputError]) -> InputError:
+    """One error with the findings of all, each once: whoever mends one export should not meet the next one then."""
+    if len(errors) == 1:
+        return errors[0]
+    findings = dict.fromkeys(error.finding for error in errors)
+    advice = dict.fromkeys(one for error in errors for one in error.advice)
+    return InputError("\n".join(findings), *advice, subject=errors[0].subject)
 
 
 class RejectRatioError(EtlError):

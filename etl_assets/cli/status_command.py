@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import output, terminal
+from etl_assets.cli import notice_report, output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
@@ -22,7 +22,8 @@ from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
-    Show the sources (rows in, accepted, quarantined; whether their files have changed), every shard (published, stale,
+    Show the sources (rows in, accepted, quarantined; whether their files have changed
+    or were refused, when and why), every shard (published, stale,
     missing, damaged, running or failed, and why) and the warehouse. Changes nothing; works before, during and after a
     run. The exit code is 0 in every state; scripts read --json.
 """
@@ -40,6 +41,7 @@ _STYLES = {
     "missing": "yellow",
     "outdated": "yellow",
     "partial": "yellow",
+    "refused": "red",
     "unavailable": "red",
     "failed": "red",
     "damaged": "red",
@@ -76,6 +78,8 @@ def show(console: Console, found: facts.Facts) -> None:
     _show_sources(console, found)
     _show_shards(console, found)
     _show_warehouse(console, found.warehouse)
+    notice_report.show_notices(console, found.notices)
+    notice_report.show_overlap(console, found.overlap)
     _show_next(console, found)
 
 
@@ -170,7 +174,8 @@ def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
 def _show_next(console: Console, found: facts.Facts) -> None:
     console.print()
     if found.next_step:
-        console.print(Text.assemble("Next: ", (command_line(found.next_step), "bold")))
+        first = "fix the cause, then " if any(source.refusal for source in found.sources) else ""
+        console.print(Text.assemble(f"Next: {first}", (command_line(found.next_step), "bold")))
     elif any(part.state == "running" for part in found.shards):
         console.print("A run is in progress.")
     elif found.warehouse.state == "current" and all(source.state == "current" for source in found.sources):
