@@ -85,7 +85,7 @@ def test_a_run_after_the_loss_of_one_shard_runs_that_shard_and_tells_of_all(
     home.shard_file("shard_02").unlink()
     report, events = run(settings, instance)
     assert asked_for(instance) == ["shard_02", "shard_02"]
-    expected = {name: Status.REUSED for name in site_of(PROJECT, settings).shard_ids} | {"shard_02": Status.SUCCEEDED}
+    expected = dict.fromkeys(site_of(PROJECT, settings).shard_ids, Status.REUSED) | {"shard_02": Status.SUCCEEDED}
     assert {found.shard_id: found.status for found in report.shards} == expected
     assert {name: event.status for name, event in events.items()} == expected
     assert [found.record_count for found in report.shards] == [found.record_count for found in first.shards]
