@@ -57,15 +57,17 @@ def run_pipeline(
     shards: Sequence[str] | None = None,
     force: bool = False,
     allow_partial: bool = False,
+    accept_shrunk: bool = False,
     launched_by: str = COMMAND,
     on_event: Observer,
 ) -> Report:
     """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them.
 
-    `force` builds also what is current: everything, or the shards named. `launched_by` is a tag of the runs.
+    `force` builds also what is current: everything, or the shards named. `accept_shrunk` accepts exports and a result
+    that have far fewer rows than the last publication. `launched_by` is a tag of the runs.
     """
     started_s = time.perf_counter()
-    pipeline = _Pipeline(site, settings, instance, command_tags(launched_by), on_event)
+    pipeline = _Pipeline(site, settings, instance, command_tags(launched_by), on_event, accept_shrunk=accept_shrunk)
     report, warehouse_before = Report(), publishing.stamp(site.home.warehouse)
     wanted = sorted(set(shards)) if shards is not None else list(site.shard_ids)
     report.sources = pipeline.stage(force and shards is None)
@@ -91,8 +93,11 @@ class _Pipeline:
         instance: dg.DagsterInstance,
         tags: Mapping[str, str],
         observe: Observer,
+        *,
+        accept_shrunk: bool,
     ) -> None:
         self._site = site
+        self._accept_shrunk = accept_shrunk
         self._settings = settings
         self._instance = instance
         # The last event of each source, each shard and the merge.
@@ -111,7 +116,7 @@ class _Pipeline:
                 sweep_accepted(self._site.home, name)
                 self._note(StepEvent(Status.REUSED, name, elapsed_ms=0))
             return [self._source_report(name, None) for name in names]
-        result = self._run(names, {OP_NAME: {"force": force}})
+        result = self._run(names, {OP_NAME: {"force": force, "accept_shrunk": self._accept_shrunk}})
         has_failed = any(self._error_of(name) for name in names)
         why = None if result.success or has_failed else _why(result)
         return [self._source_report(name, why) for name in names]
@@ -164,7 +169,8 @@ class _Pipeline:
             sweep_unused(self._site)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
-        result = self._run([MERGED_PROFILES], {MERGED_PROFILES: {"allow_partial": allow_partial}})
+        config = {"allow_partial": allow_partial, "accept_shrunk": self._accept_shrunk}
+        result = self._run([MERGED_PROFILES], {MERGED_PROFILES: config})
         if not result.success:
             report.merge_error = self._error_of(MERGED_PROFILES) or _why(result)
             return

@@ -28,6 +28,8 @@ def own(tmp_path: Path) -> dict[str, str]:
         "ETL_HOME": str(tmp_path / "home"),
         "ETL_NUM_SHARDS": "3",
         "ETL_MAX_REJECT_RATIO": "1",
+        # Tests replace thirty rows by one.
+        "ETL_MIN_ROWS_RATIO": "0",
     }
 
 
