@@ -45,6 +45,7 @@ from etl_assets.engine.steps.duplicates import Distinct, drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
 from etl_assets.engine.steps.noticing import Noticed, notice
+from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import SHARD_COLUMN
 
@@ -70,12 +71,13 @@ def merge_shards(
     allow_partial: bool = False,
     keep_count: int = 0,
     replace_restored: bool = False,
+    shrink: ShrinkLimit = ANY_SIZE,
 ) -> Merged:
     """Publish the warehouse from the shard files, and keep the last `keep_count` that were replaced.
 
     Raises ShardSetError, which lists the shards, unless every shard is there, current and undamaged; `allow_partial`
-    leaves such shards out instead and marks the result. ConfigError for a warehouse that was restored and is held,
-    unless `replace_restored`.
+    leaves such shards out instead and marks the result. Raises ShrunkError for a result below `shrink`, ConfigError for
+    a warehouse that was restored and is held, unless `replace_restored`.
     """
     started_s = time.perf_counter()
     if not replace_restored:
@@ -84,7 +86,7 @@ def merge_shards(
         if found.obstacles and not (allow_partial and found.manifests):
             raise refusal(found.obstacles)
         sweeping.sweep_home(site.home)
-        merged = _publish(_Merge(site, limits, found, run_id, started_s, keep_count, replace_restored))
+        merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink, keep_count, replace_restored))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
     sweep_unused(site)
     sweep_kept(site.home, keep_count)
@@ -108,6 +110,7 @@ class _Merge:
     found: ShardSet
     run_id: str
     started_s: float
+    shrink: ShrinkLimit
     keep_count: int
     replace_restored: bool
 
@@ -132,9 +135,10 @@ class _Merge:
                     rows, distinct = self._check_profiles(connection)
                     quarantined = self._check_accounts(connection, rows.count + distinct.dropped_count)
                     value_counts, means = figures_of(connection, contract)
+            shrunk = check_result(connection, self.site, self.found, rows.count, self.shrink)
             publication = self._publication(rows, distinct.dropped_count)
             coming.append(publication)
-            noticed = notice(connection, self.site, self.found.snapshots, publication, distinct)
+            noticed = notice(connection, self.site, self.found.snapshots, publication, distinct, shrunk)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
             require_publishable(connection, self.site, self.found.snapshots)
