@@ -20,7 +20,7 @@ from etl_assets.cli.program import command as command_line
 from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.guard import ANY_ADDRESS, HOSTS_VARIABLE, is_host, is_loopback, is_unspecified
 from etl_assets.orchestration.instance.home import dagster_home
-from etl_assets.project.origins import origin
+from etl_assets.project.setting_origins import origin
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """

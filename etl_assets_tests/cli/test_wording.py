@@ -31,6 +31,7 @@ EXAMPLES: dict[Action, tuple[Advice, list[str] | None]] = {
     Action.LIST_KEPT: (Advice(Action.LIST_KEPT), ["etl-assets", "restore", "--list"]),
     Action.REJECTS: (Advice(Action.REJECTS, value="crm"), ["etl-assets", "rejects", "crm"]),
     Action.QUERY: (Advice(Action.QUERY, value="SELECT '1'"), ["etl-assets", "query", "SELECT '1'"]),
+    Action.ACCEPT_SHRUNK: (Advice(Action.ACCEPT_SHRUNK), ["etl-assets", "run", "--accept-shrunk"]),
     Action.ALLOW: (Advice(Action.ALLOW, value="crm.csv"), None),
     Action.CHECK_DISK: (Advice(Action.CHECK_DISK), ["etl-assets", "run"]),
 }

@@ -206,6 +206,19 @@ def rename(path: Path, target: Path) -> None:
     os.replace(path, target)
 
 
+def link_published(path: Path, target: Path) -> None:
+    """Give a published file a second name, so that it stays when another one takes the first; OSError as `os.link`."""
+    os.link(path, target, follow_symlinks=False)
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether both are names of one file."""
+    try:
+        return os.path.samestat(path.lstat(), other.lstat())
+    except ABSENT:
+        return False
+
+
 def copy_published(path: Path, target: Path) -> None:
     """Copy a published file to a temporary one; OSError for a link, which may lead to someone else's file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

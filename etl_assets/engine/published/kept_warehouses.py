@@ -6,7 +6,6 @@ now may have a name there as well, after a restore; it is none of those that are
 """
 
 import logging
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def kept_warehouses(home: Home, *, with_present: bool = False) -> list[KeptWareh
         if match is None or not publishing.is_regular(path):
             continue
         moment = datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC)
-        found.append(KeptWarehouse(path, moment, _is_same(path, home.warehouse)))
+        found.append(KeptWarehouse(path, moment, publishing.is_same_file(path, home.warehouse)))
     found.sort(key=lambda one: one.published_at, reverse=True)
     return found if with_present else [one for one in found if not one.is_present]
 
@@ -66,9 +65,9 @@ def keep(home: Home, publication: Publication) -> Path | None:
     path = home.kept / f"{publication.published_at.astimezone(UTC):{_TIME}}Z-{digest}{_SUFFIX}"
     try:
         publishing.ensure_directory(home.kept)
-        if not _is_same(path, home.warehouse):
+        if not publishing.is_same_file(path, home.warehouse):
             sweeping.remove(path)
-            os.link(home.warehouse, path, follow_symlinks=False)
+            publishing.link_published(home.warehouse, path)
             publishing.sync(home.kept)
     except OSError as error:
         # A file system without hard links, or a folder on another one.
@@ -153,13 +152,6 @@ def _listed(home: Home) -> str:
 def _remove(one: KeptWarehouse) -> None:
     sweeping.discard(one.path)
     sweeping.discard(one.path.with_name(one.path.name + WAL_SUFFIX))
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    try:
-        return os.path.samestat(path.lstat(), other.lstat())
-    except ABSENT:
-        return False
 
 
 def _changed_s(path: Path) -> float:

@@ -1,6 +1,5 @@
 """Back to a warehouse that was replaced: one rename, with the present one kept, so that this can be undone too."""
 
-import os
 from dataclasses import dataclass
 
 from etl_assets.engine import duck, faults
@@ -37,7 +36,7 @@ def restore(home: Home, limits: duck.Limits, when: str | None, keep_count: int) 
     write_mark(home, publication, present)
     faults.point("restore.marked")
     with publishing.publish_file(home.warehouse, what=None) as temporary:
-        os.link(target.path, temporary, follow_symlinks=False)
+        publishing.link_published(target.path, temporary)
         faults.point("restore.before_swap")
     faults.point("restore.after_swap")
     sweep_kept(home, keep_count)
