@@ -50,12 +50,12 @@ def _as_stranger() -> Iterator[None]:
 def environment(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables of a run in that folder."""
     monkeypatch.chdir(shared)
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
     for name, value in {
         "ETL_PROJECT": factory.PROJECT_FOLDER,
         "ETL_SOURCES": shared / "sources",
         "ETL_HOME": shared / "home",
         "DAGSTER_HOME": shared / "dagster",
-        "TMPDIR": shared,
         "ETL_NUM_SHARDS": 3,
     }.items():
         monkeypatch.setenv(name, str(value))
