@@ -17,7 +17,7 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import SUPERSEDED, Snapshot
 from etl_assets.engine.published.tables import PUBLICATION_NOTICES
 
-# Below this share of a source's rows, superseded ones are told in the counts of the quarantine only.
+# Below this share of a source's rows, superseded ones are only in the counts of the quarantine.
 _MIN_SUPERSEDED_RATIO = 0.01
 
 
@@ -27,6 +27,11 @@ class NoticeKind(StrEnum):
     SUPERSEDED = "superseded"
     NO_OVERLAP = "no_overlap"
     NEAR_KEYS = "near_keys"
+    ROW_COUNT = "row_count"
+    REJECTS = "rejects"
+    NULL_SHARE = "null_share"
+    VALUE_SHARE = "value_share"
+    NOT_COMPARED = "not_compared"
 
 
 @dataclass(frozen=True)
