@@ -229,8 +229,8 @@ def quarantine_table(contract: Contract) -> Table:
             TableColumn(
                 "reason",
                 "VARCHAR",
-                f"missing_{key}, unmapped_{key}, ambiguous_{key}, missing:<column>, superseded, malformed_row or "
-                "invalid:<column>",
+                f"missing_{key}, unmapped_{key}, ambiguous_{key}, missing:<column>, superseded, malformed_row, "
+                "not_utf8 or invalid:<column>",
             ),
             TableColumn("cell", "VARCHAR", "The cell that is null in the accepted row; null when the row was rejected"),
         ),
