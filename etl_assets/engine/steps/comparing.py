@@ -111,7 +111,7 @@ def _described(figure: Figure, entity: str) -> tuple[NoticeKind, str]:
     amount, total = f"{figure.amount:,}", f"{figure.total or 0:,}"
     match figure.kind:
         case FigureKind.REJECTED:
-            return NoticeKind.REJECTS, f"{figure.source}: {amount} of {total} rows are rejected as {figure.value}"
+            return NoticeKind.REJECTS, f"{figure.source}: {amount} of {total} rows are quarantined as {figure.value}"
         case FigureKind.INVALID_CELLS:
             return NoticeKind.REJECTS, f"{figure.source}: {amount} of {total} rows have a cell that is {figure.value}"
         case FigureKind.NULLS:

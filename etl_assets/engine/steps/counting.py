@@ -1,10 +1,9 @@
 """The figures of a publication: counts that can be compared with those of the last ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 
-from etl_assets.engine import duck
 from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.published.publication_figures import MIN_COUNT, Figure, FigureKind, PublishedFigures
 from etl_assets.engine.published.snapshots import Snapshot
@@ -15,7 +14,7 @@ from etl_assets.project.contract import IDEMPOTENCY_COLUMN, ISSUES_COLUMN, SHARD
 
 # A column with no more distinct words has few.
 MAX_WORDS = 30
-# Columns with more words than that among the first rows have many: the others need not be looked at.
+# Rows that are looked at before a column is counted whole.
 _FIRST_ROWS = 2048
 _WITH_WORDS = ("VARCHAR", "BOOLEAN")
 
@@ -56,18 +55,35 @@ def _of_columns(connection: duckdb.DuckDBPyConnection, contract: Contract, profi
     counts = ", ".join(f"count({identifier(name)})" for name in types)
     row = connection.execute(f"SELECT {counts} FROM {PROFILES_TABLE}").fetchone()
     assert row is not None, "an aggregate always returns a row"
+    with_words = _with_few_words(connection, [name for name in types if _may_be_named(contract, name, types[name])])
     for name, present in zip(types, row, strict=True):
         yield Figure(FigureKind.NULLS, "", name, "", profiles - present, profiles)
-        if types[name] in _WITH_WORDS and name not in contract.personal_columns:
+        if name in with_words:
             yield from _of_words(connection, name, present)
 
 
+def _may_be_named(contract: Contract, column: str, kind: str) -> bool:
+    """Whether the words of a column may be kept: not those of personal data, which a query can give another name."""
+    personal = contract.personal_columns
+    known = {one.name for columns in (contract.profile, *(s.columns for s in contract.sources)) for one in columns}
+    return kind in _WITH_WORDS and column not in personal and (not personal or column in known)
+
+
+def _with_few_words(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> set[str]:
+    """Those of the columns that have few words among the first rows: the others need not be counted."""
+    if not columns:
+        return set()
+    names = [identifier(column) for column in columns]
+    first = f"SELECT {', '.join(names)} FROM {PROFILES_TABLE} LIMIT {_FIRST_ROWS}"
+    counts = ", ".join(f"count(DISTINCT {name})" for name in names)
+    row = connection.execute(f"SELECT {counts} FROM ({first})").fetchone()
+    assert row is not None, "an aggregate always returns a row"
+    return {column for column, count in zip(columns, row, strict=True) if count <= MAX_WORDS}
+
+
 def _of_words(connection: duckdb.DuckDBPyConnection, column: str, present: int) -> Iterator[Figure]:
-    """The words of a column that has few, those of fewer profiles than `MIN_COUNT` left out."""
+    """The words of a column, if it has few, those of fewer profiles than `MIN_COUNT` left out."""
     name = identifier(column)
-    first = f"SELECT count(DISTINCT {name}) FROM (SELECT {name} FROM {PROFILES_TABLE} LIMIT {_FIRST_ROWS})"
-    if _number(duck.scalar(connection, first)) > MAX_WORDS:
-        return
     rows = connection.execute(
         f"SELECT {name}::VARCHAR, count(*) FROM {PROFILES_TABLE} WHERE {name} IS NOT NULL "
         f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MAX_WORDS + 1}"
@@ -78,8 +94,3 @@ def _of_words(connection: duckdb.DuckDBPyConnection, column: str, present: int) 
     for word, count in rows:
         if count >= MIN_COUNT:
             yield Figure(FigureKind.VALUE, "", column, word, count, present)
-
-
-def _number(value: object) -> int:
-    assert isinstance(value, int), "a count"
-    return value
