@@ -48,7 +48,7 @@ def comparison_notices(present: PublishedFigures, past: Past, entity: str) -> It
 def not_compared(why: str) -> Notice:
     """The note that nothing was compared, and why."""
     finding = f"The figures of this publication are compared with no other. {why}"
-    return Notice(NoticeKind.NOT_COMPARED, "publication", finding, is_warning=False)
+    return Notice(NoticeKind.FIGURES_NOT_COMPARED, "publication", finding, is_warning=False)
 
 
 def _all_figures(present: PublishedFigures, usual: Sequence[PublishedFigures]) -> list[Figure]:

@@ -35,12 +35,14 @@ def notice(
     snapshots: Mapping[str, Snapshot],
     publication: Publication,
     distinct: Distinct,
+    before: Sequence[Notice] = (),
 ) -> Noticed:
-    """Look at the profiles of the current database, and write its tables of what was noticed."""
+    """Look at the profiles of the current database, and write its tables of what was noticed now and `before`."""
     contract = site.contract
     overlap = measure_overlap(connection, contract.source_names)
     compared, figures = _compare(connection, site, snapshots, publication)
     notices = [
+        *before,
         *source_notices(snapshots.values()),
         *overlap_notices(overlap, contract, publication.record_count),
         *(near_key_notices(connection, contract) if distinct.has_near_keys else ()),

@@ -143,7 +143,7 @@ def _warnings(merged: Merged) -> list[str]:
 def test_a_category_that_moved_is_noticed_with_its_numbers(tmp_path: Path) -> None:
     """Fails: a renamed status (`unpaid`) moves the scores of a third of the customers, and nothing says so."""
     first = _merged(tmp_path, *["active"] * 100)
-    assert [notice.kind for notice in first.noticed.notices] == [NoticeKind.NOT_COMPARED]
+    assert [notice.kind for notice in first.noticed.notices] == [NoticeKind.FIGURES_NOT_COMPARED]
     second = _merged(tmp_path, *["active"] * 68, *["unpaid"] * 32)
     texts = _warnings(second)
     word = "payment_status is 'unpaid' in 32 of the 100 customers that have one (32.0%); in the last publication 0.0%."
@@ -202,7 +202,7 @@ def test_a_last_warehouse_that_cannot_be_compared_stops_no_merge_and_is_told(
     alter(Home(tmp_path / "home").warehouse, break_it)
     merged = _merged(tmp_path, *["unpaid"] * 100)
     (notice,) = merged.noticed.notices
-    assert (notice.kind, notice.is_warning) == (NoticeKind.NOT_COMPARED, False)
+    assert (notice.kind, notice.is_warning) == (NoticeKind.FIGURES_NOT_COMPARED, False)
     assert why in notice.finding
     assert _warnings(_merged(tmp_path, *["failed"] * 100)) != []
 
