@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import check_report, notice_report, terminal
+from etl_assets.cli import check_report, file_list, notice_report, terminal
 from etl_assets.cli.output import printable, printable_lines
 from etl_assets.cli.program import command
 from etl_assets.cli.wording import advised, explained, run_command
@@ -99,6 +99,11 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
         )
         shown.add_row(terminal.plain(source.source), *numbers, _took(source.elapsed_ms, reused=source.reused))
     console.print(shown)
+    file_list.show(
+        console,
+        {source.source: source.files for source in sources},
+        {source.source: source.ignored_columns for source in sources},
+    )
     reasons: Counter[str] = Counter()
     cells: Counter[str] = Counter()
     for source in sources:

@@ -11,9 +11,11 @@ import duckdb
 from pydantic import Field
 
 from etl_assets.engine import faults, workers
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import snapshots
 from etl_assets.engine.published.checks import Finding, recount_source
 from etl_assets.engine.published.notices import source_notices
+from etl_assets.engine.published.read_files import read_files
 from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
@@ -21,7 +23,7 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.errors import DamagedSnapshotError
-from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
+from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema, table_value
 from etl_assets.orchestration.retry import (
     cancelled_for_good,
     explained_failures,
@@ -39,6 +41,8 @@ from etl_assets.project.contract import Source
 
 OP_NAME = "stage_sources"
 ACCOUNTING_CHECK = "accounting_closed"
+# Files of which a source's metadata shows rows and date: the last ones.
+_FILES_SHOWN = 100
 
 
 class SourceConfig(dg.Config):
@@ -195,18 +199,26 @@ def _materialization(context: dg.AssetExecutionContext, wiring: Wiring, result: 
     return dg.MaterializeResult(
         asset_key=key.asset_key,
         data_version=dg.DataVersion(snapshot.data_hash),
-        metadata={**_accounting(result.source, snapshot), "reused": result.reused, "elapsed_ms": result.elapsed_ms},
+        metadata={
+            **_accounting(wiring.site.home, result.source, snapshot),
+            "reused": result.reused,
+            "elapsed_ms": result.elapsed_ms,
+        },
         check_results=[check] if key in context.selected_asset_check_keys else [],
     )
 
 
-def _accounting(source: Source, snapshot: Snapshot) -> dict[str, Any]:
+def _accounting(home: Home, source: Source, snapshot: Snapshot) -> dict[str, Any]:
     return {
         **snapshots.describe(snapshot),
         ROW_COUNT: snapshot.rows_accepted,
         "rejected_by_reason": counts_table("reason", snapshot.reasons),
         "cells_by_reason": counts_table("reason", snapshot.cell_reasons),
         "files": dg.MetadataValue.json(list(snapshot.files)),
+        "rows_by_file": table_value(
+            ["file", "rows", "changed"],
+            [(one.name, one.row_count, one.modified_at) for one in read_files(home, snapshot)[-_FILES_SHOWN:]],
+        ),
         "extra_columns_ignored": dg.MetadataValue.json(list(snapshot.extra_columns)),
         "snapshot": snapshot.id,
         **_notices(snapshot),

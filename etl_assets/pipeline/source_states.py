@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from etl_assets.engine.published.read_files import IgnoredColumn, ReadFile, ignored_columns, read_files
 from etl_assets.engine.published.snapshots import Refused, Snapshot, current_snapshot, is_of_site, read_refused
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.reading.mapping import find_inputs
@@ -56,6 +57,9 @@ class SourceFacts:
     # Advice for an unavailable or refused source.
     advice: Sequence[Advice] = ()
     refusal: RefusalFacts | None = None
+    # Rows and dates of `files`, and the columns in them that the contract does not name.
+    read_files: Sequence[ReadFile] = ()
+    ignored_columns: Sequence[IgnoredColumn] = ()
 
 
 def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
@@ -89,6 +93,8 @@ def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
         quarantine_reasons=snapshot.reasons,
         cell_reasons=snapshot.cell_reasons,
         key_map=key_map_facts(source, snapshot),
+        read_files=read_files(site.home, snapshot),
+        ignored_columns=ignored_columns(source, snapshot),
     )
 
 

@@ -80,6 +80,11 @@ class Snapshot:
     cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
     key_map: KeyMapFigures | None = None
+    # Of each of `files`: its rows, and when it was last changed (ISO 8601, UTC).
+    file_rows: tuple[Count, ...] = ()
+    file_times: tuple[str, ...] = ()
+    # Columns of the contract that the first records of no file have.
+    absent_columns: tuple[str, ...] = ()
     # Of a source with one record a key: rows whose key another row of the same file has, one of each left out.
     rows_repeated: Count = 0
     # Text files whose last line has no line break: it may have been cut.

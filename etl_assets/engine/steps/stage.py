@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -243,9 +244,8 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             folder=folder,
             data_hash=opened.data_hash,
             shard_count=site.shard_count,
-            files=opened.files,
             size_bytes=sum(stat.size_bytes for stat in opened.inputs.all),
-            extra_columns=tuple(sorted({name for export in opened.exports for name in export.extra_columns})),
+            **_of_files(opened, readings),
             rows_in=sum(reading.record_count for reading in readings),
             rows_accepted=sum(part.record_count for part in slices),
             rows_quarantined=sum(reasons.values()),
@@ -263,6 +263,17 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
     # Where another run has published the name first, its folder is kept instead.
     hold(site.home, source.name, folder, holder)
     return snapshot
+
+
+def _of_files(opened: _Opened, readings: Sequence[Reading]) -> dict[str, Any]:
+    """What a snapshot says of its files."""
+    return {
+        "files": opened.files,
+        "file_rows": tuple(reading.record_count for reading in readings),
+        "file_times": tuple(stat.modified_at for stat in opened.inputs.exports),
+        "extra_columns": tuple(sorted({name for export in opened.exports for name in export.extra_columns})),
+        "absent_columns": tuple(sorted(frozenset.intersection(*(frozenset(one.absent) for one in opened.exports)))),
+    }
 
 
 def _add_functions(connection: duckdb.DuckDBPyConnection, site: Site) -> None:
