@@ -17,14 +17,16 @@ from etl_assets.drafting.grouping import Group
 from etl_assets.drafting.naming import column_names
 from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
 from etl_assets.engine.reading import exports
-from etl_assets.engine.reading.forms import cell_sql, value_sql
+from etl_assets.engine.reading.forms import value_sql
 from etl_assets.engine.reading.judging import cell_name, cells_sql
+from etl_assets.engine.reading.null_cells import any_cell_sql
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.stage import prepare
 from etl_assets.project.columns import Column, ColumnType, plain_name
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import DEFAULT_FALSE, DEFAULT_TRUE, Dialect
 from etl_assets.project.identity import Key
+from etl_assets.project.null_words import DEFAULT_NULLS
 
 _SAMPLE_ROWS, _SAMPLE_CELLS = 2_000, 300
 # Headers of columns that stay text even if every cell is made of digits, such as phone numbers: leading zeros matter.
@@ -241,7 +243,8 @@ def _null_words(sample: Mapping[str, Sequence[str]], typed: set[str]) -> list[st
         for cell in cells
         if cell.strip() in (cell_forms.NULL_WORDS if name in typed else cell_forms.CERTAIN_NULLS)
     }
-    return [word for word in cell_forms.NULL_WORDS if word in found]
+    # Declared words replace the default ones, so either none is declared or all of them.
+    return [word for word in cell_forms.NULL_WORDS if word in found] if found - {*DEFAULT_NULLS} else []
 
 
 def _typed(
@@ -253,7 +256,7 @@ def _typed(
 ) -> Observed:
     """The column with the narrowest type that every cell of it has."""
     dialect = Dialect.model_validate(words)
-    cell = cell_sql(identifier(column.name), dialect)
+    cell = any_cell_sql(identifier(column.name), dialect)
     candidates = [] if column.is_label else _candidates(sample, column)
     wanted = ", ".join(f"count({value_sql(cell, one, dialect)})" for one in candidates)
     # Whether a moment is not midnight; asked for only where it may be one.

@@ -291,8 +291,12 @@ def _plan_of(source: Source, column: Column) -> _Plan:
         maker_of(_countable(column, source)),
         column.name in source.needed or column.required,
         column.name in source.row_key,
-        frozenset({"", *(word.strip() for word in source.csv.nulls)}),
+        frozenset({"", *(word.strip() for word in _nulls_of(source, column))}),
     )
+
+
+def _nulls_of(source: Source, column: Column) -> tuple[str, ...]:
+    return text_nulls(source.csv, column) if column.type is ColumnType.TEXT else declared_nulls(source.csv, column) or ()
 
 
 def _countable(column: Column, source: Source) -> Column:

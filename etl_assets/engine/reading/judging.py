@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from etl_assets.engine.reading.forms import cell_sql, joined_key_sql, key_sql, value_sql
+from etl_assets.engine.reading import parquet_values
+from etl_assets.engine.reading.forms import joined_key_sql, key_sql, value_sql
+from etl_assets.engine.reading.null_cells import cell_sql, filled_cell_sql, is_damaged_key_sql, key_cell_sql
 from etl_assets.engine.reading.parquet import bounded_sql
 from etl_assets.engine.reading.quarantine import MALFORMED, Reading
 from etl_assets.engine.sql_text import identifier, literal, parquet_sql, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
 from etl_assets.project.dialect import Dialect
-from etl_assets.project.identity import Key
+from etl_assets.project.identity import Damaged, Key
 
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
 REJECTED = -1
@@ -29,6 +31,8 @@ ISSUES, BAD_CELLS = "_issues", "_bad_cells"
 # The table of `mapping`, and whether it lacks the id of a row, or has several keys for it.
 KEY_MAP, _UNMAPPED, _AMBIGUOUS = "_key_map", "_unmapped", "_ambiguous"
 _CELL_CHARS = 1_000
+# Whether the default words for null count in the file of a row, where they do in some files only.
+_DEFAULT_WORDS = "_default_words"
 # How DuckDB writes truth values.
 _TRUTH = ("true", "false")
 _READ_BUFFER_BYTES = 8 << 20
@@ -38,7 +42,10 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     """Every row of these files: the typed columns, where it came from, the first rule it broke, and its partition."""
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
     may_be_nested = any(reading.export.is_objects for reading in readings)
-    rules = _Rules(source, may_be_nested=may_be_nested)
+    defaults = {reading.export.cells.nulls is None for reading in readings}
+    is_mixed = len(defaults) > 1
+    has_defaults = _DEFAULT_WORDS if is_mixed else str(True in defaults).lower()
+    rules = _Rules(source, may_be_nested=may_be_nested, has_defaults=has_defaults)
     more = "".join(f", {cell_name(column.name)}" for column in source.columns if rules.of(column))
     more += (f", {_OVERLONG}" if may_be_overlong else "") + (f", {NESTED}" if may_be_nested else "")
     key = identifier(source.key.name)
@@ -46,19 +53,19 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     alike = [list(run) for _, run in groupby(readings, key=lambda reading: reading.export.cells.of_values)]
     parsed = "\nUNION ALL\n".join(
         f"SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(cell_name(source.key.name), source.key)} AS {key}, "
-        f"{_values_sql(source, run[0].export.cells)}{more} "
+        f"{_values_sql(source, run[0].export.cells)}{more}"
+        f"{f', {run[0].export.cells.nulls is None} AS {_DEFAULT_WORDS}' if is_mixed else ''} "
         f"FROM ({_all_rows_sql(source, run, may_be_overlong=may_be_overlong, may_be_nested=may_be_nested)})"
         for run in alike
     )
     return f"""
         WITH parsed AS ({parsed}),
         judged AS (
-            SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON},
-                {rules.issues()}
+            SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON}
             FROM {_mapped_sql(key) if source.key_map else "parsed"}
         )
         SELECT {key}, {", ".join(map(rules.kept, source.columns))}, {FILE_INDEX}, {SOURCE_ROW},
-            {REASON}, {ISSUES}, {BAD_CELLS},
+            {REASON}, {rules.issues()},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}
         FROM judged"""
 
@@ -120,7 +127,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
         f"{text} AS {cell_name(name)}"
         for name, text in {
             source.key.name: _key_cell(source, reading),
-            **{column.name: cell_sql(_cell_text(reading, column), export.cells) for column in source.columns},
+            **{column.name: _cell(source, reading, column) for column in source.columns},
         }.items()
     )
     path = pattern_literal(reading.readable)
@@ -167,16 +174,26 @@ def _measured_rows_sql(source: Source, reading: Reading, rows: str, nested: str)
         FROM (SELECT *, {overlong} AS {_OVERLONG} FROM (SELECT *, {size} AS _size FROM ({rows})))"""
 
 
-def _text(column: str) -> str:
-    return f"CAST({column} AS VARCHAR)"
+def _cell(source: Source, reading: Reading, column: Column) -> str:
+    """A cell as text; null when it is a word that is declared for that."""
+    if column.name in source.id_columns:
+        return _id_cell(reading, reading.export.found[column.name])
+    return cell_sql(_cell_text(reading, column), reading.export.cells, column)
+
+
+def _id_cell(reading: Reading, spelled: str) -> str:
+    """A cell of a key as text; null when it is a word for that."""
+    kind = reading.export.types.get(spelled, "")
+    return key_cell_sql(parquet_values.id_sql(reading.read_as(spelled), kind), reading.export.cells)
 
 
 def _cell_text(reading: Reading, column: Column) -> str:
     """A cell as text; a number or a truth value of Parquet as the dialect reads it."""
     name, dialect = reading.column(column.name), reading.export.cells
-    text = _text(name)
+    kind = reading.export.types.get(reading.export.found[column.name], "")
     if not reading.export.is_parquet or column.type is ColumnType.TEXT:
-        return text
+        return parquet_values.label_sql(name, kind)
+    text = parquet_values.text_sql(name, kind)
     words = (dialect.true_word, dialect.false_word)
     if column.type is ColumnType.BOOL and words != _TRUTH:
         true, false = map(literal, words)
@@ -190,7 +207,7 @@ def _cell_text(reading: Reading, column: Column) -> str:
 
 def _key_cell(source: Source, reading: Reading) -> str:
     """The key as text; of several columns, each of them is a cell on its own, and null when it has a word for that."""
-    parts = [cell_sql(_text(column), reading.export.cells) for column in reading.key_columns]
+    parts = [_id_cell(reading, column) for column in reading.export.key_columns]
     return parts[0] if len(parts) == 1 else joined_key_sql(parts, source.key)
 
 
@@ -205,10 +222,13 @@ class _Rules:
 
     source: Source
     may_be_nested: bool
+    # SQL for whether the default words for null count in the file of a row.
+    has_defaults: str
 
     def of(self, column: Column) -> list[str]:
         """The conditions under which a cell of this column is bad."""
-        return [*self._nested(column.name), *_broken_rules(column)]
+        has_defaults = self.has_defaults if column.nulls is None else "false"
+        return [*self._nested(column.name), *_broken_rules(column, has_defaults)]
 
     @cached_property
     def nulled(self) -> dict[Column, str]:
@@ -224,11 +244,13 @@ class _Rules:
     def reason(self, *, may_be_overlong: bool) -> str:
         """The first rule of the contract that a row breaks, as SQL; null for a sound row."""
         key = self.source.key
-        too_long = f"length({identifier(key.name)}) > {key.max_chars}"
+        broken = [*self._nested(key.name), f"length({identifier(key.name)}) > {key.max_chars}"]
+        if key.damaged is Damaged.REJECT:
+            broken.append(is_damaged_key_sql(identifier(key.name), len(self.source.key_headers)))
         whens = [
             *([f"WHEN {_OVERLONG} THEN {literal(MALFORMED)}"] if may_be_overlong else []),
             f"WHEN {identifier(key.name)} IS NULL THEN {literal(f'missing_{key.name}')}",
-            f"WHEN {' OR '.join([*self._nested(key.name), too_long])} THEN {literal(f'invalid:{key.name}')}",
+            f"WHEN {' OR '.join(broken)} THEN {literal(f'invalid:{key.name}')}",
         ]
         if self.source.key_map:
             whens += [
@@ -244,19 +266,42 @@ class _Rules:
         return f"CASE {' '.join(whens)} END"
 
     def issues(self) -> str:
-        """The names of the columns whose cells became null, and these cells, as SQL."""
+        """What is wrong with the cells of a row and these cells, as SQL: of an accepted row, the names of the columns
+        whose cells became null; of a rejected one, all reasons besides its own.
+        """
+        others = self._other_reasons()
+        reasons, cells = _listed(others)
         if not self.nulled:
-            return f"NULL::VARCHAR AS {ISSUES}, NULL::VARCHAR[] AS {BAD_CELLS}"
+            return (
+                f"CASE WHEN {REASON} IS NOT NULL THEN {reasons} END AS {ISSUES}, "
+                f"CASE WHEN {REASON} IS NOT NULL THEN {cells} END AS {BAD_CELLS}"
+            )
         is_any = " OR ".join(self.nulled.values())
-        names = ", ".join(f"CASE WHEN {bad} THEN {literal(column.name)} END" for column, bad in self.nulled.items())
-        cells = ", ".join(
-            f"CASE WHEN {bad} THEN left({cell_name(column.name)}, {_CELL_CHARS}) END"
-            for column, bad in self.nulled.items()
+        names, bad_cells = _listed(
+            [(bad, column.name, cell_name(column.name)) for column, bad in self.nulled.items()]
         )
         return (
-            f"CASE WHEN {is_any} THEN concat_ws(',', {names}) END AS {ISSUES}, "
-            f"CASE WHEN {is_any} THEN list_filter([{cells}], lambda cell: cell IS NOT NULL) END AS {BAD_CELLS}"
+            f"CASE WHEN {REASON} IS NOT NULL THEN {reasons} WHEN {is_any} THEN {names} END AS {ISSUES}, "
+            f"CASE WHEN {REASON} IS NOT NULL THEN {cells} WHEN {is_any} THEN {bad_cells} END AS {BAD_CELLS}"
         )
+
+    def _other_reasons(self) -> list[tuple[str, str, str]]:
+        """What may be wrong with the cells of a rejected row besides its reason: condition, reason and cell, as SQL.
+
+        Nothing with those of a row that is too long: they were not read.
+        """
+        found = []
+        for column in self.source.columns:
+            invalid, cell = f"invalid:{column.name}", cell_name(column.name)
+            rules = self.of(column)
+            if rules:
+                found.append((_not_for(invalid, f"({' OR '.join(rules)})"), invalid, cell))
+            if column.name in self.source.needed:
+                missing, name = f"missing:{column.name}", identifier(column.name)
+                is_invalid = f"{REASON} = {literal(invalid)}" + "".join(f" OR coalesce({rule}, false)" for rule in rules)
+                empty = f"{name} IS NULL AND NOT ({is_invalid})"
+                found.append((_not_for(missing, empty), missing, f"coalesce({cell}, '')" if rules else "''"))
+        return found
 
     def kept(self, column: Column) -> str:
         """A column's value as it is kept: null where it broke a rule that its type alone does not tell."""
@@ -269,10 +314,23 @@ class _Rules:
         return [f"contains({NESTED}, {literal(f',{name},')})"] if self.may_be_nested else []
 
 
-def _broken_rules(column: Column) -> Iterator[str]:
+def _not_for(reason: str, condition: str) -> str:
+    return f"{REASON} NOT IN ({literal(reason)}, {literal(MALFORMED)}) AND {condition}"
+
+
+def _listed(entries: Sequence[tuple[str, str, str]]) -> tuple[str, str]:
+    """The names whose condition holds, with commas between them, and the list of their cells."""
+    if not entries:
+        return "NULL::VARCHAR", "NULL::VARCHAR[]"
+    names = ", ".join(f"CASE WHEN {condition} THEN {literal(name)} END" for condition, name, _ in entries)
+    cells = ", ".join(f"CASE WHEN {condition} THEN left({cell}, {_CELL_CHARS}) END" for condition, _, cell in entries)
+    return f"nullif(concat_ws(',', {names}), '')", f"list_filter([{cells}], lambda cell: cell IS NOT NULL)"
+
+
+def _broken_rules(column: Column, has_defaults: str) -> Iterator[str]:
     name = identifier(column.name)
     if column.type is not ColumnType.TEXT:
-        yield f"({name} IS NULL AND blank_to_null({cell_name(column.name)}) IS NOT NULL)"
+        yield f"({name} IS NULL AND {filled_cell_sql(cell_name(column.name), has_defaults)})"
     if column.min is not None:
         yield f"{name} < {column.min}"
     if column.max is not None:

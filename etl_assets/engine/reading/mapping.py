@@ -67,6 +67,11 @@ class MapSource(Source):
         return "from", "to"
 
     @property
+    def id_columns(self) -> frozenset[str]:
+        """Its columns make up a key as the id does."""
+        return frozenset(self.required)
+
+    @property
     def needed(self) -> frozenset[str]:
         """Without any of its columns it leads nowhere."""
         return frozenset(column.name for column in self.columns)
