@@ -21,6 +21,7 @@ from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.build_many import damaged
+from etl_assets.engine.steps.refusing import refusing
 from etl_assets.engine.steps.stage import is_current, open_inputs
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.pipeline.configuration import merge_limits, staging_request
@@ -31,7 +32,7 @@ from etl_assets.project.settings import Settings
 def refuse_impossible(
     site: Site, settings: Settings, *, shards: Sequence[str] | None = None, force: bool = False
 ) -> None:
-    """Refuse what cannot work before anything is written.
+    """Refuse what cannot work before anything is written but the reason why a source is refused.
 
     ConfigError for unknown shard names, an ETL_HOME that cannot be written to or whose warehouse has another shard
     count; InputError for exports that are missing or break the contract as a whole.
@@ -47,8 +48,9 @@ def refuse_impossible(
     request = staging_request(site, settings)
     for source in site.contract.sources:
         # Those of a current snapshot have been read.
-        if not is_current(source, request):
-            open_inputs(source, settings.sources, find_inputs(source, settings.sources))
+        with refusing(site.home, source.name):
+            if not is_current(source, request):
+                open_inputs(source, settings.sources, find_inputs(source, settings.sources))
     files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)

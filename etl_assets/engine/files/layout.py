@@ -3,7 +3,7 @@
 staged/<source>/<snapshot>/shard_NN.parquet    accepted rows of a source by shard, and quarantine.parquet
 staged/<source>/<snapshot>/snapshot.json       its accounting
 staged/<source>/current.json                   which snapshot the shards are to use
-staged/<source>/refused.json                   which snapshot was refused since, for too many rejects
+staged/<source>/refused.json                   why its exports were refused since, and the snapshot if one was made
 shards/shard_NN.duckdb, shards/shard_NN.json   a published shard and, published after it, its manifest
 attempts/shard_NN/*.json                       one small file for each attempt at a shard
 warehouse.duckdb                               the published result
@@ -67,7 +67,7 @@ class Home:
         return self.staged / source / "current.json"
 
     def refused_pointer(self, source: str) -> Path:
-        """The file that names the snapshot of a source that was refused last."""
+        """The file that says why the exports of a source were refused last."""
         return self.staged / source / "refused.json"
 
     def snapshot(self, source: str, folder: str) -> Path:

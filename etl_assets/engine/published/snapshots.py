@@ -15,7 +15,7 @@ import duckdb
 from pydantic import Field
 
 from etl_assets.engine.duck import Limits, scalar, workbench
-from etl_assets.engine.files.documents import Count, Form, SmallCount
+from etl_assets.engine.files.documents import Count, Form, Moment, SmallCount
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import publish_json, scratch_directory, size_bytes
 from etl_assets.engine.files.sweeping import remove
@@ -137,9 +137,18 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Refused:
-    """A source's `refused.json`: the folder of the last snapshot with too many rejects."""
+    """A source's `refused.json`: why its exports were not taken since the current snapshot was made, or without one.
 
-    folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")]
+    `folder` is the snapshot's that was refused, None for exports that were refused before one was made. `finding` is
+    the text of the error and may have several lines, `kind` its class (`EtlError.kind`), `share` that of the rows that
+    broke the contract. Documents of earlier releases have `folder` only. Written by `steps.refusing`.
+    """
+
+    folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")] | None
+    finding: str = ""
+    kind: str = ""
+    refused_at: Moment | None = None
+    share: float | None = None
 
 
 _POINTER, _REFUSED, _SNAPSHOT = Form(Pointer), Form(Refused), Form(Snapshot)
@@ -169,9 +178,14 @@ def read_pointer(home: Home, source: str) -> Pointer | None:
     return _POINTER.read(home.source_pointer(source))
 
 
+def read_refused(home: Home, source: str) -> Refused | None:
+    """How the source was refused since its exports were last accepted; None when it was not."""
+    return _REFUSED.read(home.refused_pointer(source))
+
+
 def refused_folder(home: Home, source: str) -> str | None:
     """The folder of the snapshot that was refused since the last one was accepted; None without one."""
-    refused = _REFUSED.read(home.refused_pointer(source))
+    refused = read_refused(home, source)
     return refused.folder if refused else None
 
 

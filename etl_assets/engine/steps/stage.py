@@ -20,7 +20,6 @@ from etl_assets.engine.published.holding import hold, sweep_accepted, sweep_repl
 from etl_assets.engine.published.snapshots import (
     QUARANTINE_FILE,
     Pointer,
-    Refused,
     Snapshot,
     is_of_site,
     load_snapshot,
@@ -39,11 +38,11 @@ from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
+from etl_assets.engine.steps.refusing import Refusal, refusing
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import (
     AttemptTimeoutError,
-    RejectRatioError,
     SourceChangedError,
     shown,
 )
@@ -100,16 +99,20 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
         subject=source.name,
     )
     stop = request.limits.stop
-    with stop.within(request.timeout_s, error) as within, faults.stopped_by(within):
-        return _stage(source, replace(request, limits=replace(request.limits, stop=within)), force=force)
+    home = request.site.home
+    with refusing(home, source.name) as refusal, stop.within(request.timeout_s, error) as within:
+        limited = replace(request, limits=replace(request.limits, stop=within))
+        with faults.stopped_by(within):
+            return _stage(source, limited, refusal, force=force)
 
 
-def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Snapshot, bool]:
+def _stage(source: Source, request: StagingRequest, refusal: Refusal, *, force: bool) -> tuple[Snapshot, bool]:
     home, stop = request.site.home, request.limits.stop
     looked_at_ns = time.time_ns()
     inputs = find_inputs(source, request.exports)
     known = None if force else _known_snapshot(source, request, inputs)
     if known is not None:
+        refusal.snapshot = known
         check_reject_ratio(home, source, known, request.max_reject_ratio)
         sweep_accepted(home, source.name)
         return known, True
@@ -118,25 +121,18 @@ def _stage(source: Source, request: StagingRequest, *, force: bool) -> tuple[Sna
         inputs,
         verified.hash_files(request.exports, inputs.all, stop),
     )
-    with contextlib.ExitStack() as holder:
-        # Held until the pointer names it: another run sweeps what no pointer names.
-        snapshot = None if force else _earlier(source, request, opened, holder)
-        reused = snapshot is not None
-        if snapshot is None:
-            snapshot = _build(source, request, opened, holder)
-        _check_unchanged(source, request, inputs)
-        # Before the pointer is written as well as after: without file locks, its age tells how long others are unread.
-        sweep_replaced(home, source.name, snapshot.folder)
-        try:
-            check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
-        except RejectRatioError:
-            # It stays so that its quarantine can be inspected; snapshots that were refused earlier are removed.
-            refused = Refused(snapshot.folder)
-            publishing.publish_json(home.refused_pointer(source.name), asdict(refused), what="pointer")
-            sweep_replaced(home, source.name)
-            raise
-        pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all)
-        publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
+    # Held until the pointer names it: another run sweeps what no pointer names.
+    snapshot = None if force else _earlier(source, request, opened, refusal.holder)
+    reused = snapshot is not None
+    if snapshot is None:
+        snapshot = _build(source, request, opened, refusal.holder)
+    _check_unchanged(source, request, inputs)
+    # Before the pointer is written as well as after: without file locks, its age tells how long others are unread.
+    sweep_replaced(home, source.name, snapshot.folder)
+    refusal.snapshot = snapshot
+    check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
+    pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all)
+    publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
     sweep_accepted(home, source.name)
     return snapshot, reused
 
