@@ -18,8 +18,9 @@ from etl_assets.drafting.naming import column_names
 from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
 from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.forms import value_sql
-from etl_assets.engine.reading.judging import cell_name, cells_sql
+from etl_assets.engine.reading.judging import cells_sql
 from etl_assets.engine.reading.null_cells import any_cell_sql
+from etl_assets.engine.reading.rules import cell_name
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.stage import prepare
 from etl_assets.project.columns import Column, ColumnType, plain_name

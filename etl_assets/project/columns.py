@@ -160,8 +160,8 @@ class Column(Bounded):
     pattern: str = Field(default="", description="A regular expression that the whole text must match.")
     nulls: tuple[str, ...] | None = Field(
         default=None,
-        description="Cells of this column that mean null, in the place of those of `csv`; `[]` keeps every word, such as "
-        "the last name None.",
+        description="Cells of this column that mean null, in the place of those of `csv`; `[]` keeps every word, such "
+        "as the last name None.",
     )
     on_invalid: OnInvalid | None = Field(
         default=None,

@@ -42,8 +42,8 @@ class Key(Model):
     )
     damaged: Damaged = Field(
         default=Damaged.REJECT,
-        description="What becomes of rows with ids such as `1.23457E+12`, `#REF!` and `####`, which spreadsheets leave of "
-        "long numbers and failed formulas; `keep` takes them for ids.",
+        description="What becomes of rows with ids such as `1.23457E+12`, `#REF!` and `####`, which spreadsheets leave "
+        "of long numbers and failed formulas; `keep` takes them for ids.",
     )
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from etl_assets.project.columns import Bounded, Column, ColumnType, Relationship, plain_name
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.null_words import declared_nulls, text_nulls
 from etl_assets.samples.chances import Counting, Dice
 from etl_assets.samples.plausible import Maker, bad_text, maker_of, narrowed, plain_text
 from etl_assets.samples.spelling import Value, can_hold, cell_text, has_seconds, null_text
@@ -296,7 +297,9 @@ def _plan_of(source: Source, column: Column) -> _Plan:
 
 
 def _nulls_of(source: Source, column: Column) -> tuple[str, ...]:
-    return text_nulls(source.csv, column) if column.type is ColumnType.TEXT else declared_nulls(source.csv, column) or ()
+    """The words that are read as null there, and might be values."""
+    is_text = column.type is ColumnType.TEXT
+    return text_nulls(source.csv, column) if is_text else declared_nulls(source.csv, column) or ()
 
 
 def _countable(column: Column, source: Source) -> Column:

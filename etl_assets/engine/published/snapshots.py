@@ -20,8 +20,8 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import publish_json, scratch_directory, size_bytes
 from etl_assets.engine.files.sweeping import remove
 from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
-from etl_assets.engine.reading.judging import ISSUES
 from etl_assets.engine.reading.mapping import KeyMapFigures
+from etl_assets.engine.reading.rules import ISSUES
 from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.site import Site

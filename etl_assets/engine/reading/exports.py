@@ -44,9 +44,8 @@ class Export:
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
     that make up the key. `dialect` is that of its text, `cells` that of the values. `member` is the name of the file in
     an archive. `wanted` are the fields of a file of objects; `absent` are the contract's columns that none of the
-    objects had that were looked at. `sheet` is what is read of a workbook, `converted` the file of ours that it was
-    written to as CSV. `partition` are the texts of the columns that only its folders name, `types` DuckDB's types of a
-    Parquet file's own columns.
+    objects had that were looked at. `sheet` is what is read of a workbook, `converted` our file of it as CSV. Of Parquet,
+    `partition` are the texts of the columns that only folders name, `types` DuckDB's types of the file's own.
     """
 
     root: Path
@@ -212,8 +211,8 @@ def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = 
     partition = {name: text for name, text in named if name.strip().lower() not in written}
     columns += partition
     found, key_columns = find_columns(source, columns, name)
-    export = replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
-    return replace(export, partition=partition, types=types)
+    export = replace(export, partition=partition, types=types)
+    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
 
 
 def unopened(root: Path, stat: FileStat, stop: Stop | None = None) -> Export:

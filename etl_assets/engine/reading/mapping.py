@@ -14,9 +14,10 @@ import duckdb
 from etl_assets.engine.duck import scalar
 from etl_assets.engine.files.documents import Count
 from etl_assets.engine.reading.forms import joined_key_sql, key_sql
-from etl_assets.engine.reading.judging import KEY_MAP, NESTED, ambiguous_key, cell_name, cells_sql, unmapped_key
+from etl_assets.engine.reading.judging import KEY_MAP, cells_sql
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.rules import NESTED, ambiguous_key, cell_name, unmapped_key
 from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.project.contract import Column, Source
 

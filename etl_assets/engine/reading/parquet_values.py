@@ -63,9 +63,7 @@ def require_types(export: Export, source: Source) -> None:
 
 
 def require_values(export: Export, source: Source) -> None:
-    """InputError for ids that are no whole numbers or that their type does not hold exactly, and for other bytes than
-    UTF-8 in a text.
-    """
+    """InputError for ids that are no whole numbers, or too large for their type, and for texts that are not UTF-8."""
     ids = _ids(export, source)
     with export.held() as path, export.reader() as connection:
         for column, kind in export.types.items():

@@ -12,18 +12,8 @@ import duckdb
 from etl_assets.engine.files import folder_entries, publishing, sweeping
 from etl_assets.engine.hashing import SetHash, set_hash_sql
 from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice, measure_slices
-from etl_assets.engine.reading.judging import (
-    BAD_CELLS,
-    FILE_INDEX,
-    ISSUES,
-    PARTITION,
-    REASON,
-    REJECTED,
-    SOURCE_ROW,
-    ambiguous_key,
-    no_rows_sql,
-    unmapped_key,
-)
+from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REJECTED, SOURCE_ROW, no_rows_sql
+from etl_assets.engine.reading.rules import BAD_CELLS, ISSUES, REASON, ambiguous_key, unmapped_key
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
 
@@ -74,9 +64,7 @@ def finish_slices(
     return [Slice(shard_id, *measured[path], *rejected_keys.get(shard_id, (0, ""))) for shard_id, path in paths.items()]
 
 
-def _record_cells(
-    connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path], prefix: str
-) -> None:
+def _record_cells(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path], prefix: str) -> None:
     """Record the bad cells: those that became null, and those of rejected rows besides the one that is the reason."""
     connection.execute(
         f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, "

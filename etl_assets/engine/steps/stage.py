@@ -27,7 +27,7 @@ from etl_assets.engine.published.snapshots import (
     snapshot_id,
     write_accounting,
 )
-from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified, workbooks
+from etl_assets.engine.reading import exports, parquet, parquet_values, quarantine, surveying, verified, workbooks
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
@@ -157,7 +157,10 @@ def open_inputs(
     """Read the headers of a source's files, and of those of its key map; InputError as for `open_exports`."""
     mapped = map_source(source)
     opened = exports.open_exports(source, root, inputs.exports, stop)
-    return opened, exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+    maps = exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+    for export, of in [*((one, source) for one in opened), *((one, mapped) for one in maps if mapped)]:
+        parquet_values.require_types(export, of)
+    return opened, maps
 
 
 def _known_snapshot(source: Source, request: StagingRequest, inputs: Inputs) -> Snapshot | None:
@@ -221,8 +224,14 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             prepare(export, number, scratch, limit_bytes, files)
             for number, export in enumerate([*opened.exports, *opened.maps])
         ]
+        mapped = map_source(source)
         readings, map_readings = prepared[: len(opened.exports)], prepared[len(opened.exports) :]
         with _naming_files(prepared, request):
+            for reading, of in [
+                *((one, source) for one in readings),
+                *((one, mapped) for one in map_readings if mapped),
+            ]:
+                parquet_values.require_values(reading.export, of)
             key_map = add_key_map(connection, source, map_readings)
             _write_partitions(connection, source, readings, target)
             drop_key_map(connection)
