@@ -6,7 +6,7 @@ the package, so that every wing can raise these. Names that come from files are 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -99,6 +99,15 @@ class ConfigError(EtlError):
 
 class InputError(EtlError):
     """An export is missing, unreadable or breaks the contract as a whole (exit code 2)."""
+
+
+def all_in_one(errors: Sequence[InputError]) -> InputError:
+    """One error with the findings of all, each once: whoever mends one export should not meet the next one then."""
+    if len(errors) == 1:
+        return errors[0]
+    findings = dict.fromkeys(error.finding for error in errors)
+    advice = dict.fromkeys(one for error in errors for one in error.advice)
+    return InputError("\n".join(findings), *advice, subject=errors[0].subject)
 
 
 class RejectRatioError(EtlError):

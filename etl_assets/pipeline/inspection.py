@@ -73,7 +73,7 @@ def inspect(site: Site, settings: Settings) -> Inspection:
         advice = [Advice(Action.SET, "ETL_SOURCES"), Advice(Action.GENERATE, value=str(root))]
         mistakes.append(Mistake(str(root), None, "the folder of the exports does not exist", advice))
         return Inspection(mistakes, [], _shard_plans(site, {}, ["the exports are missing"]), [])
-    looked = {source.name: look_at(source, root) for source in site.contract.sources}
+    looked = {source.name: look_at(source, root, site.contract) for source in site.contract.sources}
     lines = source_lines(site.project.folder) if site.project.folder else {}
     for name, found in looked.items():
         mistakes += [Mistake(CONTRACT_FILE, lines.get(name), error.finding, error.advice) for error in found.errors]

@@ -19,6 +19,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.mapping import find_inputs
+from etl_assets.engine.reading.strays import refuse_strays
 from etl_assets.engine.reading.verified import hash_files
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current, is_key_map_changed
@@ -158,6 +159,7 @@ def _source_state(
     site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
 ) -> tuple[SourceState, str | None]:
     """Compare the files with the snapshot; InputError when they are not there."""
+    refuse_strays(site.contract, source, settings.sources)
     inputs = find_inputs(source, settings.sources)
     if snapshot is None:
         return "not_staged", None

@@ -3,8 +3,9 @@
 No Dagster import: it takes a second, which a wrong setting or a run with nothing to do should not cost.
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import duckdb
 
@@ -18,12 +19,13 @@ from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.header_checks import refuse_shared_files
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import find_inputs
+from etl_assets.engine.reading.strays import refuse_strays
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.build_many import damaged
 from etl_assets.engine.steps.refusing import refusing
 from etl_assets.engine.steps.stage import is_current, open_inputs
-from etl_assets.errors import Action, Advice, ConfigError
+from etl_assets.errors import Action, Advice, ConfigError, InputError, all_in_one
 from etl_assets.pipeline.configuration import merge_limits, staging_request
 from etl_assets.pipeline.report import Report, ShardReport, source_report
 from etl_assets.project.settings import Settings
@@ -45,16 +47,37 @@ def refuse_impossible(
             f"{known[-1]}.",
             subject=unknown[0],
         )
-    request = staging_request(site, settings)
-    for source in site.contract.sources:
-        # Those of a current snapshot have been read.
-        with refusing(site.home, source.name):
-            if not is_current(source, request):
-                open_inputs(source, settings.sources, find_inputs(source, settings.sources))
+    _refuse_bad_exports(site, settings)
     files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
+
+
+def _refuse_bad_exports(site: Site, settings: Settings) -> None:
+    """InputError with what is wrong with the files and headers of all sources."""
+    errors: list[InputError] = []
+    for source in site.contract.sources:
+        with _collecting(errors), refusing(site.home, source.name):
+            found: list[InputError] = []
+            with _collecting(found):
+                # Those of a current snapshot have been read.
+                if not is_current(source, staging_request(site, settings)):
+                    open_inputs(source, settings.sources, find_inputs(source, settings.sources))
+            with _collecting(found):
+                refuse_strays(site.contract, source, settings.sources)
+            if found:
+                raise all_in_one(found)
+    if errors:
+        raise all_in_one(errors)
+
+
+@contextlib.contextmanager
+def _collecting(errors: list[InputError]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        errors.append(error)
 
 
 def refuse_bad_sql(site: Site) -> None:

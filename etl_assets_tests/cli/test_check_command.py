@@ -120,13 +120,13 @@ def test_mistakes_in_the_contract_are_listed_with_lines(cli: Cli, project: Path)
 def test_files_that_no_source_reads_and_columns_that_none_declares_are_named(
     cli: Cli, tmp_path: Path, project: Path
 ) -> None:
-    """Fails: last month's export lies beside the others and is never noticed."""
-    (tmp_path / "data" / "sources" / "billing-old.csv").write_text("a,b\n")
+    """Fails: an export of a system that nobody declared lies beside the others and is never noticed."""
+    (tmp_path / "data" / "sources" / "prices.csv").write_text("a,b\n")
     path = tmp_path / "data" / "sources" / "billing.csv"
     path.write_text("".join(f"{line},x\n" for line in path.read_text().splitlines()))
     done = cli("check", "--project", "mine")
     assert done.returncode == 0
-    assert "no source reads: billing-old.csv\n" in done.stdout
+    assert "no source reads: prices.csv\n" in done.stdout
     assert "billing: not declared, so ignored: x\n" in done.stdout
 
 

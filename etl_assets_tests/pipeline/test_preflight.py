@@ -56,6 +56,24 @@ class TestRefusals:
         with pytest.raises(InputError, match="No export of source 'support'"):
             preflight.refuse_impossible(site, settings)
 
+    def test_bad_headers_and_unread_files_of_all_sources_at_once(
+        self, site: Site, settings: Settings, sources: Path
+    ) -> None:
+        """Fails: whoever mends one export meets the next one's mistake, source after source."""
+        for name in ("crm", "billing"):
+            (sources / f"{name}.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+        (sources / "product (1).csv").write_text("a\n", encoding="utf-8")
+        with pytest.raises(InputError) as caught:
+            preflight.refuse_impossible(site, settings)
+        for name in ("crm.csv of source 'crm' lacks", "billing.csv of source 'billing' lacks", "product (1).csv"):
+            assert name in caught.value.finding
+
+    def test_a_new_file_beside_exports_that_are_current(self, published: Site, settings: Settings) -> None:
+        """Fails: the newer export is dropped beside the old one, and the run says that everything is up to date."""
+        (settings.sources / "crm_2026-05-02.csv").write_text("a\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"crm_2026-05-02\.csv"):
+            preflight.refuse_impossible(published, settings)
+
     def test_a_home_that_cannot_be_made(self, settings: Settings, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         below_a_file = settings.model_copy(update={"home": tmp_path / "file" / "home"})

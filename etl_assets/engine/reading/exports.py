@@ -4,7 +4,6 @@ Every file is read through `Export`, which opens the file whose stats were taken
 """
 
 import contextlib
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +17,13 @@ from etl_assets.engine.reading.decoding import text_of
 from etl_assets.engine.reading.formats import Format, Packing
 from etl_assets.engine.reading.headers import find_columns, lacks_columns
 from etl_assets.engine.reading.listing import find_files
-from etl_assets.engine.reading.marks import marks_of
 from etl_assets.engine.reading.objects import Wanted
+from etl_assets.engine.reading.text_headers import header_of
 from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.engine.reading.worksheets import SheetForm
 from etl_assets.engine.sql_text import parquet_sql
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import Action, Advice, InputError, shown
+from etl_assets.errors import Action, Advice, InputError, all_in_one, shown
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import Dialect
 
@@ -35,6 +34,7 @@ _PLAIN = Dialect()
 _ANY_SHEET = SheetForm()
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_REASON = 150
+_ERRORS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,15 @@ def open_exports(
     """
     if stats is None:
         stats = stat_files(find_files(source, root), root)
-    return [open_export(source, root, stat, stop) for stat in stats]
+    opened, errors = [], []
+    for stat in stats:
+        try:
+            opened.append(open_export(source, root, stat, stop))
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise all_in_one(errors[:_ERRORS_SHOWN])
+    return opened
 
 
 def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
@@ -282,31 +290,10 @@ def read_fields(export: Export, source: Source) -> Export:
 
 
 def _csv_columns(export: Export) -> list[str]:
-    # Here: `status` and an unchanged `run` read no records, and numpy takes 0.1 s to import.
-    from etl_assets.engine.reading.records import scan
-
-    name, dialect = export.shown, export.dialect
     if export.is_sheet:
         export = replace(export, sheet=replace(export.sheet, row_count=1))
     with export.open() as stream:
-        block = next(scan(stream, marks=marks_of(dialect)), None)
-    if block is None or block.blank[0]:
-        raise InputError(f"{name} starts with an empty line; expected a header with column names on line 1.")
-    try:
-        header = block.raw(0).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"The header of {name} is not UTF-8 text ({error}). Export it as UTF-8.") from error
-    if block.damaged[0]:
-        raise InputError(f"The header of {name} is not a sound CSV line: {header[:200]!r}.")
-    escape = None if dialect.escape == dialect.quote else dialect.escape
-    lines = csv.reader(
-        [header],
-        delimiter=dialect.separator,
-        quotechar=dialect.quote,
-        escapechar=escape,
-        doublequote=escape is None,
-    )
-    return next(lines)
+        return header_of(stream, export.dialect, export.shown)
 
 
 def _parquet_types(export: Export) -> dict[str, str]:

@@ -47,6 +47,20 @@ _PACKED_ITSELF = (Format.PARQUET, Format.SHEET)
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # Workbooks that are not read.
 _OTHER_WORKBOOKS = (".xls", ".xlsb", ".ods")
+# Formats of other programs, which no pattern makes readable, and what to do with a file of one.
+_OTHER_FORMATS = {
+    ".json": "is JSON. Export it as JSON Lines (.jsonl), an object on each line.",
+    **dict.fromkeys((".html", ".htm", ".xml"), "is no table. Export it as .csv."),
+    **dict.fromkeys((".orc", ".avro", ".feather", ".arrow"), "is of a format that is not read. Export it as Parquet."),
+    **dict.fromkeys(
+        (".bz2", ".xz", ".lz4", ".sz", ".7z", ".rar", ".tar", ".tgz", ".lz"),
+        "is packed in a way that is not read. Unpack it, or pack it as .gz, .zst or .zip.",
+    ),
+    **dict.fromkeys(
+        (".tmp", ".part", ".partial", ".filepart", ".crdownload"),
+        "is the unfinished copy of a file. Wait until it is whole.",
+    ),
+}
 # A plain `.zip` is read by the ending of the file in it.
 SUFFIXES = (
     *_ENDINGS,
@@ -79,6 +93,11 @@ def refusal(name: str) -> str | None:
     if packing_of(name) and format_of(name) in _PACKED_ITSELF:
         return f"is {format_of(name)} in an archive; only texts may be packed. Unpack it."
     return None
+
+
+def unreadable(name: str) -> str | None:
+    """Why a file of this name cannot be read, and what helps; None for one that can."""
+    return refusal(name) or _OTHER_FORMATS.get(_ending(name))
 
 
 def dialect_of(declared: Dialect, name: str) -> Dialect:

@@ -8,9 +8,10 @@ from pathlib import Path
 from etl_assets.engine.reading.exports import open_export
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import map_source
+from etl_assets.engine.reading.strays import refuse_strays
 from etl_assets.engine.reading.verified import stat_files
 from etl_assets.errors import Action, Advice, InputError
-from etl_assets.project.contract import Source
+from etl_assets.project.contract import Contract, Source
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,18 @@ class Looked:
     map_files: tuple[Path, ...] = ()
 
 
-def look_at(source: Source, root: Path) -> Looked:
-    """Find the files of a source and of its key map and read their headers; errors are returned, not raised."""
+def look_at(source: Source, root: Path, contract: Contract | None = None) -> Looked:
+    """Find the files of a source and of its key map and read their headers; errors are returned, not raised.
+
+    With the whole contract, files that look like its data and that no source reads are errors too.
+    """
     looked, mapped = _look(source, root), map_source(source)
+    if contract is not None:
+        try:
+            refuse_strays(contract, source, root)
+        except InputError as error:
+            if error.finding not in {one.finding for one in looked.errors}:
+                looked = replace(looked, errors=(*looked.errors, error))
     if mapped is None:
         return looked
     # A map is a part of a file that has other columns too: those for other sources.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from etl_assets.engine.files.regular import NotRegularError, require_regular
 from etl_assets.engine.reading.formats import LISTED, SUFFIXES
+from etl_assets.engine.reading.other_programs import is_mark
 from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
 from etl_assets.engine.reading.verified import not_a_file
 from etl_assets.errors import Action, Advice, InputError, shown
@@ -49,9 +50,9 @@ def _find_files(source: Source, root: Path) -> list[Path]:
     if source.files:
         return [path for path in matching_files(source, root) if _is_file(path, root)]
     candidates = (path for path in root.iterdir() if path.name.startswith(source.name))
-    found = natural_order(
-        path for path in candidates if path.name[len(source.name) :].lower() in SUFFIXES and _is_file(path, root)
-    )
+    named = [path for path in candidates if path.name[len(source.name) :].lower() in SUFFIXES]
+    _refuse_folder_of_parts(source, named)
+    found = natural_order(path for path in named if _is_file(path, root))
     folder = root / source.name
     if folder.is_dir():
         found += [folder]
@@ -69,6 +70,17 @@ def _find_files(source: Source, root: Path) -> list[Path]:
             subject=source.name,
         )
     return _files_in(folder, source, root) if found == [folder] else found
+
+
+def _refuse_folder_of_parts(source: Source, named: Sequence[Path]) -> None:
+    """InputError for a folder with the name of a file: Spark writes the parts of an export to `parts.csv/`."""
+    folder = next((path for path in named if path.is_dir() and any(map(_is_export, path.iterdir()))), None)
+    if folder is not None:
+        raise InputError(
+            f"{shown(folder.name)} of source '{source.name}' is a folder of files. To read them, write for "
+            f'{source.name} in etl_assets.yaml: files: ["{shown(folder.name)}/**"]',
+            subject=source.name,
+        )
 
 
 def _require_text(path: Path) -> None:
@@ -90,9 +102,8 @@ def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
 
 
 def _is_export(path: Path) -> bool:
-    # Hidden files belong to other programs: unfinished copies, macOS's ._name.csv. README.txt is for people.
     name = path.name.lower()
-    return name.endswith(SUFFIXES) and not name.startswith((".", "readme"))
+    return name.endswith(SUFFIXES) and not is_mark(path.name)
 
 
 def _is_file(path: Path, root: Path) -> bool:

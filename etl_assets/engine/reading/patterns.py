@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from etl_assets.engine.reading.formats import suffix_of
+from etl_assets.engine.reading.other_programs import is_kept_apart, is_mark
 from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
 from etl_assets.project.file_patterns import files_of
@@ -50,10 +50,9 @@ def matching_files(source: Source, root: Path) -> list[Path]:
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
-    # Hidden files and folders belong to other programs: unfinished copies, macOS's ._name.csv. So do files without an
-    # ending whose names begin with an underscore, such as Spark's _SUCCESS.
-    is_note = path.name.startswith("_") and not suffix_of(path.name)
-    return is_note or any(part.startswith(".") for part in path.relative_to(root).parts)
+    # README.csv is read where a pattern names it.
+    is_named = path.name.lower().startswith("readme")
+    return (is_mark(path.name) and not is_named) or any(map(is_kept_apart, path.relative_to(root).parts))
 
 
 def names_in(root: Path) -> str:

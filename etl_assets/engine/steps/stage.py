@@ -33,6 +33,7 @@ from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
 from etl_assets.engine.reading.mapping import Inputs, add_key_map, drop_key_map, find_inputs, map_source, unmatched_ids
 from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.strays import refuse_strays
 from etl_assets.engine.reading.unpacking import unpacks_to_more
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
@@ -109,6 +110,7 @@ def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tu
 def _stage(source: Source, request: StagingRequest, refusal: Refusal, *, force: bool) -> tuple[Snapshot, bool]:
     home, stop = request.site.home, request.limits.stop
     looked_at_ns = time.time_ns()
+    refuse_strays(request.site.contract, source, request.exports)
     inputs = find_inputs(source, request.exports)
     known = None if force else _known_snapshot(source, request, inputs)
     if known is not None:
