@@ -68,13 +68,14 @@ _BOM = b"\xef\xbb\xbf"
 _WHITE_SPACE = " \t\n\v\f\r"
 _MAX_ID_CHARS = 128
 # Case counts in texts only.
-_FOLDED_NULLS = set("null (null) <null> \\n none nan nat <na> n/a #n/a #nv (blank) -".split())
+_FOLDED_NULLS = {"null", "(null)", "<null>", "\\n", "none", "nan", "nat", "<na>", "n/a", "#n/a", "#nv", "(blank)", "-"}
 _TEXT_NULLS = {
-    *"NULL null (null) <null> \\N None nan NaN NaT <NA> N/A n/a #N/A #NV (blank) -".split(),
-    *"#REF! #NAME? #VALUE! #DIV/0! #NUM! #NULL!".split(),
+    *("NULL", "null", "(null)", "<null>", "\\N", "None", "nan", "NaN", "NaT", "<NA>", "N/A", "n/a", "#N/A", "#NV"),
+    *("(blank)", "-", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"),
 }
 _DAMAGED_ID = re.compile(r"[+-]?[0-9]+([.,][0-9]*[eE][+-]?[0-9]+|[eE]\+[0-9]+)|#[¡¿]?[^\W\d_/ ]+(/0)?[!?]|#{2,}")
 _INT_TEXT = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+_INT_WITH_EXPONENT = re.compile(r"[+-]?[0-9]{1,16}(\.[0-9]{0,17})?[eE][0-9]{1,2}")
 _FLOAT_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DATE_TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -397,9 +398,11 @@ def _parse_text(cell: str) -> str:
 
 
 def _parse_int(cell: str) -> int | None:
-    match = _INT_TEXT.fullmatch(cell.strip(_WHITE_SPACE))
+    text = cell.strip(_WHITE_SPACE)
+    match = _INT_TEXT.fullmatch(text)
     if match is None:
-        return None
+        number = Decimal(text) if _INT_WITH_EXPONENT.fullmatch(text) else None
+        return int(number) if number is not None and number % 1 == 0 and number.copy_abs() < 2**53 else None
     value = int(match[1])
     return value if -(2**63) <= value < 2**63 else None
 

@@ -45,7 +45,9 @@ _SOUND_CELLS: Mapping[str, st.SearchStrategy[str]] = {
 _ODD_CELLS: Mapping[str, st.SearchStrategy[str]] = {
     "text": st.just("\n"),
     "int": st.sampled_from(["-1", "11", "101", " 7 ", "+3", "1.0", "1.5", "1e3", "n/a", "9" * 19, "²"]),
-    "float": st.sampled_from(["0.99", "5.01", "1e3", "-0.0", ".5", "4.", "nan", "inf", "#N/A", "#REF!", "1,5", "1e999", "0x1"]),
+    "float": st.sampled_from(
+        ["0.99", "5.01", "1e3", "-0.0", ".5", "4.", "nan", "inf", "#N/A", "#REF!", "1,5", "1e999", "0x1"]
+    ),
     "money": st.sampled_from(["0.001", ".5", "4.", "+1.500", "-0.00", "1e3", "1,5", "nan", "1" + "0" * 16, "9" * 16]),
     "date": st.sampled_from(["2024-02-30", "2024-02-29T00:00:00", "2024-02-29 00:01", "1.2.2024", "0000-01-01"]),
 }
