@@ -57,6 +57,7 @@ class Action(StrEnum):
     UNSET = "unset"  # remove the setting `setting`
     EDIT = "edit"  # change the file `value` of the project
     REPORT = "report"  # report a defect of this package
+    REJECTS = "rejects"  # look at the rejected rows of the source `value`
     QUERY = "query"  # another statement; `value` is one that works
     CHECK_DISK = "check_disk"
 

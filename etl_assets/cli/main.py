@@ -31,6 +31,7 @@ COMMANDS = {
     "check": "read a project, its SQL and the headers of its exports; list all mistakes and what a run would do",
     "run": "run the pipeline: stage the sources, build the shards, publish the warehouse",
     "status": "show what is published, what is stale and what went wrong, shard by shard",
+    "rejects": "show rejected rows and cells, also those of a source that failed",
     "query": "run read-only SQL against the published warehouse",
     "generate": "write sample exports for the project",
     "ui": "serve the Dagster UI on this machine",

@@ -22,7 +22,8 @@ from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
-    Show the sources (rows in, accepted, quarantined; whether their files have changed), every shard (published, stale,
+    Show the sources (rows in, accepted, quarantined; whether their files have changed
+    or were refused, when and why), every shard (published, stale,
     missing, damaged, running or failed, and why) and the warehouse. Changes nothing; works before, during and after a
     run. The exit code is 0 in every state; scripts read --json.
 """
@@ -40,6 +41,7 @@ _STYLES = {
     "missing": "yellow",
     "outdated": "yellow",
     "partial": "yellow",
+    "refused": "red",
     "unavailable": "red",
     "failed": "red",
     "damaged": "red",
@@ -170,7 +172,8 @@ def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
 def _show_next(console: Console, found: facts.Facts) -> None:
     console.print()
     if found.next_step:
-        console.print(Text.assemble("Next: ", (command_line(found.next_step), "bold")))
+        first = "fix the cause, then " if any(source.refusal for source in found.sources) else ""
+        console.print(Text.assemble(f"Next: {first}", (command_line(found.next_step), "bold")))
     elif any(part.state == "running" for part in found.shards):
         console.print("A run is in progress.")
     elif found.warehouse.state == "current" and all(source.state == "current" for source in found.sources):

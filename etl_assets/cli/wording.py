@@ -55,6 +55,8 @@ def _sentence(advice: Advice) -> str:
             return "This is a defect of etl-assets: please report it."
         case Action.CHECK_DISK:
             return f"Check the disk under ETL_HOME, then run: {run_command()}"
+        case Action.REJECTS:
+            return f"Look at the rejected rows: {command(f'rejects {advice.value}')}"
         case Action.QUERY:
             statement = shlex.quote(advice.value or "")
             return f"Try: {command(f'query {statement}')}"

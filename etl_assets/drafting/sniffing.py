@@ -14,9 +14,9 @@ from pathlib import Path
 
 import duckdb
 
-from etl_assets.drafting.encodings import Encoding, Opened, chunks_of, detect
 from etl_assets.engine import duck
 from etl_assets.engine.reading import formats, objects
+from etl_assets.engine.reading.encodings import Encoding, Opened, chunks_of, detect
 from etl_assets.engine.reading.exports import Export, unopened
 from etl_assets.engine.reading.verified import stat_files
 from etl_assets.engine.sql_text import pattern_literal

@@ -37,5 +37,8 @@ def _action(advice: Advice) -> str:
             return "This is a defect of etl_assets: please report it."
         case Action.CHECK_DISK:
             return "Check the disk under ETL_HOME, then materialize it again."
+        case Action.REJECTS:
+            # The rows are personal data, which the UI does not show.
+            return f"The command `rejects {advice.value}` shows the rejected rows."
         case Action.QUERY:
             return ""

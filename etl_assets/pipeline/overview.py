@@ -4,7 +4,6 @@ The dataclasses are the structure of `status --json`, field by field; fields may
 Times are ISO 8601 in UTC, durations milliseconds, what is not known is null.
 """
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,43 +13,15 @@ from typing import Literal
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
-from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
 from etl_assets.engine.published.status import Status
-from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.published.warehouse import Publication, read_publication
-from etl_assets.engine.reading.mapping import find_inputs
-from etl_assets.engine.reading.strays import refuse_strays
-from etl_assets.engine.reading.verified import hash_files
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps.stage import is_current, is_key_map_changed
-from etl_assets.errors import Advice, ConfigError, InputError, SourceChangedError
-from etl_assets.pipeline.configuration import staging_request
-from etl_assets.project.contract import Source
+from etl_assets.errors import ConfigError
+from etl_assets.pipeline.source_states import SourceFacts, source_facts
 from etl_assets.project.settings import Settings
 
-SourceState = Literal["current", "stale", "not_staged", "unavailable"]
 WarehouseState = Literal["current", "outdated", "partial", "damaged", "missing"]
 NextStep = Literal["run", "run --force"]
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """A source: `stale` means that its files are not those of the snapshot, `unavailable` that they cannot be used."""
-
-    source: str
-    state: SourceState
-    reason: str | None
-    snapshot: str | None
-    files: Sequence[str]
-    rows_in: int | None
-    rows_accepted: int | None
-    rows_quarantined: int | None
-    quarantine_reasons: dict[str, int]
-    cell_reasons: dict[str, int]
-    # What its key map did, if it has one.
-    key_map: KeyMapFacts | None = None
-    # Advice for an unavailable source.
-    advice: Sequence[Advice] = ()
 
 
 @dataclass(frozen=True)
@@ -115,9 +86,9 @@ class Facts:
 def collect(site: Site, settings: Settings) -> Facts:
     """Collect everything once; works at every stage, also when `ETL_HOME` does not exist yet."""
     found = _shard_set(site)
-    sources = [_source_facts(site, settings, source) for source in site.contract.sources]
+    sources = [source_facts(site, settings, source) for source in site.contract.sources]
     shards = _all_shard_facts(site, found)
-    warehouse = _warehouse_facts(site, found)
+    warehouse = _warehouse_facts(site, found, sources)
     return Facts(
         str(settings.sources),
         str(site.home.root),
@@ -127,57 +98,6 @@ def collect(site: Site, settings: Settings) -> Facts:
         warehouse,
         _next_step(site, sources, shards, warehouse),
     )
-
-
-def _source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
-    snapshot = current_snapshot(site.home, source.name)
-    state: SourceState
-    try:
-        state, reason = _source_state(site, settings, source, snapshot)
-        advice: Sequence[Advice] = ()
-    except InputError as error:
-        state, reason, advice = "unavailable", error.finding, error.advice
-    if snapshot is None:
-        return SourceFacts(source.name, state, reason, None, (), None, None, None, {}, {}, advice=advice)
-    return SourceFacts(
-        source.name,
-        state,
-        reason,
-        snapshot.id,
-        snapshot.files,
-        snapshot.rows_in,
-        snapshot.rows_accepted,
-        snapshot.rows_quarantined,
-        snapshot.reasons,
-        snapshot.cell_reasons,
-        key_map_facts(source, snapshot),
-        advice,
-    )
-
-
-def _source_state(
-    site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
-) -> tuple[SourceState, str | None]:
-    """Compare the files with the snapshot; InputError when they are not there."""
-    refuse_strays(site.contract, source, settings.sources)
-    inputs = find_inputs(source, settings.sources)
-    if snapshot is None:
-        return "not_staged", None
-    if snapshot.shard_count != site.shard_count:
-        return "stale", f"staged for {snapshot.shard_count} shards, not {site.shard_count}"
-    if not is_of_site(site, snapshot):
-        return "stale", "staged by another version of the contract or the engine"
-    request = staging_request(site, settings)
-    if is_current(source, request):
-        return "current", None
-    # Time stamps alone do not prove a change: the file may be a copy of the same bytes, or it was so young when it was
-    # staged that its stamps prove nothing. Files of another size need not be read.
-    is_same_size = sum(stat.size_bytes for stat in inputs.all) == snapshot.size_bytes
-    with contextlib.suppress(SourceChangedError):
-        if is_same_size and hash_files(settings.sources, inputs.all) == snapshot.data_hash:
-            return "current", None
-    changed = "the files of its key_map" if is_key_map_changed(source, request) else "its files"
-    return "stale", f"{changed} have changed since they were staged"
 
 
 def _shard_set(site: Site) -> ShardSet:
@@ -251,7 +171,7 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
     )
 
 
-def _warehouse_facts(site: Site, found: ShardSet) -> WarehouseFacts:
+def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]) -> WarehouseFacts:
     path = site.home.warehouse
     published = read_publication(site.home)
     if published is None:
@@ -259,7 +179,7 @@ def _warehouse_facts(site: Site, found: ShardSet) -> WarehouseFacts:
         state: WarehouseState = "damaged" if is_there else "missing"
         reason = "it cannot be read" if is_there else None
         return WarehouseFacts(str(path), state, reason, None, None, None, None, None, ())
-    reason = _why_outdated(site, found, published)
+    reason = _why_outdated(site, found, published) or _newer_exports(sources)
     return WarehouseFacts(
         str(path),
         # A partial one says so even when the shards it has are current: customers are missing from it.
@@ -282,6 +202,11 @@ def _why_outdated(site: Site, found: ShardSet, published: Publication) -> str | 
     if found.obstacles:
         return f"{len(found.obstacles)} of {published.shard_count} shards are not current"
     return None if published.set_hash == found.set_hash else "shards or sources were published since"
+
+
+def _newer_exports(sources: Sequence[SourceFacts]) -> str | None:
+    newer = [source.source for source in sources if source.state == "stale" or source.refusal is not None]
+    return f"the exports of {', '.join(newer)} are newer" if newer else None
 
 
 def _next_step(

@@ -111,7 +111,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     assert set(facts["sources"][0]) == {
         *("source", "state", "reason", "snapshot", "files", "rows_in", "rows_accepted", "rows_quarantined"),
         "key_map",
-        *("quarantine_reasons", "cell_reasons", "advice"),
+        *("quarantine_reasons", "cell_reasons", "advice", "refusal"),
     }
     assert set(facts["shards"][0]) == {
         *("shard_id", "state", "reason", "record_count", "elapsed_ms", "published_at", "attempt_count", "last_attempt")
@@ -135,7 +135,52 @@ def test_changed_files_are_stale_while_shards_and_warehouse_still_fit_together(
     assert [source["state"] for source in facts["sources"]] == ["stale", "current", "current", "current"]
     assert facts["sources"][0]["reason"] == "its files have changed since they were staged"
     assert _states(facts) == ["published"] * 3
+    # They are newer than the result.
+    assert (facts["warehouse"]["state"], facts["warehouse"]["reason"]) == ("outdated", "the exports of crm are newer")
     assert facts["next_command"] == "etl-assets run"
+
+
+def test_a_source_that_a_run_refused_says_when_why_and_with_which_share(cli: Cli, own: Mapping[str, str]) -> None:
+    """Fails: after a night's failed run, `status` calls the source merely changed, and the old result current."""
+    crm = Path(own["ETL_SOURCES"]) / "crm.csv"
+    factory.write_csv(crm, factory.PROJECT.contract.source("crm"), [factory.row(""), factory.row("new")])
+    strict = {**own, "ETL_MAX_REJECT_RATIO": "0.1"}
+    assert cli("run", env=strict).returncode == 1
+    facts = _facts(cli, strict)
+    refused = facts["sources"][0]
+    assert refused["state"] == "refused"
+    assert refused["refusal"].items() >= {"kind": "reject_ratio", "share": 0.5, "is_changed": False}.items()
+    assert f" at {refused['refusal']['refused_at'][:19].replace('T', ' ')} UTC" in refused["reason"]
+    assert (facts["warehouse"]["state"], facts["warehouse"]["reason"]) == ("outdated", "the exports of crm are newer")
+    shown = cli("status", env=strict).stdout
+    assert "Source 'crm': 50.0% of 2 rows broke the contract" in shown
+    assert "etl-assets rejects crm" in shown
+    assert "Next: fix the cause, then etl-assets run" in shown
+    factory.write_csv(crm, factory.PROJECT.contract.source("crm"), [factory.row("new"), factory.row("newer")])
+    assert _facts(cli, strict)["sources"][0]["refusal"]["is_changed"] is True
+    assert "; its files have changed since" in cli("status", env=strict).stdout
+    assert cli("run", env=strict).returncode == 0
+    assert _facts(cli, strict)["sources"][0].items() >= {"state": "current", "refusal": None}.items()
+
+
+def test_an_export_with_a_bad_header_is_refused_too(cli: Cli, own: Mapping[str, str]) -> None:
+    """Fails: only rejects are remembered, and `status` does not say why the source was not taken."""
+    (Path(own["ETL_SOURCES"]) / "crm.csv").write_text("a,b\n1,2\n")
+    assert cli("run", env=own).returncode == 2
+    refused = _facts(cli, own)["sources"][0]
+    assert refused["state"] == "refused"
+    assert refused["refusal"].items() >= {"kind": "input", "share": None}.items()
+    assert "lacks the columns" in refused["reason"]
+    assert refused["advice"] == []
+
+
+def test_a_source_that_a_lower_limit_refused_is_not_called_current(cli: Cli, own: Mapping[str, str]) -> None:
+    """Fails: every run fails at a source that `status` shows in green."""
+    crm = Path(own["ETL_SOURCES"]) / "crm.csv"
+    factory.write_csv(crm, factory.PROJECT.contract.source("crm"), [factory.row(""), factory.row("new")])
+    assert cli("run", env=own).returncode == 0
+    assert cli("run", env={**own, "ETL_MAX_REJECT_RATIO": "0.1"}).returncode == 1
+    assert _facts(cli, own)["sources"][0]["state"] == "refused"
 
 
 def test_a_file_that_was_only_copied_is_current(cli: Cli, own: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ EXAMPLES: dict[Action, tuple[Advice, list[str] | None]] = {
     Action.UNSET: (Advice(Action.UNSET, "ETL_FAULT"), ["unset", "ETL_FAULT"]),
     Action.EDIT: (Advice(Action.EDIT, value="sql/profiles.sql"), None),
     Action.REPORT: (Advice(Action.REPORT), None),
+    Action.REJECTS: (Advice(Action.REJECTS, value="crm"), ["etl-assets", "rejects", "crm"]),
     Action.QUERY: (Advice(Action.QUERY, value="SELECT '1'"), ["etl-assets", "query", "SELECT '1'"]),
     Action.CHECK_DISK: (Advice(Action.CHECK_DISK), ["etl-assets", "run"]),
 }

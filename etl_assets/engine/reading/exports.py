@@ -194,7 +194,16 @@ def open_exports(
 
 
 def open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
-    """Read the header of one file; InputError when it breaks the contract as a whole."""
+    """Read the header of one file; InputError when it breaks the contract as a whole, with what the file is instead."""
+    try:
+        return _open_export(source, root, stat, stop)
+    except InputError as error:
+        from etl_assets.engine.reading.diagnosis import diagnosed
+
+        raise diagnosed(error, source, root, stat) from error
+
+
+def _open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None) -> Export:
     export = unopened(root, stat, stop)
     cells = source.dialect_of(export.name)
     if export.is_sheet:

@@ -34,6 +34,14 @@ def find_columns(source: Source, columns: Sequence[str], name: str) -> tuple[dic
     return columns_found, tuple(match for match in keys.values() if match is not None)
 
 
+def missing_columns(source: Source, columns: Sequence[str]) -> list[tuple[Sequence[str], str]]:
+    """The columns that a file with this header would lack: the names looked for, and the word that changes them."""
+    of_key, of_column = source.words_of_headers
+    wanted: list[tuple[Sequence[str], str]] = [((header,), of_key) for header in source.key_headers]
+    wanted += [(column.headers, of_column) for column in source.columns]
+    return [(headers, word) for headers, word in wanted if not any(_matching(one, columns) for one in headers)]
+
+
 def lacks_columns(
     source: Source, missing: Sequence[tuple[Sequence[str], str]], columns: Sequence[str], name: str, has: str
 ) -> InputError:

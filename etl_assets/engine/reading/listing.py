@@ -3,12 +3,15 @@
 Only regular files count, and something else of an export's name is refused: it may be meant to be read.
 """
 
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from etl_assets.engine.files.regular import NotRegularError, require_regular
-from etl_assets.engine.reading.formats import LISTED, SUFFIXES
+from etl_assets.engine.files.regular import NotRegularError, open_regular, require_regular
+from etl_assets.engine.reading.file_names import Likeness, likeness
+from etl_assets.engine.reading.formats import LISTED, SUFFIXES, suffix_of, unreadable
+from etl_assets.engine.reading.kinds import kind_of
 from etl_assets.engine.reading.other_programs import is_mark
 from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
 from etl_assets.engine.reading.verified import not_a_file
@@ -16,6 +19,8 @@ from etl_assets.errors import Action, Advice, InputError, shown
 from etl_assets.project.contract import Source
 
 _FILES_SHOWN = 20
+_NEAR_SHOWN = 3
+_START_BYTES = 64 << 10
 
 
 def find_files(source: Source, root: Path) -> list[Path]:
@@ -59,7 +64,7 @@ def _find_files(source: Source, root: Path) -> list[Path]:
     if not found:
         raise InputError(
             f"No export of source '{source.name}' in {root}: expected {source.name}.csv, a file {source.name} of "
-            f"another format ({LISTED}) or a folder {source.name}/, found {names_in(root)}.",
+            f"another format ({LISTED}) or a folder {source.name}/, found {names_in(root)}.{_near(source, root)}",
             Advice(Action.SET, "ETL_SOURCES"),
             subject=source.name,
         )
@@ -70,6 +75,28 @@ def _find_files(source: Source, root: Path) -> list[Path]:
             subject=source.name,
         )
     return _files_in(folder, source, root) if found == [folder] else found
+
+
+def _near(source: Source, root: Path) -> str:
+    """A sentence on the files whose names speak of the source: what they are, or the line that reads them."""
+    alike = [path for path in natural_order(root.iterdir()) if likeness(path.name, [source.name])[0] is Likeness.SAME]
+    said = []
+    for path in [path for path in alike if path.is_file() and not is_mark(path.name)][:_NEAR_SHOWN]:
+        reason = _what_it_is(path) or unreadable(path.name)
+        way = f'write for {source.name} in etl_assets.yaml: files: ["{shown(glob.escape(path.name))}"]'
+        said.append(f" {shown(path.name)} may be it: {f'it {reason}' if reason else way}")
+    return "".join(said)
+
+
+def _what_it_is(path: Path) -> str:
+    """What the first bytes of a file of a foreign ending say."""
+    if suffix_of(path.name):
+        return ""
+    with open_regular(path) as stream:
+        kind = kind_of(stream.read(_START_BYTES))
+    if kind is None:
+        return ""
+    return f"is {shown(kind.what)}. {kind.advice or f'Give its name the ending {kind.ending}.'}"
 
 
 def _refuse_folder_of_parts(source: Source, named: Sequence[Path]) -> None:

@@ -33,6 +33,7 @@ def check_reject_ratio(home: Home, source: Source, snapshot: Snapshot, max_rejec
         f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at "
         f"most {max_reject_ratio:.1%} are allowed ({counts}).{unmatched} The rejected rows with file, line and "
         f"reason are in {path}.",
+        Advice(Action.REJECTS, value=source.name),
         Advice(Action.EXPORT_AGAIN),
         Advice(Action.SET, "ETL_MAX_REJECT_RATIO", f"{_rounded_up(snapshot.reject_ratio):g}"),
         subject=snapshot.source,

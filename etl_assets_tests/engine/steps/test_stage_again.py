@@ -53,6 +53,7 @@ class TestRejectRatio:
         assert "(invalid:usage_pct 2, missing_customer_id 1, superseded 1)" in text
         # A share that lets it pass, as the setting takes it.
         assert [(one.action, one.setting, one.value) for one in caught.value.advice] == [
+            (Action.REJECTS, None, "product"),
             (Action.EXPORT_AGAIN, None, None),
             (Action.SET, "ETL_MAX_REJECT_RATIO", "0.61"),
         ]

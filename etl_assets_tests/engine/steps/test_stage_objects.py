@@ -243,12 +243,13 @@ class TestFields:
     @pytest.mark.parametrize(
         ("content", "finding"),
         [
+            (b'\n["a"]\n', r"no JSON Lines file: expected a JSON object on each line, found on line 2 '\["),
             (b"\n\n", r"crm\.jsonl of source 'crm' holds no record"),
             (
                 b'\n[\n{"customer_id": 1},\n',
-                r"no JSON Lines file: expected a JSON object on each line, found on line 2 '\['",
+                "is a JSON array, not what its name says",
             ),
-            ('{"customer_id": 1}'.encode("utf-16"), "is UTF-16 text"),
+            ('{"customer_id": 1}'.encode("utf-16"), "is utf-16 text"),
         ],
     )
     def test_a_file_without_objects_is_refused(self, sources: Path, content: bytes, finding: str) -> None:

@@ -1,12 +1,12 @@
 """The encoding of a file from its bytes: marks, NULs of UTF-16, UTF-8 throughout, else a detector's guess."""
 
 import codecs
+import contextlib
+import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO
-
-from charset_normalizer import from_bytes
 
 # What gives a file's bytes, from its first one on.
 Opened = Callable[[], AbstractContextManager[IO[bytes]]]
@@ -32,6 +32,11 @@ class Encoding:
 
     name: str
     guess: str = ""
+
+
+def detect_in(data: bytes) -> Encoding:
+    """The encoding of these bytes."""
+    return detect(lambda: contextlib.closing(io.BytesIO(data)))
 
 
 def detect(opened: Opened) -> Encoding:
@@ -85,6 +90,9 @@ def _as_utf8(opened: Opened) -> tuple[int, int, bytes]:
 
 
 def _detected(evidence: bytes) -> str:
+    # Here: only text that is no UTF-8 needs it.
+    from charset_normalizer import from_bytes
+
     matches = from_bytes(evidence, cp_isolation=_MET)
     best = matches.best()
     if best is None:
