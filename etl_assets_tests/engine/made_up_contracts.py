@@ -115,7 +115,7 @@ def _timestamp_text(draw: st.DrawFn, value: datetime, dialect: Dialect) -> str:
 _MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)).map(lambda moment: moment.replace(microsecond=0))
 TYPES: Mapping[str, tuple[st.SearchStrategy[Any], Spell, Sequence[str]]] = {
     "text": (st.text(_LETTERS, max_size=5).map("x{}x".format), lambda _draw, value, _dialect: str(value), ()),
-    "int": (st.integers(-(10**15), 10**15), _number_text, ("1e3", "12/5", "x", "9" * 30)),
+    "int": (st.integers(-(10**15), 10**15), _number_text, ("1e+3", "12/5", "x", "9" * 30)),
     "float": (st.decimals(-99_999, 99_999, places=3), _number_text, ("inf", "-nan", "1..5", "x")),
     "decimal(12,2)": (
         st.decimals(Decimal(-9_999_999_999), 9_999_999_999, places=2),

@@ -44,7 +44,7 @@ class Export:
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
     that make up the key. `dialect` is that of its text, `cells` that of the values. `member` is the name of the file in
     an archive. `wanted` are the fields of a file of objects; `absent` are the contract's columns that none of the
-    objects had that were looked at. `sheet` is what is read of a workbook, `converted` our file of it as CSV. Of Parquet
+    objects had that were looked at. `sheet` is what is read of a workbook, `converted` our CSV of it. Of Parquet,
     `partition` are the texts of columns that only folders name, `types` the types of the others.
     """
 

@@ -61,10 +61,8 @@ def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
     )
     return f"""
         WITH parsed AS ({parsed}),
-        judged AS (
-            SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON}
-            FROM {_mapped_sql(key) if source.key_map else "parsed"}
-        )
+        flagged AS (SELECT *{rules.flags()} FROM {_mapped_sql(key) if source.key_map else "parsed"}),
+        judged AS (SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON} FROM flagged)
         SELECT {key}, {", ".join(map(rules.kept, source.columns))}, {FILE_INDEX}, {SOURCE_ROW},
             {REASON}, {rules.issues()},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}

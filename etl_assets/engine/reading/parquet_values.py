@@ -65,11 +65,13 @@ def require_types(export: Export, source: Source) -> None:
 def require_values(export: Export, source: Source) -> None:
     """InputError for ids that are no whole numbers, or too large for their type, and for texts that are not UTF-8."""
     ids = _ids(export, source)
+    read = {*export.key_columns, *export.found.values()}
+    found = ((name, kind, _wrong_sql(identifier(name), kind, is_key=name in ids)) for name, kind in export.types.items())
+    asked = [(column, kind, wrong) for column, kind, wrong in found if wrong and column in read]
+    if not asked:
+        return
     with export.held() as path, export.reader() as connection:
-        for column, kind in export.types.items():
-            wrong = _wrong_sql(identifier(column), kind, is_key=column in ids)
-            if wrong is None or column not in {*export.key_columns, *export.found.values()}:
-                continue
+        for column, kind, wrong in asked:
             rows = parquet_sql(path, "file_row_number = true")
             row = connection.execute(
                 f"SELECT file_row_number + 1, CAST({identifier(column)} AS VARCHAR) FROM {rows} WHERE {wrong} LIMIT 1"

@@ -54,16 +54,21 @@ class Rules:
         has_defaults = self.has_defaults if column.nulls is None else "false"
         return [*self._nested(column.name), *_broken_rules(column, has_defaults)]
 
+    def flags(self) -> str:
+        """Whether the cell of each column that has rules is bad, as columns behind others, which the rest asks."""
+        return "".join(f", coalesce({' OR '.join(self.of(one))}, false) AS {_flag(one)}" for one in self._breakable)
+
     @cached_property
-    def nulled(self) -> dict[Column, str]:
-        """The columns whose bad cells become null, and SQL for whether a row's cell is bad.
+    def _breakable(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.source.columns if self.of(column))
+
+    @cached_property
+    def _nulled(self) -> tuple[Column, ...]:
+        """The columns whose bad cells become null.
 
         None where the contract says of no cell that it may be lost: then a list in a text costs its row.
         """
-        if not self.source.has_issues:
-            return {}
-        rules = {column: self.of(column) for column in self.source.columns if self.source.nulls(column)}
-        return {column: f"coalesce({' OR '.join(broken)}, false)" for column, broken in rules.items() if broken}
+        return tuple(one for one in self._breakable if self.source.has_issues and self.source.nulls(one))
 
     def reason(self, *, may_be_overlong: bool) -> str:
         """The first rule of the contract that a row breaks, as SQL; null for a sound row."""
@@ -82,9 +87,8 @@ class Rules:
                 f"WHEN {AMBIGUOUS} THEN {literal(ambiguous_key(key))}",
             ]
         for column in self.source.columns:
-            rules = self.of(column)
-            if rules and column not in self.nulled:
-                whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
+            if column in self._breakable and column not in self._nulled:
+                whens.append(f"WHEN {_flag(column)} THEN {literal(f'invalid:{column.name}')}")
             if column.name in self.source.needed:
                 whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
         return f"CASE {' '.join(whens)} END"
@@ -94,18 +98,12 @@ class Rules:
 
         Of an accepted row, the columns whose cells became null; of a rejected one, all reasons besides its own.
         """
-        others = self._other_reasons()
-        reasons, cells = _listed(others)
-        if not self.nulled:
-            return (
-                f"CASE WHEN {REASON} IS NOT NULL THEN {reasons} END AS {ISSUES}, "
-                f"CASE WHEN {REASON} IS NOT NULL THEN {cells} END AS {BAD_CELLS}"
-            )
-        is_any = " OR ".join(self.nulled.values())
-        names, bad_cells = _listed([(bad, column.name, cell_name(column.name)) for column, bad in self.nulled.items()])
+        names, cells = _listed([(_flag(one), one.name, cell_name(one.name)) for one in self._nulled])
+        reasons, bad_cells = _listed(self._other_reasons())
+        is_any = " OR ".join(map(_flag, self._nulled)) or "false"
         return (
             f"CASE WHEN {REASON} IS NOT NULL THEN {reasons} WHEN {is_any} THEN {names} END AS {ISSUES}, "
-            f"CASE WHEN {REASON} IS NOT NULL THEN {cells} WHEN {is_any} THEN {bad_cells} END AS {BAD_CELLS}"
+            f"CASE WHEN {REASON} IS NOT NULL THEN {bad_cells} WHEN {is_any} THEN {cells} END AS {BAD_CELLS}"
         )
 
     def _other_reasons(self) -> list[tuple[str, str, str]]:
@@ -115,31 +113,33 @@ class Rules:
         """
         found = []
         for column in self.source.columns:
-            invalid, cell = f"invalid:{column.name}", cell_name(column.name)
-            rules = self.of(column)
-            if rules:
-                found.append((_not_for(invalid, f"({' OR '.join(rules)})"), invalid, cell))
+            invalid, missing, cell = f"invalid:{column.name}", f"missing:{column.name}", cell_name(column.name)
+            is_breakable = column in self._breakable
+            if is_breakable:
+                found.append((_besides(invalid, _flag(column)), invalid, cell))
             if column.name in self.source.needed:
-                missing, name = f"missing:{column.name}", identifier(column.name)
-                is_invalid = " OR ".join(
-                    [f"{REASON} = {literal(invalid)}", *(f"coalesce({one}, false)" for one in rules)]
-                )
-                empty = f"{name} IS NULL AND NOT ({is_invalid})"
-                found.append((_not_for(missing, empty), missing, f"coalesce({cell}, '')" if rules else "''"))
+                empty = f"{identifier(column.name)} IS NULL" + (f" AND NOT {_flag(column)}" if is_breakable else "")
+                found.append((_besides(missing, empty), missing, f"coalesce({cell}, '')" if is_breakable else "''"))
         return found
 
     def kept(self, column: Column) -> str:
         """A column's value as it is kept: null where it broke a rule that its type alone does not tell."""
-        name, bad = identifier(column.name), self.nulled.get(column)
+        name = identifier(column.name)
         has_limits = column.min is not None or column.max is not None or column.values or column.pattern
         may_be_bad = has_limits or (self.may_be_nested and column.type is ColumnType.TEXT)
-        return f"CASE WHEN NOT {bad} THEN {name} END AS {name}" if bad and may_be_bad else name
+        is_lost = column in self._nulled and may_be_bad
+        return f"CASE WHEN NOT {_flag(column)} THEN {name} END AS {name}" if is_lost else name
 
     def _nested(self, name: str) -> list[str]:
         return [f"contains({NESTED}, {literal(f',{name},')})"] if self.may_be_nested else []
 
 
-def _not_for(reason: str, condition: str) -> str:
+def _flag(column: Column) -> str:
+    """Whether the cell of this column is bad."""
+    return identifier(f"_bad_{column.name}")
+
+
+def _besides(reason: str, condition: str) -> str:
     return f"{REASON} NOT IN ({literal(reason)}, {literal(MALFORMED)}) AND {condition}"
 
 

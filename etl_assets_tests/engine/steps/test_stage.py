@@ -60,7 +60,18 @@ class TestAcceptedRows:
         assert isinstance(found["csat_score"], float)
 
     @pytest.mark.parametrize(
-        ("cell", "value"), [("12.0", 12), ("+5", 5), (" 7 ", 7), ("1e1", 10), ("1.2E1 ", 12), ("007", 7), ("0", 0), ("100", 100), ("", None)]
+        ("cell", "value"),
+        [
+            ("12.0", 12),
+            ("+5", 5),
+            (" 7 ", 7),
+            ("1e1", 10),
+            ("1.2E1 ", 12),
+            ("007", 7),
+            ("0", 0),
+            ("100", 100),
+            ("", None),
+        ],
     )
     def test_whole_numbers_are_read_as_people_write_them(
         self, sources: Path, site: Site, cell: str, value: int | None
