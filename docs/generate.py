@@ -284,7 +284,8 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 | `ambiguous_<key>` | has an id to which the `key_map` gives several keys; here and in the row above, the quarantine shows the id in the place of the key |
 | `missing:<column>` | has no value in a column that is required |
 | `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
-| `malformed_row` | is not a sound record: too few or too many fields, broken quotes, bytes that are not of its encoding, no JSON object; or is over 1 MB, in Parquet too |
+| `malformed_row` | is not a sound record: too few or too many fields, broken quotes, bytes that are not of its declared encoding, no JSON object; or is over 1 MB, in Parquet too |
+| `not_utf8` | holds bytes that are not UTF-8, in a file for which no other encoding is declared |
 | `superseded` | was sound, but a later row with the same key replaced it |
 """
 

@@ -236,6 +236,8 @@ def _read_source(source: str, root: Path) -> tuple[dict[str, Record], list[Rejec
             rows_in += 1
             reason, customer_id, record, others = _judge(source, cells)
             text = raw.decode("utf-8", errors="backslashreplace")
+            if cells is None and text != raw.decode("utf-8", errors="ignore"):
+                reason = "not_utf8"
             row = Rejected(source, name, line_number, reason or "superseded", customer_id, text)
             if reason or customer_id is None:
                 rejected.append(row)

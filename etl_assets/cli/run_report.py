@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import check_report, terminal
+from etl_assets.cli import check_report, notice_report, terminal
 from etl_assets.cli.output import printable, printable_lines
 from etl_assets.cli.program import command
 from etl_assets.cli.wording import advised, explained, run_command
 from etl_assets.engine.files import publishing
+from etl_assets.engine.published.checks import NOTHING_UNUSUAL
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import unmatched_texts
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication
@@ -36,7 +37,10 @@ def show(console: Console, report: Report, site: Site) -> None:
     if report.publication:
         console.print()
         _show_publication(console, report, report.publication, site)
-    check_report.show(console, report.broken_checks, Severity.WARN)
+    notice_report.show_notices(console, report.notices)
+    # That check fails because of the notices.
+    others = [check for check in report.broken_checks if check.name != NOTHING_UNUSUAL]
+    check_report.show(console, others, Severity.WARN)
 
 
 def show_failure(console: Console, report: Report, site: Site) -> None:
@@ -164,6 +168,7 @@ def _show_publication(console: Console, report: Report, published: Publication, 
             Text(f"PARTIAL: the profiles of {missing} are missing from it (--allow-partial).", style="yellow"),
             soft_wrap=True,
         )
+    notice_report.show_overlap_line(console, report.overlap, published.record_count, site.contract.entity)
     query = command(f'query "{_sample_query(site.contract)}"')
     console.print(terminal.plain(f"Try: {query}"), soft_wrap=True)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import output, terminal
+from etl_assets.cli import notice_report, output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
@@ -78,6 +78,8 @@ def show(console: Console, found: facts.Facts) -> None:
     _show_sources(console, found)
     _show_shards(console, found)
     _show_warehouse(console, found.warehouse)
+    notice_report.show_notices(console, found.notices)
+    notice_report.show_overlap(console, found.overlap)
     _show_next(console, found)
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import duckdb
 
-from etl_assets.drafting import cell_forms
-from etl_assets.drafting.cell_forms import NEARLY
 from etl_assets.drafting.grouping import Group
 from etl_assets.drafting.naming import column_names
 from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
-from etl_assets.engine.reading import exports
+from etl_assets.engine.reading import cell_forms, exports
+from etl_assets.engine.reading.cell_forms import NEARLY
 from etl_assets.engine.reading.forms import value_sql
 from etl_assets.engine.reading.judging import cells_sql
 from etl_assets.engine.reading.null_cells import any_cell_sql

@@ -8,11 +8,13 @@ from pydantic import Field
 
 from etl_assets.engine import faults
 from etl_assets.engine.published.checks import Finding, check_warehouse, warehouse_checks
+from etl_assets.engine.published.overlap import overlap_rows
 from etl_assets.engine.published.preview import glancing, shard_timings
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.merge import Merged
+from etl_assets.engine.steps.noticing import Noticed
 from etl_assets.orchestration.metadata import CHECK_ERROR, FIRST_ROWS, table_facts, table_value
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
@@ -24,6 +26,8 @@ from etl_assets.project.severity import Severity
 SEVERITIES = {Severity.ERROR: dg.AssetCheckSeverity.ERROR, Severity.WARN: dg.AssetCheckSeverity.WARN}
 # Above this many shards the timing table shows the slowest ones only: it is a row of the event database.
 TIMING_ROWS = 100
+# More pairs of sources, or notices, are in the warehouse's tables only.
+OVERLAP_ROWS = 100
 
 
 class MergeConfig(dg.Config):
@@ -137,11 +141,28 @@ def _facts(merged: Merged) -> dict[str, dg.MetadataValue | int | float | str | b
         "quarantined_count": merged.quarantined_count,
         **{f"mean_{column}": mean for column, mean in merged.means.items()},
         **distribution,
+        **_noticed(merged.noticed),
         "is_partial": publication.is_partial,
         "missing_shards": dg.MetadataValue.json(list(publication.missing_shards)),
         "elapsed_ms": merged.elapsed_ms,
         "size_bytes": merged.size_bytes,
     }
+
+
+def _noticed(noticed: Noticed) -> dict[str, dg.MetadataValue]:
+    """What the sources share, and the notices; neither where there is nothing to say."""
+    pairs = [(row.source, row.other_source, row.key_count, row.shared_count) for row in overlap_rows(noticed.overlap)]
+    alone = [(one.source, one.key_count, one.elsewhere_count, one.only_count, one.all_count) for one in noticed.overlap]
+    found: dict[str, dg.MetadataValue] = {}
+    if alone:
+        found["source_overlap"] = table_value(["source", "keys", "in others", "only here", "in all"], alone)
+    if len(pairs) <= OVERLAP_ROWS and len(alone) > 2:
+        found["source_overlap_pairs"] = table_value(["source", "other source", "keys", "shared"], pairs)
+    if noticed.notices:
+        found["notices"] = table_value(
+            ["subject", "finding"], [(notice.subject, notice.finding) for notice in noticed.notices[:OVERLAP_ROWS]]
+        )
+    return found
 
 
 def _timings(wiring: Wiring) -> dg.TableMetadataValue:

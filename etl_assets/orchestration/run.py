@@ -19,6 +19,8 @@ from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.failing_rows import FailingRows
 from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
+from etl_assets.engine.published.notices import Notice, read_notices, source_notices
+from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
@@ -72,6 +74,7 @@ def run_pipeline(
             pipeline.merge(report, allow_partial)
         else:
             report.merge_error = EtlError(f"Not merged: {', '.join(report.failed_shards)} failed.")
+    report.notices, report.overlap = pipeline.noticed(report.publication)
     report.is_warehouse_replaced = publishing.stamp(site.home.warehouse) != warehouse_before
     report.elapsed_ms = round((time.perf_counter() - started_s) * 1000)
     return report
@@ -158,6 +161,14 @@ class _Pipeline:
         evaluations = result.get_asset_check_evaluations()
         report.broken_checks = tuple(_broken_check(found) for found in evaluations if not found.passed)
         report.publication = read_publication(self._site.home)
+
+    def noticed(self, published: Publication | None) -> tuple[tuple[Notice, ...], tuple[SourceOverlap, ...]]:
+        """What is to be told beside the figures: of the publication, or else of the sources that are staged."""
+        home, names = self._site.home, self._site.contract.source_names
+        if published is not None:
+            return read_notices(home), read_overlap(home, names)
+        found = [current_snapshot(home, name) for name in names if self._error_of(name) is None]
+        return tuple(source_notices(snapshot for snapshot in found if snapshot is not None)), ()
 
     def _current_and_reported(self) -> tuple[Publication, tuple[BrokenCheck, ...]] | None:
         """The published warehouse if merging would publish the same again, and the checks that warn of it.

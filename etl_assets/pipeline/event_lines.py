@@ -53,6 +53,8 @@ def report_line(report: Report, at: datetime, *, exit_code: int, recovery: str |
             "failed_checks": list(report.failed_checks),
             "warned_checks": list(report.warned_checks),
             "failing_rows": {check.name: check.failing_count for check in report.broken_checks},
+            "notices": [asdict(notice) for notice in report.notices],
+            "overlap": [asdict(one) for one in report.overlap],
             "merge_error": _error(report.merge_error)["error"],
             "recovery": recovery,
         },

@@ -12,6 +12,8 @@ from typing import Literal
 
 from etl_assets.engine.files import publishing
 from etl_assets.engine.published.attempts import Attempt, read_attempts
+from etl_assets.engine.published.notices import Notice, read_notices
+from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
@@ -81,6 +83,9 @@ class Facts:
     shards: Sequence[ShardFacts]
     warehouse: WarehouseFacts
     next_step: NextStep | None
+    # Of the published warehouse.
+    overlap: Sequence[SourceOverlap] = ()
+    notices: Sequence[Notice] = ()
 
 
 def collect(site: Site, settings: Settings) -> Facts:
@@ -97,6 +102,8 @@ def collect(site: Site, settings: Settings) -> Facts:
         shards,
         warehouse,
         _next_step(site, sources, shards, warehouse),
+        read_overlap(site.home, site.contract.source_names),
+        read_notices(site.home),
     )
 
 

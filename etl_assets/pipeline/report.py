@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from etl_assets.engine.published.notices import Notice
+from etl_assets.engine.published.overlap import SourceOverlap
 from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
@@ -69,6 +71,9 @@ class Report:
     merge_error: Exception | None = None
     # Checks of the published warehouse that failed, warnings too; it is published all the same.
     broken_checks: tuple[BrokenCheck, ...] = ()
+    # Of the publication; without one, what reading the sources brought to light.
+    notices: tuple[Notice, ...] = ()
+    overlap: tuple[SourceOverlap, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
     # Whether this very set was published already, so that nothing was merged.

@@ -106,7 +106,8 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     attempts.start(_home(own), "shard_00", "a-run", 1)
     facts = _facts(cli, own)
     assert set(facts) == {
-        *("sources_folder", "home", "shard_count", "sources", "shards", "warehouse", "next_step", "next_command")
+        *("sources_folder", "home", "shard_count", "sources", "shards", "warehouse", "next_step", "next_command"),
+        *("overlap", "notices"),
     }
     assert set(facts["sources"][0]) == {
         *("source", "state", "reason", "snapshot", "files", "rows_in", "rows_accepted", "rows_quarantined"),

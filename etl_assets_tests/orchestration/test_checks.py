@@ -11,7 +11,7 @@ from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.preview import MASK
 from etl_assets.project.loading import Project
 from etl_assets.project.severity import CheckRule
-from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text
+from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text, table
 from etl_assets_tests.factory import PROJECT, alter
 from etl_assets_tests.orchestration.engine_runs import publish
 
@@ -23,6 +23,8 @@ BREAKAGE = (
     "UPDATE merged_profiles SET customer_id = 'd', health_score = 101 WHERE customer_id = 'c'",
     "DELETE FROM merged_profiles WHERE customer_id = 'b'",
     "DELETE FROM quarantine WHERE source = 'crm'",
+    "INSERT INTO publication_notices VALUES ('rows', 'crm', 'crm has few rows.', '{}', true), "
+    "('note', 'crm', 'crm has rows.', '{}', false)",
 )
 
 
@@ -70,7 +72,9 @@ def test_every_check_is_red_on_a_warehouse_that_breaks_every_promise(location: C
     alter(location.site.home.warehouse, *BREAKAGE)
     found = evaluations(run_checks(location))
     assert {name: evaluation.passed for name, evaluation in found.items()} == dict.fromkeys(CHECKS, False)
-    assert {evaluation.severity for evaluation in found.values()} == {dg.AssetCheckSeverity.ERROR}
+    warned = found["nothing_unusual"]
+    assert warned.severity is dg.AssetCheckSeverity.WARN
+    assert {other.severity for other in found.values() if other is not warned} == {dg.AssetCheckSeverity.ERROR}
     assert {evaluation.asset_key for evaluation in found.values()} == {MERGED}
     figures = {name: facts(evaluation.metadata) for name, evaluation in found.items()}
     assert figures["keys_unique_and_not_null"] == {"record_count": 5, "key_count": 4, "null_count": 1}
@@ -82,6 +86,9 @@ def test_every_check_is_red_on_a_warehouse_that_breaks_every_promise(location: C
         "bad_expansion_potential": 0,
     }
     assert figures["accounting_closed"]["sources_not_closed"] == 1
+    assert figures["nothing_unusual"]["failing_rows"] == 1
+    (shown,) = table(warned.metadata, "first_rows")
+    assert (shown["kind"], shown["subject"], shown["finding"]) == ("rows", "crm", "crm has few rows.")
 
 
 def with_check(location: CodeLocation, statement: str, **rule: Any) -> CodeLocation:

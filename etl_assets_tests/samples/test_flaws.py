@@ -9,7 +9,7 @@ from etl_assets_tests.factory import SOURCES, generate_sample
 
 _NAMES = [source.name for source in SOURCES]
 # Every source shows these reasons, and some of `invalid:<column>`.
-_REASONS = {"missing_customer_id", "superseded", "malformed_row", "invalid:customer_id"}
+_REASONS = {"missing_customer_id", "superseded", "malformed_row", "not_utf8", "invalid:customer_id"}
 _INVALID = {
     "crm": {"invalid:employee_count", "invalid:deal_value", "invalid:last_contact"},
     "billing": {"invalid:mrr", "invalid:subscription_start", "invalid:last_payment"},

@@ -62,7 +62,12 @@ SHARDS = {f"shard_{number:02}" for number in range(SHARD_COUNT)}
 ONE = "shard_03"
 PARTITIONS_PAGE = "/assets/shard_profiles?view=partitions"
 SHARD_CHECKS = {"accounting_closed", "profiles_as_declared"}
-WAREHOUSE_CHECKS = SHARD_CHECKS | {"count_equals_shards", "customers_unique", "keys_unique_and_not_null"}
+WAREHOUSE_CHECKS = SHARD_CHECKS | {
+    "count_equals_shards",
+    "customers_unique",
+    "keys_unique_and_not_null",
+    "nothing_unusual",
+}
 
 
 @dataclass(frozen=True)

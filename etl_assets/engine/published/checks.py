@@ -2,7 +2,7 @@
 
 The engine's own checks of the warehouse are `sql/check_*.sql`, with `{key}` for the contract's key and `{entity}` in
 their names; one more follows from what the contract promises of the profiles. Each returns one row whose last column is
-`passed` and whose other columns are figures to show.
+`passed` and whose other columns are figures to show. Only `nothing_unusual`, which warns, returns rows that fail.
 
 A project's checks are queries whose rows are failures: the files in `sql/checks/`, and the words on columns. Their
 leading comment is what the UI shows. Those that block run on the warehouse before it is published.
@@ -39,13 +39,15 @@ from etl_assets.project.severity import Severity
 
 _PREFIX, _SUFFIX = "check_", ".sql"
 PROMISES = "profiles_as_declared"
+NOTHING_UNUSUAL = "nothing_unusual"
 
 
 @dataclass(frozen=True)
 class Check:
     """A check. `file` is the project's file that declares it, empty for one of the engine's own.
 
-    The statement of a project's check returns the rows that fail; the engine's return one row that ends in `passed`.
+    The statement of a project's check, and of one that only warns, returns the rows that fail; the engine's others
+    return one row that ends in `passed`.
     """
 
     name: str
@@ -54,6 +56,11 @@ class Check:
     file: str = ""
     severity: Severity = Severity.ERROR
     is_blocking: bool = False
+
+    @property
+    def returns_failing_rows(self) -> bool:
+        """Whether no row means that it has passed."""
+        return bool(self.file) or self.severity is Severity.WARN
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,14 @@ def _engine_checks(contract: Contract) -> list[Check]:
     names = [name[: -len(_SUFFIX)] for name in files if name.startswith(_PREFIX)]
     texts = {name: statement(name).replace("{key}", identifier(contract.key.name)) for name in names}
     return [
-        Check(name.removeprefix(_PREFIX).replace("entity", contract.entity), _leading_comment(text), text)
+        Check(short, _leading_comment(text), text, severity=_severity(short))
         for name, text in texts.items()
+        for short in [name.removeprefix(_PREFIX).replace("entity", contract.entity)]
     ]
+
+
+def _severity(name: str) -> Severity:
+    return Severity.WARN if name == NOTHING_UNUSUAL else Severity.ERROR
 
 
 def _promises_check(contract: Contract) -> list[Check]:
@@ -151,7 +163,7 @@ def check_warehouse(site: Site, limits: duck.Limits, checks: Sequence[Check]) ->
 
 
 def _run(connection: duckdb.DuckDBPyConnection, contract: Contract, check: Check) -> Finding:
-    if check.file:
+    if check.returns_failing_rows:
         return _run_own(connection, contract, check)
     cursor = connection.execute(check.statement)
     names = [column[0] for column in cursor.description or []]
@@ -167,7 +179,7 @@ def _run_own(connection: duckdb.DuckDBPyConnection, contract: Contract, check: C
         found = failing_rows(connection, check.statement, contract)
     except RefusedError as error:
         # Deliberately no warning, whatever is declared: no one knows what it would have found.
-        return Finding(check.name, False, error=f"DuckDB refuses {check.file} ({error}).")
+        return Finding(check.name, False, error=f"DuckDB refuses {check.file or check.name} ({error}).")
     return Finding(check.name, not found.count, {"failing_rows": found.count}, check.severity, found)
 
 

@@ -161,6 +161,29 @@ PUBLICATION = Table(
         TableColumn("duplicates_dropped", "BIGINT", "Records left out because their key was in another shard too"),
     ),
 )
+SOURCE_OVERLAP = Table(
+    "source_overlap",
+    "How many keys each source shares with each other source; a row a pair, both ways",
+    (
+        TableColumn("source", "VARCHAR", "The source"),
+        TableColumn("other_source", "VARCHAR", "The source that it is compared with"),
+        TableColumn("key_count", "BIGINT", "Keys of the source"),
+        TableColumn("shared_count", "BIGINT", "Of these, keys that the other source has too"),
+        TableColumn("only_count", "BIGINT", "Keys of the source that no other source has"),
+        TableColumn("all_count", "BIGINT", "Keys that every source has"),
+    ),
+)
+PUBLICATION_NOTICES = Table(
+    "publication_notices",
+    "What was noticed about this publication; what warns fails the check nothing_unusual",
+    (
+        TableColumn("kind", "VARCHAR", "What it is about, in one word"),
+        TableColumn("subject", "VARCHAR", "The source or the column"),
+        TableColumn("finding", "VARCHAR", "What was noticed, with its numbers"),
+        TableColumn("figures", "VARCHAR", "JSON: the numbers by name", "figures_json"),
+        TableColumn("is_warning", "BOOLEAN", "Whether it warns; else it is only worth knowing"),
+    ),
+)
 
 
 def quarantine_table(contract: Contract) -> Table:
@@ -186,8 +209,8 @@ def quarantine_table(contract: Contract) -> Table:
             TableColumn(
                 "reason",
                 "VARCHAR",
-                f"missing_{key}, unmapped_{key}, ambiguous_{key}, missing:<column>, superseded, malformed_row or "
-                "invalid:<column>",
+                f"missing_{key}, unmapped_{key}, ambiguous_{key}, missing:<column>, superseded, malformed_row, "
+                "not_utf8 or invalid:<column>",
             ),
             TableColumn("cell", "VARCHAR", "The cell that is null in the accepted row; null when the row was rejected"),
         ),
@@ -225,5 +248,7 @@ def warehouse_tables(contract: Contract) -> tuple[Table, ...]:
         quarantine_table(contract),
         SOURCE_SNAPSHOTS,
         PUBLICATION,
+        SOURCE_OVERLAP,
+        PUBLICATION_NOTICES,
         MERGED_FILES,
     )

@@ -66,7 +66,9 @@ def require_values(export: Export, source: Source) -> None:
     """InputError for ids that are no whole numbers, or too large for their type, and for texts that are not UTF-8."""
     ids = _ids(export, source)
     read = {*export.key_columns, *export.found.values()}
-    found = ((name, kind, _wrong_sql(identifier(name), kind, is_key=name in ids)) for name, kind in export.types.items())
+    found = (
+        (name, kind, _wrong_sql(identifier(name), kind, is_key=name in ids)) for name, kind in export.types.items()
+    )
     asked = [(column, kind, wrong) for column, kind, wrong in found if wrong and column in read]
     if not asked:
         return

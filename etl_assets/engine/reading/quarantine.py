@@ -4,6 +4,7 @@ DuckDB numbers the rows it accepts and names the records it refuses, but knows n
 A file is scanned again only if rows were rejected, to look up just those records.
 """
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,14 @@ from etl_assets.project.contract import Source
 if TYPE_CHECKING:
     from etl_assets.engine.reading.records import Block, Offsets
 
+# A rejected record: the number of its row if DuckDB accepted it, its line, its text, and why it cannot be read.
+_Located = tuple[int | None, int, str, str | None]
 # Rows handed to DuckDB at a time.
 _BATCH_ROWS = 20_000
 # The reason of a row whose structure cannot be trusted, or that is longer than one may be.
 MALFORMED = "malformed_row"
+# The reason of one that holds bytes that are no UTF-8, in a file that is declared as that.
+NOT_UTF8 = "not_utf8"
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def write(
     `cell` is null where the whole row was rejected. Returns counts by reason: of rows, and of cells.
     """
     connection.execute(
-        "CREATE TEMP TABLE located (file_index SMALLINT, source_row BIGINT, line_number BIGINT, raw_text VARCHAR)"
+        "CREATE TEMP TABLE located (file_index SMALLINT, source_row BIGINT, line_number BIGINT, raw_text VARCHAR, "
+        "reason VARCHAR)"
     )
     for reading in readings:
         (_locate_parquet if reading.export.is_parquet else _locate_csv)(connection, reading)
@@ -79,7 +85,7 @@ def write(
         COPY (
             SELECT {literal(source.name)} AS source, list_extract({_text_list(names)}, l.file_index + 1) AS file,
                 l.line_number, r.key AS {identifier(source.key.name)}, l.raw_text,
-                coalesce(r.reason, '{MALFORMED}') AS reason, r.cell
+                coalesce(r.reason, l.reason) AS reason, r.cell
             FROM located l LEFT JOIN rejected r ON l.file_index = r.file_index AND l.source_row = r.source_row
             ORDER BY l.file_index, l.line_number, r.reason
         ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION snappy)"""
@@ -109,15 +115,16 @@ def _locate_csv(connection: duckdb.DuckDBPyConnection, reading: Reading) -> None
     # The n-th accepted row comes after n - 1 accepted records and the refused ones between them.
     wanted = (rows - 1) + np.searchsorted(refused - np.arange(len(refused)), rows - 1, side="right")
     sound_before = 0
-    batch: list[tuple[int | None, int, str]] = []
+    batch: list[_Located] = []
     for block in data_blocks(reading.export):
         sound = np.flatnonzero(~block.damaged & ~block.blank)
         lower, upper = np.searchsorted(wanted, [sound_before, sound_before + len(sound)])
         for row, number in zip(rows[lower:upper].tolist(), wanted[lower:upper].tolist(), strict=True):
-            batch.append((row, *_line(block, int(sound[number - sound_before]))))
+            batch.append((row, *_line(block, int(sound[number - sound_before])), None))
         lower, upper = np.searchsorted(refused, [sound_before, sound_before + len(sound)])
-        batch += [(None, *_line(block, int(sound[number - sound_before]))) for number in refused[lower:upper].tolist()]
-        batch += [(None, *_line(block, int(index))) for index in np.flatnonzero(block.damaged)]
+        broken = [*(int(sound[number - sound_before]) for number in refused[lower:upper].tolist())]
+        broken += np.flatnonzero(block.damaged).tolist()
+        batch += [(None, *_line(block, index), _reason(block, index)) for index in broken]
         sound_before += len(sound)
         while len(batch) >= _BATCH_ROWS:
             _insert(connection, reading.number, batch[:_BATCH_ROWS])
@@ -144,11 +151,23 @@ def _line(block: "Block", index: int) -> tuple[int, str]:
     return int(block.lines[index]), block.raw(index).decode("utf-8", errors="backslashreplace")
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, number: int, batch: list[tuple[int | None, int, str]]) -> None:
-    rows, lines, texts = (list(values) for values in zip(*batch, strict=True))
+def _reason(block: "Block", index: int) -> str:
+    """Why a record cannot be read: its bytes, else its structure."""
+    raw = block.raw(index)
+    try:
+        # A record that was cut may end within a character.
+        codecs.getincrementaldecoder("utf-8")().decode(raw, final=block.is_whole(index))
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    return MALFORMED
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, number: int, batch: list[_Located]) -> None:
+    rows, lines, texts, reasons = (list(values) for values in zip(*batch, strict=True))
     connection.execute(
-        "INSERT INTO located SELECT ?::SMALLINT, unnest(?::BIGINT[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[])",
-        [number, rows, lines, texts],
+        "INSERT INTO located SELECT ?::SMALLINT, unnest(?::BIGINT[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[]), "
+        "unnest(?::VARCHAR[])",
+        [number, rows, lines, texts, reasons],
     )
 
 
@@ -162,7 +181,7 @@ def _locate_parquet(connection: duckdb.DuckDBPyConnection, reading: Reading) -> 
     connection.execute(
         f"""
         INSERT INTO located
-        SELECT {reading.number}, row_number, row_number, {raw_text}
+        SELECT {reading.number}, row_number, row_number, {raw_text}, NULL
         FROM (
             SELECT file_row_number + 1 AS row_number,
                 left(to_json(struct_pack({cells}))::VARCHAR, {MAX_RAW_BYTES}) AS raw_text

@@ -57,6 +57,10 @@ class Block:
         start = int(self.starts[index])
         return self.data[start : min(int(self.ends[index]), start + MAX_RAW_BYTES)]
 
+    def is_whole(self, index: int) -> bool:
+        """Whether `raw` gives all of a record; of one that was too long to be held, it never does."""
+        return int(self.ends[index]) - int(self.starts[index]) < MAX_RAW_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class _Split:

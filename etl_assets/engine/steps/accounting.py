@@ -3,6 +3,7 @@
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, Snapshot
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
+from etl_assets.engine.steps.reject_examples import examples_text
 from etl_assets.errors import AccountingError, Action, Advice, RejectRatioError, shown
 from etl_assets.project.contract import Source
 
@@ -29,10 +30,11 @@ def check_reject_ratio(home: Home, source: Source, snapshot: Snapshot, max_rejec
     )
     path = home.snapshot(snapshot.source, snapshot.folder) / QUARANTINE_FILE
     unmatched = "".join(f" {text}." for text in unmatched_texts(source.name, key_map_facts(source, snapshot)))
+    examples = examples_text(source, path, snapshot.rows_in)
     raise RejectRatioError(
         f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at "
-        f"most {max_reject_ratio:.1%} are allowed ({counts}).{unmatched} The rejected rows with file, line and "
-        f"reason are in {path}.",
+        f"most {max_reject_ratio:.1%} are allowed ({counts}).{unmatched}{examples} The rejected rows with file, line "
+        f"and reason are in {path}.",
         Advice(Action.REJECTS, value=source.name),
         Advice(Action.EXPORT_AGAIN),
         Advice(Action.SET, "ETL_MAX_REJECT_RATIO", f"{_rounded_up(snapshot.reject_ratio):g}"),

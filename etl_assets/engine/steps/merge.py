@@ -40,11 +40,13 @@ from etl_assets.engine.published.snapshots import QUARANTINE_FILE, require_undam
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, hash_by_shard
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier, identifiers, pattern_list
+from etl_assets.engine.sql_text import identifiers, pattern_list
+from etl_assets.engine.steps.duplicates import Distinct, drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
+from etl_assets.engine.steps.noticing import Noticed, notice
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
-from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, Contract
+from etl_assets.project.contract import SHARD_COLUMN
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Merged:
     means: Mapping[str, float] = field(default_factory=dict)
     elapsed_ms: int = 0
     size_bytes: int = 0
+    noticed: Noticed = field(default_factory=Noticed)
 
 
 def merge_shards(site: Site, limits: duck.Limits, *, run_id: str, allow_partial: bool = False) -> Merged:
@@ -109,10 +112,11 @@ class _Merge:
                 # The checks read the file back, as its readers will.
                 with _reading_back():
                     _open(connection, target)
-                    rows, duplicates_dropped = self._check_profiles(connection)
-                    quarantined = self._check_accounts(connection, rows.count + duplicates_dropped)
+                    rows, distinct = self._check_profiles(connection)
+                    quarantined = self._check_accounts(connection, rows.count + distinct.dropped_count)
                     value_counts, means = figures_of(connection, contract)
-            publication = self._publication(rows, duplicates_dropped)
+            publication = self._publication(rows, distinct.dropped_count)
+            noticed = notice(connection, self.site, self.found.snapshots, publication, distinct)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
             require_publishable(connection, self.site, self.found.snapshots)
@@ -121,7 +125,7 @@ class _Merge:
             close(connection)
         elapsed_ms = round((time.perf_counter() - self.started_s) * 1000)
         size_bytes = publishing.size_bytes(home.warehouse) or 0
-        return Merged(publication, quarantined, value_counts, means, elapsed_ms, size_bytes)
+        return Merged(publication, quarantined, value_counts, means, elapsed_ms, size_bytes, noticed)
 
     def _publication(self, rows: SetHash, duplicates_dropped: int) -> Publication:
         return Publication(
@@ -216,8 +220,8 @@ class _Merge:
                 Advice(Action.RUN),
             )
 
-    def _check_profiles(self, connection: duckdb.DuckDBPyConnection) -> tuple[SetHash, int]:
-        """Compare the rows with the manifests; returns their hash, and how many duplicates were dropped."""
+    def _check_profiles(self, connection: duckdb.DuckDBPyConnection) -> tuple[SetHash, Distinct]:
+        """Compare the rows with the manifests; returns their hash, and how distinct their keys are."""
         contents = hash_by_shard(connection)
         damaged = {
             manifest.shard_id: Obstacle(Unfit.DAMAGED, "its content is not what its manifest says")
@@ -226,8 +230,8 @@ class _Merge:
         }
         if damaged or contents.keys() - {manifest.shard_id for manifest in self.found.manifests}:
             raise refusal(self._why_other(damaged))
-        dropped = _drop_duplicates(connection, self.site.contract)
-        return total((hash_by_shard(connection) if dropped else contents).values()), dropped
+        distinct = drop_duplicates(connection, self.site.contract)
+        return total((hash_by_shard(connection) if distinct.dropped_count else contents).values()), distinct
 
     def _why_other(self, damaged: dict[str, Obstacle]) -> dict[str, Obstacle]:
         """Why the rows are not those of the manifests: shards that were published during the merge, else damaged files.
@@ -311,20 +315,3 @@ def copy_shards(
             if not damaged:
                 raise
             raise refusal(damaged) from error
-
-
-def _drop_duplicates(connection: duckdb.DuckDBPyConnection, contract: Contract) -> int:
-    """Keep one record a key; routing makes this a no-op, since all records of a key are in one shard."""
-    key = identifier(contract.key.name)
-    key_count = f"SELECT count(DISTINCT {key}) FROM {PROFILES_TABLE}"
-    dropped = duck.scalar(connection, f"SELECT count(*) - ({key_count}) FROM {PROFILES_TABLE}")
-    assert isinstance(dropped, int), "a difference of counts"
-    if dropped:
-        order = f"ORDER BY {IDEMPOTENCY_COLUMN}, {SHARD_COLUMN}, rowid"
-        connection.execute(
-            f"""
-            DELETE FROM {PROFILES_TABLE} WHERE rowid IN (
-                SELECT rowid FROM {PROFILES_TABLE} QUALIFY row_number() OVER (PARTITION BY {key} {order}) > 1
-            )"""
-        )
-    return dropped

@@ -32,6 +32,7 @@ NAMES = (
     "count_equals_shards",
     "customers_unique",
     "keys_unique_and_not_null",
+    "nothing_unusual",
     "profiles_as_declared",
 )
 
@@ -145,7 +146,7 @@ def test_checks_follow_the_contracts_entity_key_and_promises() -> None:
     by_name = {check.name: check for check in found}
     assert list(by_name) == [
         *("accounting_closed", "count_equals_shards", "people_unique", "keys_unique_and_not_null"),
-        "profiles_as_declared",
+        *("nothing_unusual", "profiles_as_declared"),
     ]
     assert 'count(DISTINCT "person")' in by_name["people_unique"].statement
     promised = by_name["profiles_as_declared"]

@@ -120,7 +120,7 @@ def test_support_rows_out_of_range_are_rejected(
 def test_bytes_that_are_not_utf8_are_kept_readable(sources: Path, home: Home) -> None:
     write_lines(sources / "product.csv", line("a"), line("b", email="X").encode().replace(b"X", b"caf\xe9"), line("c"))
     text = line("b", email="caf\\xe9")
-    assert rejected(sources, home) == [Rejected("product.csv", 3, None, text, "malformed_row")]
+    assert rejected(sources, home) == [Rejected("product.csv", 3, None, text, "not_utf8")]
 
 
 def test_the_reason_reaches_the_accounting(sources: Path, home: Home) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from etl_assets.drafting import cell_forms
+from etl_assets.engine.reading import cell_forms
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""What was noticed about a publication that is no error: one form for the table, the check, `run` and `status`.
+
+Everything that is to be noticed becomes a `Notice`. What reading a source brings to light, `source_notices` says from
+the accounting of its snapshot; what the merge sees in the whole is added by `steps.noticing`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import duckdb
+
+from etl_assets.engine import duck
+from etl_assets.engine.files import publishing
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published.snapshots import SUPERSEDED, Snapshot
+from etl_assets.engine.published.tables import PUBLICATION_NOTICES
+
+# Below this share of a source's rows, superseded ones are told in the counts of the quarantine only.
+_MIN_SUPERSEDED_RATIO = 0.01
+
+
+class NoticeKind(StrEnum):
+    """What a notice is about."""
+
+    SUPERSEDED = "superseded"
+    NO_OVERLAP = "no_overlap"
+    NEAR_KEYS = "near_keys"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something noticed: `subject` is the source, the column or the table; `figures` are the numbers in `finding`.
+
+    `finding` is whole sentences, with names and cells from files made visible by `errors.shown`, personal data masked.
+    Without `is_warning` it is worth knowing and leaves the check `nothing_unusual` passed.
+    """
+
+    kind: str
+    subject: str
+    finding: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    is_warning: bool = True
+
+    @property
+    def figures_json(self) -> str:
+        """The numbers as the table keeps them."""
+        return json.dumps(dict(self.figures), sort_keys=True)
+
+
+def source_notices(snapshots: Iterable[Snapshot]) -> Iterator[Notice]:
+    """What reading these sources brought to light; known before anything is published."""
+    for snapshot in snapshots:
+        yield from _superseded(snapshot)
+
+
+def read_notices(home: Home) -> tuple[Notice, ...]:
+    """The notices of the published warehouse, warnings first; none when there is none that can be read."""
+    if not publishing.is_regular(home.warehouse):
+        return ()
+    try:
+        with duck.opened(home.warehouse, PUBLICATION_NOTICES.name) as connection:
+            rows = connection.execute(
+                f"SELECT kind, subject, finding, figures, is_warning FROM {PUBLICATION_NOTICES.name} "
+                "ORDER BY NOT is_warning, rowid"
+            ).fetchall()
+        return tuple(Notice(kind, subject, text, json.loads(values), bad) for kind, subject, text, values, bad in rows)
+    except (duckdb.Error, OSError, ValueError):
+        return ()
+
+
+def _superseded(snapshot: Snapshot) -> Iterator[Notice]:
+    count = snapshot.reasons.get(SUPERSEDED, 0)
+    if not count or count < _MIN_SUPERSEDED_RATIO * snapshot.rows_in:
+        return
+    yield Notice(
+        NoticeKind.SUPERSEDED,
+        snapshot.source,
+        f"{snapshot.source}: {count:,} of {snapshot.rows_in:,} rows ({count / snapshot.rows_in:.1%}) are superseded by "
+        "a later row of the same key.",
+        {"superseded_count": count, "rows_in": snapshot.rows_in},
+        is_warning=False,
+    )
