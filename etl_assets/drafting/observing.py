@@ -26,7 +26,6 @@ from etl_assets.project.columns import Column, ColumnType, plain_name
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import DEFAULT_FALSE, DEFAULT_TRUE, Dialect
 from etl_assets.project.identity import Key
-from etl_assets.project.null_words import DEFAULT_NULLS
 
 _SAMPLE_ROWS, _SAMPLE_CELLS = 2_000, 300
 # Headers of columns that stay text even if every cell is made of digits, such as phone numbers: leading zeros matter.
@@ -217,7 +216,7 @@ def _value_words(
         for name, cells in quantities.items()
         if name in dated or cell_forms.is_iso_date(cells) or cell_forms.is_number(cells, (decimal, thousands), currency)
     }
-    nulls = _null_words(sample, typed)
+    nulls = cell_forms.null_words(sample, typed)
     pairs = [cell_forms.truth_words(cells) for cells in without.values()]
     others = [pair for pair in pairs if pair and pair[0] not in DEFAULT_TRUE]
     words: dict[str, object] = {
@@ -234,17 +233,6 @@ def _value_words(
     if nulls:
         guesses = [*guesses, f"nulls: {', '.join(nulls)}"]
     return {name: value for name, value in words.items() if value}, guesses
-
-
-def _null_words(sample: Mapping[str, Sequence[str]], typed: set[str]) -> list[str]:
-    found = {
-        cell.strip()
-        for name, cells in sample.items()
-        for cell in cells
-        if cell.strip() in (cell_forms.NULL_WORDS if name in typed else cell_forms.CERTAIN_NULLS)
-    }
-    # Declared words replace the default ones, so either none is declared or all of them.
-    return [word for word in cell_forms.NULL_WORDS if word in found] if found - {*DEFAULT_NULLS} else []
 
 
 def _typed(

@@ -13,6 +13,7 @@ import duckdb
 
 from etl_assets.engine.duck import scalar
 from etl_assets.engine.files.documents import Count
+from etl_assets.engine.reading import parquet_values
 from etl_assets.engine.reading.forms import joined_key_sql, key_sql
 from etl_assets.engine.reading.judging import KEY_MAP, cells_sql
 from etl_assets.engine.reading.listing import find_files
@@ -116,6 +117,7 @@ def add_key_map(
     mapped = map_source(source)
     if mapped is None:
         return None
+    parquet_values.require_values([reading.export for reading in readings], mapped)
     to = [cell_name(column.name) for column in mapped.columns]
     key = key_sql(to[0] if len(to) == 1 else joined_key_sql(to, source.key), source.key)
     # A list or an object is no id and no key.

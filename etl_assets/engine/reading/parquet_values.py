@@ -5,6 +5,7 @@ text whatever format it comes in: 1 in CSV is 1.0 in the DOUBLE that pandas make
 """
 
 import re
+from collections.abc import Iterable
 
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.sql_text import identifier, parquet_sql
@@ -44,42 +45,45 @@ def id_sql(column: str, kind: str) -> str:
     return label_sql(column, kind)
 
 
-def require_types(export: Export, source: Source) -> None:
+def require_types(exports: Iterable[Export], source: Source) -> None:
     """InputError for a declared column whose type holds no single values, and for a key whose type is no id's."""
-    ids = _ids(export, source)
-    for column in dict.fromkeys((*export.key_columns, *export.found.values())):
-        kind = export.types.get(column, "")
-        if _NESTED.search(kind):
-            what = "expected a single value in each row"
-        elif column in ids and _NO_IDS.match(kind):
-            what = "which makes no ids"
-        else:
-            continue
-        raise InputError(
-            f"{export.shown}: column '{shown(column)}' is of type {shown(kind)}; {what}. Export it as text.",
-            _EXPORT_AGAIN,
-            subject=export.name,
-        )
+    for export in exports:
+        ids = _ids(export, source)
+        for column in dict.fromkeys((*export.key_columns, *export.found.values())):
+            kind = export.types.get(column, "")
+            if _NESTED.search(kind):
+                what = "expected a single value in each row"
+            elif column in ids and _NO_IDS.match(kind):
+                what = "which makes no ids"
+            else:
+                continue
+            raise InputError(
+                f"{export.shown}: column '{shown(column)}' is of type {shown(kind)}; {what}. Export it as text.",
+                _EXPORT_AGAIN,
+                subject=export.name,
+            )
 
 
-def require_values(export: Export, source: Source) -> None:
+def require_values(exports: Iterable[Export], source: Source) -> None:
     """InputError for ids that are no whole numbers, or too large for their type, and for texts that are not UTF-8."""
-    ids = _ids(export, source)
-    read = {*export.key_columns, *export.found.values()}
-    found = (
-        (name, kind, _wrong_sql(identifier(name), kind, is_key=name in ids)) for name, kind in export.types.items()
-    )
-    asked = [(column, kind, wrong) for column, kind, wrong in found if wrong and column in read]
-    if not asked:
-        return
-    with export.held() as path, export.reader() as connection:
-        for column, kind, wrong in asked:
+    for export in exports:
+        ids = _ids(export, source)
+        read = {*export.key_columns, *export.found.values()}
+        asked = [(column, kind) for column, kind in export.types.items() if column in read]
+        wrong = {column: _wrong_sql(identifier(column), kind, is_key=column in ids) for column, kind in asked}
+        if not any(wrong.values()):
+            continue
+        with export.held() as path, export.reader() as connection:
             rows = parquet_sql(path, "file_row_number = true")
-            row = connection.execute(
-                f"SELECT file_row_number + 1, CAST({identifier(column)} AS VARCHAR) FROM {rows} WHERE {wrong} LIMIT 1"
-            ).fetchone()
-            if row is not None:
-                raise _refusal(export, source, column, kind, *row)
+            for column, kind in asked:
+                if not wrong[column]:
+                    continue
+                row = connection.execute(
+                    f"SELECT file_row_number + 1, CAST({identifier(column)} AS VARCHAR) FROM {rows} "
+                    f"WHERE {wrong[column]} LIMIT 1"
+                ).fetchone()
+                if row is not None:
+                    raise _refusal(export, source, column, kind, *row)
 
 
 def _ids(export: Export, source: Source) -> set[str]:

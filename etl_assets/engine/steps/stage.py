@@ -160,8 +160,9 @@ def open_inputs(
     mapped = map_source(source)
     opened = exports.open_exports(source, root, inputs.exports, stop)
     maps = exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
-    for export, of in [*((one, source) for one in opened), *((one, mapped) for one in maps if mapped)]:
-        parquet_values.require_types(export, of)
+    parquet_values.require_types(opened, source)
+    if mapped:
+        parquet_values.require_types(maps, mapped)
     return opened, maps
 
 
@@ -226,14 +227,8 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             prepare(export, number, scratch, limit_bytes, files)
             for number, export in enumerate([*opened.exports, *opened.maps])
         ]
-        mapped = map_source(source)
         readings, map_readings = prepared[: len(opened.exports)], prepared[len(opened.exports) :]
         with _naming_files(prepared, request):
-            for reading, of in [
-                *((one, source) for one in readings),
-                *((one, mapped) for one in map_readings if mapped),
-            ]:
-                parquet_values.require_values(reading.export, of)
             key_map = add_key_map(connection, source, map_readings)
             _write_partitions(connection, source, readings, target)
             drop_key_map(connection)
@@ -301,6 +296,7 @@ def _write_partitions(
     connection: duckdb.DuckDBPyConnection, source: Source, readings: Sequence[Reading], target: Path
 ) -> None:
     """Parse, validate and route every row in one pass; the rejected ones land in a partition of their own."""
+    parquet_values.require_values([reading.export for reading in readings], source)
     rows = judged_rows_sql(source, readings)
     connection.execute(
         f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"
