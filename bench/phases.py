@@ -112,7 +112,7 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
         (merge, "merge_shards", "merge: all"),
         (merge, "copy_shards", "merge: copy"),
         (merge, "hash_by_shard", "merge: read back, digest"),
-        (merge, "_drop_duplicates", "merge: duplicates"),
+        (merge, "drop_duplicates", "merge: duplicates"),
         (merged_profiles, "check_warehouse", "merge: checks of the warehouse"),
     ):
         clock.wrap(owner, name, label)

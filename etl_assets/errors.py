@@ -53,6 +53,7 @@ class Action(StrEnum):
     STAGE = "stage"  # materialize the sources
     GENERATE = "generate"  # write sample exports; `value` is the folder
     EXPORT_AGAIN = "export_again"
+    ACCEPT_SHRUNK = "accept_shrunk"  # run and accept that there are far fewer rows than before
     SET = "set"  # change the setting `setting`; `value` is one that works
     UNSET = "unset"  # remove the setting `setting`
     EDIT = "edit"  # change the file `value` of the project
@@ -113,6 +114,14 @@ def all_in_one(errors: Sequence[InputError]) -> InputError:
 
 class RejectRatioError(EtlError):
     """More rows of a source broke the contract than the settings allow."""
+
+
+class ShrunkError(EtlError):
+    """An export or the result has far fewer rows than the last publication, and no one has said that this is right."""
+
+
+class CollapsedError(EtlError):
+    """Most rows of an export replace each other: its ids are damaged, or stand for something else."""
 
 
 class SourceChangedError(EtlError):

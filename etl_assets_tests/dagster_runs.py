@@ -20,8 +20,9 @@ IMMEDIATELY = dg.RetryPolicy(max_retries=3, delay=0)
 
 
 def settings_for(sources: Path, home: Home, shard_count: int = 3, **changes: Any) -> Settings:
-    """Settings that let any share of rejects pass."""
-    values: dict[str, Any] = {"max_reject_ratio": 1.0, "workers": 2, "memory_limit": 512} | changes
+    """Settings that let any share of rejects pass, and any change in size."""
+    loose = {"max_reject_ratio": 1.0, "max_superseded_ratio": 1.0, "min_rows_ratio": 0.0}
+    values: dict[str, Any] = {**loose, "workers": 2, "memory_limit": 512} | changes
     return Settings(project=PROJECT_FOLDER, sources=sources, home=home.root, num_shards=shard_count, **values)
 
 

@@ -53,6 +53,11 @@ def add_parser(subparsers: Subparsers) -> Parser:
         help="publish even when shards are missing; the warehouse is marked as partial",
     )
     parser.add_argument(
+        "--accept-shrunk",
+        action="store_true",
+        help="accept exports and a result with far fewer rows than the last publication, in this run only",
+    )
+    parser.add_argument(
         "--events",
         choices=("jsonl",),
         help="for programs: one JSON object per event on stdout, the last one with the result, instead of the display",
@@ -66,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
     warn_of_unknown()
     arm_faults(settings)
     site = site_of(project_of(settings), settings)
-    order = Order(args.shards, args.force, args.allow_partial, COMMAND, os.environ)
+    order = Order(args.shards, args.force, args.allow_partial, args.accept_shrunk, COMMAND, os.environ)
     try:
         with _observed(args, site) as on_event:
             done = launch(site, settings, order, on_event, while_loading=_without_garbage_collection)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import check_report, notice_report, terminal
+from etl_assets.cli import check_report, file_list, notice_report, terminal
 from etl_assets.cli.output import printable, printable_lines
 from etl_assets.cli.program import command
 from etl_assets.cli.wording import advised, explained, run_command
@@ -16,7 +16,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import unmatched_texts
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication
 from etl_assets.engine.site import Site
-from etl_assets.errors import CheckError
+from etl_assets.errors import CheckError, ShrunkError
 from etl_assets.pipeline.report import Report, ShardReport, SourceReport
 from etl_assets.project.contract import Contract
 from etl_assets.project.severity import Severity
@@ -64,7 +64,7 @@ def show_failure(console: Console, report: Report, site: Site) -> None:
     if not report.publication:
         console.print(f"{_warehouse_now(report, site)} Finished work is kept and will be reused.", soft_wrap=True)
     # Without a change, the same rows would fail the same check.
-    is_check = bool(report.failed_checks) or isinstance(report.merge_error, CheckError)
+    is_check = bool(report.failed_checks) or isinstance(report.merge_error, CheckError | ShrunkError)
     first = "fix the cause, then " if report.failed_shards or report.failed_sources or is_check else ""
     console.print(Text.assemble(f"Recover: {first}", (recovery(report), "bold")), soft_wrap=True)
 
@@ -99,6 +99,11 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
         )
         shown.add_row(terminal.plain(source.source), *numbers, _took(source.elapsed_ms, reused=source.reused))
     console.print(shown)
+    file_list.show(
+        console,
+        {source.source: source.files for source in sources},
+        {source.source: source.ignored_columns for source in sources},
+    )
     reasons: Counter[str] = Counter()
     cells: Counter[str] = Counter()
     for source in sources:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import notice_report, output, terminal
+from etl_assets.cli import file_list, notice_report, output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines
@@ -107,6 +107,11 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
         )
     _heading(console, "Sources", found.sources_folder)
     console.print(shown)
+    file_list.show(
+        console,
+        {source.source: source.read_files for source in found.sources},
+        {source.source: source.ignored_columns for source in found.sources},
+    )
     _show_reasons(
         console, [(source.source, source.reason and advised(source.reason, source.advice)) for source in found.sources]
     )

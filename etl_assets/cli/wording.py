@@ -43,6 +43,8 @@ def _sentence(advice: Advice) -> str:
             return f"Write sample data: {command(f'generate --rows 100000 --out {folder}')}"
         case Action.EXPORT_AGAIN:
             return f"Export it again, then run: {run_command()}"
+        case Action.ACCEPT_SHRUNK:
+            return f"If it is right, accept it this once: {command('run --accept-shrunk')}"
         case Action.SET if advice.value is not None:
             return f"Try: export {advice.setting}={shlex.quote(advice.value)}"
         case Action.SET:

@@ -129,6 +129,22 @@ class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
             0.05,
         ),
     ] = None
+    max_superseded_ratio: Annotated[
+        float | None,
+        _field(
+            "Largest share of a source's rows that may have the key of another row of their file; by default that in "
+            "ETL_MAX_SUPERSEDED_RATIO.",
+            0.5,
+        ),
+    ] = None
+    min_rows_ratio: Annotated[
+        float | None,
+        _field(
+            "Share of the last publication's rows below which a source or the result is refused; by default that in "
+            "ETL_MIN_ROWS_RATIO.",
+            0.5,
+        ),
+    ] = None
     workers: Annotated[
         int | None, _field("Sources or shards worked on at once in one run; by default that in ETL_WORKERS.", 4)
     ] = None
@@ -180,6 +196,8 @@ class ProfilesComponent(dg.Component, dg.Model, dg.Resolvable):
             "home": self._home(context),
             "num_shards": self.num_shards,
             "max_reject_ratio": self.max_reject_ratio,
+            "max_superseded_ratio": self.max_superseded_ratio,
+            "min_rows_ratio": self.min_rows_ratio,
             "workers": self.workers,
             "memory_limit": self.memory_limit,
             "shard_timeout_s": self.shard_timeout_s,

@@ -31,6 +31,7 @@ class Order:
     shards: Sequence[str] | None = None
     force: bool = False
     allow_partial: bool = False
+    accept_shrunk: bool = False
     launched_by: str = CALL
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -44,6 +45,7 @@ def run(
     shards: Sequence[str] | None = None,
     force: bool = False,
     allow_partial: bool = False,
+    accept_shrunk: bool = False,
     dagster_home: Path | str | None = None,
     on_event: Observer = unobserved,
 ) -> Report:
@@ -58,6 +60,7 @@ def run(
         shards: build only these, such as `["shard_03"]`; the merge still needs all of them.
         force: rebuild what is current, too, and replace any warehouse.
         allow_partial: publish even when shards are missing; the warehouse is marked as partial.
+        accept_shrunk: accept exports and a result that have far fewer rows than the last publication, in this run.
         dagster_home: folder of the Dagster instance; by default `DAGSTER_HOME`, as for `etl-assets run`.
         on_event: called with the progress of sources, shards and merge.
 
@@ -72,7 +75,7 @@ def run(
     """
     declared, settings = configured(project, sources=sources, home=home, num_shards=num_shards)
     arm_faults(settings)
-    order = Order(shards, force, allow_partial, CALL, _instance_of(settings, dagster_home))
+    order = Order(shards, force, allow_partial, accept_shrunk, CALL, _instance_of(settings, dagster_home))
     return launch(site_of(declared, settings), settings, order, on_event)
 
 
@@ -134,6 +137,7 @@ def _launched(
                 shards=order.shards,
                 force=order.force,
                 allow_partial=order.allow_partial,
+                accept_shrunk=order.accept_shrunk,
                 launched_by=order.launched_by,
                 on_event=observe,
             )

@@ -19,7 +19,7 @@ from etl_assets.orchestration.metadata import CHECK_ERROR, FIRST_ROWS, table_fac
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
 from etl_assets.orchestration.wiring import MERGED_PROFILES, PROFILES_GROUP, SHARD_PROFILES, Wiring
-from etl_assets.pipeline.configuration import merge_limits
+from etl_assets.pipeline.configuration import merge_limits, shrink_limit
 from etl_assets.pipeline.events import StepEvent
 from etl_assets.project.severity import Severity
 
@@ -36,6 +36,10 @@ class MergeConfig(dg.Config):
     allow_partial: bool = Field(
         default=False,
         description="Publish without the shards that are missing, stale or damaged, and mark the result as partial.",
+    )
+    accept_shrunk: bool = Field(
+        default=False,
+        description="Publish a result with far fewer profiles or values than the last publication, in this run.",
     )
 
 
@@ -61,9 +65,12 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
     def merged_profiles(context: dg.AssetExecutionContext, config: MergeConfig) -> dg.MaterializeResult:
         wiring.observe(StepEvent(Status.RUNNING, MERGED_PROFILES))
         attempt, limits = attempt_number(context), merge_limits(wiring.settings)
+        shrink = shrink_limit(wiring.settings, accept_shrunk=config.accept_shrunk)
         with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
             try:
-                merged = merge.merge_shards(site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial)
+                merged = merge.merge_shards(
+                    site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial, shrink=shrink
+                )
             except Exception as error:
                 wiring.observe(StepEvent(Status.FAILED, MERGED_PROFILES, error=error))
                 raise
@@ -78,6 +85,9 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
                 elapsed_ms=merged.elapsed_ms,
             )
         )
+        for notice in merged.noticed.notices:
+            if notice.is_warning:
+                context.log.warning(notice.finding)
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")
         with glancing(site.contract, site.home.root) as glance:

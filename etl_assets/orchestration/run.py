@@ -6,7 +6,7 @@ runs at once in one process deadlock in its log handlers.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import dagster as dg
@@ -29,6 +29,7 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import Advice, EtlError
 from etl_assets.orchestration.code_location import build_defs
+from etl_assets.orchestration.finished import finished_shards, ranges
 from etl_assets.orchestration.instance import origin
 from etl_assets.orchestration.instance.tags import COMMAND, command_tags
 from etl_assets.orchestration.metadata import CHECK_ERROR, FAILING_ROWS, FIRST_ROWS
@@ -56,20 +57,22 @@ def run_pipeline(
     shards: Sequence[str] | None = None,
     force: bool = False,
     allow_partial: bool = False,
+    accept_shrunk: bool = False,
     launched_by: str = COMMAND,
     on_event: Observer,
 ) -> Report:
     """Stage, build and merge; `shards` limits the building to those named, the merge still needs all of them.
 
-    `force` builds also what is current: everything, or the shards named. `launched_by` is a tag of the runs.
+    `force` builds also what is current: everything, or the shards named. `accept_shrunk` accepts exports and a result
+    that have far fewer rows than the last publication. `launched_by` is a tag of the runs.
     """
     started_s = time.perf_counter()
-    pipeline = _Pipeline(site, settings, instance, command_tags(launched_by), on_event)
+    pipeline = _Pipeline(site, settings, instance, command_tags(launched_by), on_event, accept_shrunk=accept_shrunk)
     report, warehouse_before = Report(), publishing.stamp(site.home.warehouse)
     wanted = sorted(set(shards)) if shards is not None else list(site.shard_ids)
     report.sources = pipeline.stage(force and shards is None)
     if not report.failed_sources:
-        report.shards = pipeline.build(wanted, force)
+        report.shards = pipeline.build(wanted, force=force, all_shards=shards is None)
         if not report.failed_shards or allow_partial:
             pipeline.merge(report, allow_partial)
         else:
@@ -90,8 +93,11 @@ class _Pipeline:
         instance: dg.DagsterInstance,
         tags: Mapping[str, str],
         observe: Observer,
+        *,
+        accept_shrunk: bool,
     ) -> None:
         self._site = site
+        self._accept_shrunk = accept_shrunk
         self._settings = settings
         self._instance = instance
         # The last event of each source, each shard and the merge.
@@ -110,7 +116,7 @@ class _Pipeline:
                 sweep_accepted(self._site.home, name)
                 self._note(StepEvent(Status.REUSED, name, elapsed_ms=0))
             return [self._source_report(name, None) for name in names]
-        result = self._run(names, {OP_NAME: {"force": force}})
+        result = self._run(names, {OP_NAME: {"force": force, "accept_shrunk": self._accept_shrunk}})
         has_failed = any(self._error_of(name) for name in names)
         why = None if result.success or has_failed else _why(result)
         return [self._source_report(name, why) for name in names]
@@ -130,10 +136,19 @@ class _Pipeline:
             # The run will say what it is, or repair it.
             return False
 
-    def build(self, wanted: Sequence[str], force: bool) -> list[ShardReport]:
-        """Run the shards, a run for each unbroken range of them."""
-        reports: dict[str, ShardReport] = {}
-        for part in _ranges(wanted, self._site.shard_ids):
+    def build(self, wanted: Sequence[str], *, force: bool, all_shards: bool) -> list[ShardReport]:
+        """Run the shards, a run for each range of them; of all shards only those that are not finished and reported.
+
+        To report a hundred again takes longer than to build a few.
+        """
+        finished = finished_shards(self._site, self._instance) if all_shards and not force else {}
+        todo = [name for name in wanted if name not in finished]
+        parts = ranges(todo, self._site.shard_ids, finished)
+        reports = {m.shard_id: ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in finished.values()}
+        for name in sorted(finished.keys() - {name for part in parts for name in part}):
+            count = finished[name].record_count
+            self._note(StepEvent(Status.REUSED, SHARD_PROFILES, name, record_count=count, elapsed_ms=0))
+        for part in parts:
             tags = {_RANGE_START: part[0], _RANGE_END: part[-1]}
             result = self._run([SHARD_PROFILES], {SHARD_PROFILES: {"force": force}}, tags)
             why = None if result.success else str(_why(result))
@@ -154,7 +169,8 @@ class _Pipeline:
             sweep_unused(self._site)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
-        result = self._run([MERGED_PROFILES], {MERGED_PROFILES: {"allow_partial": allow_partial}})
+        config = {"allow_partial": allow_partial, "accept_shrunk": self._accept_shrunk}
+        result = self._run([MERGED_PROFILES], {MERGED_PROFILES: config})
         if not result.success:
             report.merge_error = self._error_of(MERGED_PROFILES) or _why(result)
             return
@@ -228,7 +244,8 @@ class _Pipeline:
         if snapshot is None:
             return SourceReport(name, elapsed_ms=elapsed_ms, error=error or EtlError("not staged"))
         source = self._site.contract.source(name)
-        return source_report(source, snapshot, elapsed_ms, reused=event is not None and event.status is Status.REUSED)
+        is_reused = event is not None and event.status is Status.REUSED
+        return source_report(self._site.home, source, snapshot, elapsed_ms, reused=is_reused)
 
 
 def _data_version(instance: dg.DagsterInstance, name: str) -> str | None:
@@ -271,19 +288,6 @@ def _is_evaluated(instance: dg.DagsterInstance, check: Check) -> bool:
         return False
     is_fine = evaluation.passed or (check.severity, evaluation.severity) == (Severity.WARN, dg.AssetCheckSeverity.WARN)
     return is_fine and evaluation.target_materialization_data.storage_id == merged[0].storage_id
-
-
-def _ranges(wanted: Sequence[str], known: Sequence[str]) -> Iterator[list[str]]:
-    """The wanted shards as unbroken ranges of the known ones: a run can be asked for a range only."""
-    part: list[str] = []
-    for name in known:
-        if name in wanted:
-            part.append(name)
-        elif part:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 def _shard_report(shard_id: str, run_id: str, why: str | None, known: Sequence[Attempt]) -> ShardReport:

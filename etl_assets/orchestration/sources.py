@@ -11,8 +11,11 @@ import duckdb
 from pydantic import Field
 
 from etl_assets.engine import faults, workers
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import snapshots
 from etl_assets.engine.published.checks import Finding, recount_source
+from etl_assets.engine.published.notices import source_notices
+from etl_assets.engine.published.read_files import read_files
 from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
@@ -20,7 +23,7 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
 from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.errors import DamagedSnapshotError
-from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema
+from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema, table_value
 from etl_assets.orchestration.retry import (
     cancelled_for_good,
     explained_failures,
@@ -38,6 +41,8 @@ from etl_assets.project.contract import Source
 
 OP_NAME = "stage_sources"
 ACCOUNTING_CHECK = "accounting_closed"
+# Files of which a source's metadata shows rows and date: the last ones.
+_FILES_SHOWN = 100
 
 
 class SourceConfig(dg.Config):
@@ -46,6 +51,10 @@ class SourceConfig(dg.Config):
     force: bool = Field(
         default=False,
         description="Read the export even when it is unchanged, and take over an ETL_HOME of another shard count.",
+    )
+    accept_shrunk: bool = Field(
+        default=False,
+        description="Accept exports with far fewer rows than those of the last publication, in this run.",
     )
 
 
@@ -88,7 +97,7 @@ def source_assets(wiring: Wiring) -> dg.AssetsDefinition:
         selected = [source for source in contract.sources if wiring.key(source.name) in context.selected_asset_keys]
         attempt = attempt_number(context)
         with cancelled_for_good(), explained_failures(), faults.scope(attempt=attempt):
-            results = _stage(wiring, selected, config.force, attempt)
+            results = _stage(wiring, selected, config, attempt)
             faults.point("event.sources")
         # Only now, when no thread is at work any more: Dagster may abandon a generator at any yield.
         for result in results:
@@ -122,14 +131,14 @@ def _spec(wiring: Wiring, source: Source) -> dg.AssetSpec:
     )
 
 
-def _stage(wiring: Wiring, selected: list[Source], force: bool, attempt: int) -> list[_Staged]:
+def _stage(wiring: Wiring, selected: list[Source], config: SourceConfig, attempt: int) -> list[_Staged]:
     """Stage the sources side by side; one that fails does not stop the others."""
-    request = staging_request(wiring.site, wiring.settings)
+    request = staging_request(wiring.site, wiring.settings, accept_shrunk=config.accept_shrunk)
 
     def work(source: Source, report: Callable[[_Started | _Staged], None]) -> None:
         with faults.scope(attempt=attempt, stop=request.limits.stop):
             report(_Started(source))
-            report(_staged(source, request, force))
+            report(_staged(source, request, config.force))
 
     results = []
     with contextlib.closing(workers.run(work, selected, wiring.settings.workers, request.limits.stop)) as news:
@@ -190,22 +199,38 @@ def _materialization(context: dg.AssetExecutionContext, wiring: Wiring, result: 
     return dg.MaterializeResult(
         asset_key=key.asset_key,
         data_version=dg.DataVersion(snapshot.data_hash),
-        metadata={**_accounting(result.source, snapshot), "reused": result.reused, "elapsed_ms": result.elapsed_ms},
+        metadata={
+            **_accounting(wiring.site.home, result.source, snapshot),
+            "reused": result.reused,
+            "elapsed_ms": result.elapsed_ms,
+        },
         check_results=[check] if key in context.selected_asset_check_keys else [],
     )
 
 
-def _accounting(source: Source, snapshot: Snapshot) -> dict[str, Any]:
+def _accounting(home: Home, source: Source, snapshot: Snapshot) -> dict[str, Any]:
     return {
         **snapshots.describe(snapshot),
         ROW_COUNT: snapshot.rows_accepted,
         "rejected_by_reason": counts_table("reason", snapshot.reasons),
         "cells_by_reason": counts_table("reason", snapshot.cell_reasons),
         "files": dg.MetadataValue.json(list(snapshot.files)),
+        "rows_by_file": table_value(
+            ["file", "rows", "changed"],
+            [(one.name, one.row_count, one.modified_at) for one in read_files(home, snapshot)[-_FILES_SHOWN:]],
+        ),
         "extra_columns_ignored": dg.MetadataValue.json(list(snapshot.extra_columns)),
         "snapshot": snapshot.id,
+        **_notices(snapshot),
         **_key_map(source, snapshot),
     }
+
+
+def _notices(snapshot: Snapshot) -> dict[str, Any]:
+    """What is unusual in the export, where anything is."""
+    texts = [notice.finding for notice in source_notices([snapshot])]
+    # Plain text: a file's name may look like Markdown.
+    return {"notices": dg.MetadataValue.text(" ".join(texts))} if texts else {}
 
 
 def _key_map(source: Source, snapshot: Snapshot) -> dict[str, Any]:

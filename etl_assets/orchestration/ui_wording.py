@@ -27,6 +27,8 @@ def _action(advice: Advice) -> str:
             return f"Or write sample exports to {advice.value}."
         case Action.EXPORT_AGAIN:
             return "Export it again, then materialize the source."
+        case Action.ACCEPT_SHRUNK:
+            return "If it is right, materialize it with accept_shrunk set in its configuration."
         case Action.SET:
             return f"Set {advice.setting}" + (f" to {advice.value}." if advice.value else ".")
         case Action.UNSET:

@@ -6,6 +6,7 @@ from etl_assets.engine import faults
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.site import Site
+from etl_assets.engine.steps.shrinking import ShrinkLimit
 from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.project.loading import Project, find_project, load_project
 from etl_assets.project.settings import Settings
@@ -35,7 +36,12 @@ def merge_limits(settings: Settings) -> Limits:
     return Limits(memory_mb=min(settings.memory_limit, enough_mb), threads=settings.workers)
 
 
-def staging_request(site: Site, settings: Settings) -> StagingRequest:
+def shrink_limit(settings: Settings, *, accept_shrunk: bool = False) -> ShrinkLimit:
+    """How much of the last publication must still be there."""
+    return ShrinkLimit(settings.min_rows_ratio, accept_shrunk)
+
+
+def staging_request(site: Site, settings: Settings, *, accept_shrunk: bool = False) -> StagingRequest:
     """The parameters of staging, from these settings; its limits are those of each worker."""
     return StagingRequest(
         site,
@@ -44,6 +50,8 @@ def staging_request(site: Site, settings: Settings) -> StagingRequest:
         run_limits(settings).share(settings.workers),
         settings.max_unpacked,
         settings.source_timeout_s,
+        settings.max_superseded_ratio,
+        shrink_limit(settings, accept_shrunk=accept_shrunk),
     )
 
 

@@ -80,7 +80,8 @@ def _error(error: Exception | None) -> dict[str, str | None]:
 
 def _source(report: SourceReport) -> dict[str, Any]:
     key_map = asdict(report.key_map) if report.key_map else None
-    return {**vars(report), "key_map": key_map, **_error(report.error)}
+    files, ignored = ([asdict(one) for one in found] for found in (report.files, report.ignored_columns))
+    return {**vars(report), "key_map": key_map, "files": files, "ignored_columns": ignored, **_error(report.error)}
 
 
 def _shard(report: ShardReport) -> dict[str, Any]:

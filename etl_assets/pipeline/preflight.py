@@ -131,7 +131,7 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     sweep_unused(site)
     return Report(
         sources=[
-            source_report(site.contract.source(name), snapshot, None, reused=True)
+            source_report(site.home, site.contract.source(name), snapshot, None, reused=True)
             for name, snapshot in found.snapshots.items()
         ],
         shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],

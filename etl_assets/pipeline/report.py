@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.notices import Notice
 from etl_assets.engine.published.overlap import SourceOverlap
+from etl_assets.engine.published.read_files import IgnoredColumn, ReadFile, ignored_columns, read_files
 from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
@@ -29,6 +31,9 @@ class SourceReport:
     cell_reasons: dict[str, int] = field(default_factory=dict)
     # What its key map did, if it has one.
     key_map: KeyMapFacts | None = None
+    # The files that it was read from, and columns in them that the contract does not name.
+    files: tuple[ReadFile, ...] = ()
+    ignored_columns: tuple[IgnoredColumn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ class Report:
         return self.publication is not None and not self.failed_shards and not self.failed_checks
 
 
-def source_report(source: Source, snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool) -> SourceReport:
+def source_report(
+    home: Home, source: Source, snapshot: Snapshot, elapsed_ms: int | None, *, reused: bool
+) -> SourceReport:
     """The report of a source that is staged."""
     return SourceReport(
         snapshot.source,
@@ -118,4 +125,6 @@ def source_report(source: Source, snapshot: Snapshot, elapsed_ms: int | None, *,
         elapsed_ms,
         cell_reasons=snapshot.cell_reasons,
         key_map=key_map_facts(source, snapshot),
+        files=read_files(home, snapshot),
+        ignored_columns=ignored_columns(source, snapshot),
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from etl_assets.engine.published.read_files import IgnoredColumn, ReadFile, ignored_columns, read_files
 from etl_assets.engine.published.snapshots import Refused, Snapshot, current_snapshot, is_of_site, read_refused
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.reading.mapping import find_inputs
@@ -12,7 +13,7 @@ from etl_assets.engine.reading.strays import refuse_strays
 from etl_assets.engine.reading.verified import hash_files
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current, is_key_map_changed
-from etl_assets.errors import Action, Advice, InputError, SourceChangedError
+from etl_assets.errors import Action, Advice, InputError, ShrunkError, SourceChangedError
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
@@ -56,6 +57,9 @@ class SourceFacts:
     # Advice for an unavailable or refused source.
     advice: Sequence[Advice] = ()
     refusal: RefusalFacts | None = None
+    # Rows and dates of `files`, and the columns in them that the contract does not name.
+    read_files: Sequence[ReadFile] = ()
+    ignored_columns: Sequence[IgnoredColumn] = ()
 
 
 def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
@@ -75,7 +79,7 @@ def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
         if refused is not None and (state != "current" or is_of_current):
             refusal = _refusal_facts(settings, source, refused)
             state, reason = "refused", _refusal_reason(refusal)
-            advice = (Advice(Action.REJECTS, value=source.name),) if refused.folder else ()
+            advice = _refusal_advice(source, refused)
     facts = SourceFacts(source.name, state, reason, None, (), None, None, None, {}, {}, advice=advice, refusal=refusal)
     if snapshot is None:
         return facts
@@ -89,7 +93,15 @@ def source_facts(site: Site, settings: Settings, source: Source) -> SourceFacts:
         quarantine_reasons=snapshot.reasons,
         cell_reasons=snapshot.cell_reasons,
         key_map=key_map_facts(source, snapshot),
+        read_files=read_files(site.home, snapshot),
+        ignored_columns=ignored_columns(source, snapshot),
     )
+
+
+def _refusal_advice(source: Source, refused: Refused) -> Sequence[Advice]:
+    if refused.kind == ShrunkError("").kind:
+        return Advice(Action.EXPORT_AGAIN), Advice(Action.ACCEPT_SHRUNK)
+    return (Advice(Action.REJECTS, value=source.name),) if refused.folder else ()
 
 
 def _refusal_facts(settings: Settings, source: Source, refused: Refused) -> RefusalFacts:

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
+from etl_assets.project.setting_sources import DeclaredSource, EnvironmentSource
 from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole
 
 PREFIX = "ETL_"
@@ -33,6 +34,8 @@ DECLARABLE = (
     *(
         "num_shards",
         "max_reject_ratio",
+        "max_superseded_ratio",
+        "min_rows_ratio",
         "workers",
         "memory_limit",
         "shard_timeout_s",
@@ -78,6 +81,24 @@ class Settings(BaseSettings):
         "a share from 0 to 1",
         "0.05",
         default=0.05,
+        ge=0,
+        le=1,
+    )
+    max_superseded_ratio: Share = _setting(
+        "largest share of the rows of a source with `rows: one`, without `latest_by`, that may have the key of another "
+        "row of their file",
+        "a share from 0 to 1",
+        "0.5",
+        default=0.5,
+        ge=0,
+        le=1,
+    )
+    min_rows_ratio: Share = _setting(
+        "share of the last publication's rows below which a source, and of its profiles below which the result, is "
+        "refused; 0 accepts any, `etl-assets run --accept-shrunk` this once",
+        "a share from 0 to 1",
+        "0.5",
+        default=0.5,
         ge=0,
         le=1,
     )
@@ -157,37 +178,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Values that are passed, the environment, the project's file: no .env file, no secrets folder."""
-        return init_settings, _Environment(settings_cls), _Declared(settings_cls)
+        return init_settings, EnvironmentSource(settings_cls), DeclaredSource(settings_cls)
 
     @property
     def is_production(self) -> bool:
         """Whether faults must be refused."""
         return self.env.strip().lower() == "production"
-
-
-class _Environment(EnvSettingsSource):
-    """The variables of `load_settings`, which a test can replace."""
-
-    variables: Mapping[str, str] | None = None
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        found = os.environ if _Environment.variables is None else _Environment.variables
-        return {name.lower(): value for name, value in found.items() if value.strip()}
-
-
-class _Declared(PydanticBaseSettingsSource):
-    """What the project's file says, as `load_settings` read it."""
-
-    values: Mapping[str, Any] = {}
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The value of one field, under the name by which pydantic knows it."""
-        return _Declared.values.get(field_name), str(field.validation_alias or field_name), False
-
-    def __call__(self) -> dict[str, Any]:
-        """All values."""
-        fields = Settings.model_fields
-        return {str(fields[name].validation_alias or name): value for name, value in _Declared.values.items()}
 
 
 def load_settings(
@@ -203,14 +199,14 @@ def load_settings(
     passed = {name: value for name, value in {**changes, "project": project}.items() if value is not None}
     wrong = _misspelt(env)
     folder = Path(project) if project is not None else located(env)
-    _Environment.variables, _Declared.values = env, _declared_in(folder) if folder else {}
+    EnvironmentSource.variables, DeclaredSource.values = env, _declared_in(folder) if folder else {}
     try:
         settings = Settings(**passed)
     except ValidationError as error:
         fields = dict.fromkeys(_field_of(str(one["loc"][0])) for one in error.errors())
         raise _refusal([*wrong, *(_wrong_value(name, env, passed) for name in fields)]) from error
     finally:
-        _Environment.variables, _Declared.values = None, {}
+        EnvironmentSource.variables, DeclaredSource.values = None, {}
     if wrong:
         raise _refusal(wrong)
     return settings

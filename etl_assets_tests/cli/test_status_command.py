@@ -28,6 +28,8 @@ def own(tmp_path: Path) -> dict[str, str]:
         "ETL_HOME": str(tmp_path / "home"),
         "ETL_NUM_SHARDS": "3",
         "ETL_MAX_REJECT_RATIO": "1",
+        # Tests replace thirty rows by one.
+        "ETL_MIN_ROWS_RATIO": "0",
     }
 
 
@@ -112,7 +114,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     assert set(facts["sources"][0]) == {
         *("source", "state", "reason", "snapshot", "files", "rows_in", "rows_accepted", "rows_quarantined"),
         "key_map",
-        *("quarantine_reasons", "cell_reasons", "advice", "refusal"),
+        *("quarantine_reasons", "cell_reasons", "advice", "refusal", "read_files", "ignored_columns"),
     }
     assert set(facts["shards"][0]) == {
         *("shard_id", "state", "reason", "record_count", "elapsed_ms", "published_at", "attempt_count", "last_attempt")

@@ -15,6 +15,8 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.ConfigError("bad setting"), False),
     (errors.StoppedError("stopped"), False),
     (errors.RejectRatioError("too many"), False),
+    (errors.ShrunkError("too few"), False),
+    (errors.CollapsedError("one id"), False),
     (errors.ShardSetError("stale"), False),
     (errors.DamagedSnapshotError("damaged"), False),
     (errors.AccountingError("lost a row"), False),

@@ -185,12 +185,10 @@ def test_a_whole_run_rebuilds_a_shard_that_is_held_and_reuses_the_others(
     digest = readers.look(sandbox.home.warehouse)[0]
     hold(holders, sandbox.home.shard_file("shard_00"))
     done = sandbox.run()
-    rows = factory.query(
-        sandbox.home.warehouse,
-        "SELECT shard_id, status FROM shard_attempts ORDER BY started_at DESC, shard_id LIMIT 2",
-    )
-    assert sorted(rows) == [("shard_00", "succeeded"), ("shard_01", "reused")], done
-    assert {shard["shard_id"]: shard["status"] for shard in done.report["shards"]} == dict(rows)
+    statuses = {shard["shard_id"]: shard["status"] for shard in done.report["shards"]}
+    assert statuses == {"shard_00": "succeeded", "shard_01": "reused"}, done
+    rows = factory.query(sandbox.home.warehouse, "SELECT shard_id, count(*) FROM shard_attempts GROUP BY 1 ORDER BY 1")
+    assert rows == [("shard_00", 2), ("shard_01", 1)], "the other shard was attempted again"
     assert readers.look(sandbox.home.warehouse)[0] == digest
 
 

@@ -16,6 +16,7 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import SUPERSEDED, Snapshot
 from etl_assets.engine.published.tables import PUBLICATION_NOTICES
+from etl_assets.errors import shown
 
 # Below this share of a source's rows, superseded ones are told in the counts of the quarantine only.
 _MIN_SUPERSEDED_RATIO = 0.01
@@ -27,6 +28,10 @@ class NoticeKind(StrEnum):
     SUPERSEDED = "superseded"
     NO_OVERLAP = "no_overlap"
     NEAR_KEYS = "near_keys"
+    SHRUNK = "shrunk"
+    NOT_COMPARED = "not_compared"
+    EMPTY_SOURCE = "empty_source"
+    UNENDED_FILE = "unended_file"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ def source_notices(snapshots: Iterable[Snapshot]) -> Iterator[Notice]:
     """What reading these sources brought to light; known before anything is published."""
     for snapshot in snapshots:
         yield from _superseded(snapshot)
+        yield from _empty(snapshot)
+        yield from _unended(snapshot)
 
 
 def read_notices(home: Home) -> tuple[Notice, ...]:
@@ -82,3 +89,28 @@ def _superseded(snapshot: Snapshot) -> Iterator[Notice]:
         {"superseded_count": count, "rows_in": snapshot.rows_in},
         is_warning=False,
     )
+
+
+def _empty(snapshot: Snapshot) -> Iterator[Notice]:
+    """A source without rows: right for a system that no one uses yet, and what a failed query leaves."""
+    if snapshot.rows_accepted:
+        return
+    why = f"none of its {snapshot.rows_in:,} rows was accepted" if snapshot.rows_in else "its files hold no rows"
+    yield Notice(
+        NoticeKind.EMPTY_SOURCE,
+        snapshot.source,
+        f"{snapshot.source} is empty: {why}.",
+        {"rows_in": snapshot.rows_in},
+        is_warning=snapshot.rows_in > 0,
+    )
+
+
+def _unended(snapshot: Snapshot) -> Iterator[Notice]:
+    """Text files without a last line break, as a cut file is; many programs write none, so it is no warning."""
+    for name in snapshot.unended_files:
+        yield Notice(
+            NoticeKind.UNENDED_FILE,
+            snapshot.source,
+            f"{shown(name)} ({snapshot.source}) ends without a line break: if it was cut, its last row is not whole.",
+            is_warning=False,
+        )

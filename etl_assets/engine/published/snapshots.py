@@ -5,11 +5,11 @@ Making one is `steps.stage`, keeping and sweeping them `holding`.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import duckdb
 from pydantic import Field
@@ -17,15 +17,15 @@ from pydantic import Field
 from etl_assets.engine.duck import Limits, scalar, workbench
 from etl_assets.engine.files.documents import Count, Form, Moment, SmallCount
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import publish_json, scratch_directory, size_bytes
+from etl_assets.engine.files.publishing import publish_json, scratch_directory
 from etl_assets.engine.files.sweeping import remove
-from etl_assets.engine.hashing import SetHash, set_hash_sql, stable_hash
+from etl_assets.engine.hashing import stable_hash
+from etl_assets.engine.published.measuring import measure_slices
 from etl_assets.engine.reading.mapping import KeyMapFigures
-from etl_assets.engine.reading.rules import ISSUES
 from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import identifier, pattern_list, pattern_literal
+from etl_assets.engine.sql_text import pattern_literal
 from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
 from etl_assets.project.contract import Source
 
@@ -36,8 +36,6 @@ REJECTED_KEYS_FILE = "rejected_keys.parquet"
 SUPERSEDED = "superseded"
 # The names of snapshots' folders: the id, and more where a folder of that id was taken.
 FOLDER_NAME = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{6})?")
-# Slices that one statement measures: their keys fit into little memory together.
-_FILES_A_STATEMENT, _BYTES_A_STATEMENT = 64, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -58,15 +56,6 @@ class Slice:
     def version(self) -> str:
         """Changes with everything that a profile is made from."""
         return f"{self.content_hash}{self.rejected_hash and '+'}{self.rejected_hash}"
-
-
-class SliceFigures(NamedTuple):
-    """Rows, distinct keys, hash of the rows and rows with issues, of one slice's file."""
-
-    record_count: int
-    key_count: int
-    content_hash: str
-    issue_count: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +80,15 @@ class Snapshot:
     cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
     key_map: KeyMapFigures | None = None
+    # Of each of `files`: its rows, and when it was last changed (ISO 8601, UTC).
+    file_rows: tuple[Count, ...] = ()
+    file_times: tuple[str, ...] = ()
+    # Columns of the contract that the first records of no file have.
+    absent_columns: tuple[str, ...] = ()
+    # Of a source with one record a key: rows whose key another row of the same file has, one of each left out.
+    rows_repeated: Count = 0
+    # Text files whose last line has no line break: it may have been cut.
+    unended_files: tuple[str, ...] = ()
 
     @property
     def is_consistent(self) -> bool:
@@ -107,6 +105,11 @@ class Snapshot:
     def cells_quarantined(self) -> int:
         """Cells that broke the contract and are null in their rows."""
         return sum(self.cell_reasons.values())
+
+    @property
+    def key_count(self) -> int:
+        """Distinct keys of the accepted rows."""
+        return sum(part.key_count for part in self.slices)
 
     @property
     def reject_ratio(self) -> float:
@@ -127,12 +130,14 @@ class Snapshot:
 class Pointer:
     """A source's `current.json`: the folder of its current snapshot, and the files that this was made from.
 
-    `looked_at_ns` is the Unix time before the files' stats were taken.
+    `looked_at_ns` is the Unix time before the files' stats were taken. `is_shrink_accepted` says that it has far fewer
+    rows than what was published then, and someone accepted that.
     """
 
     folder: Annotated[str, Field(pattern=f"^{FOLDER_NAME.pattern}$")]
     looked_at_ns: int
     files: tuple[FileStat, ...]
+    is_shrink_accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,48 +271,6 @@ def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> b
     promised = [(part.record_count, part.key_count, part.content_hash, part.issue_count) for part in snapshot.slices]
     entries = snapshot.rows_quarantined + snapshot.cells_quarantined
     return [measured[path] for path in paths] == promised and quarantined == entries
-
-
-def measure_slices(
-    connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]
-) -> dict[Path, SliceFigures]:
-    """The figures of slice files; small ones are read together, in a third of the time."""
-    measured: dict[Path, SliceFigures] = {}
-    for batch in _batches(paths):
-        measured |= _measure(connection, source, batch)
-    return measured
-
-
-def _measure(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> dict[Path, SliceFigures]:
-    rows = f"read_parquet({pattern_list(paths)}, filename = true)"
-    key = identifier(source.key.name)
-    # Which cells were lost is part of a profile, too.
-    hashed = [*source.required, ISSUES] if source.has_issues else source.required
-    issue_count = f"count({ISSUES})" if source.has_issues else "0"
-    # Deliberately two statements: beside other aggregates, counting distinct values takes three times as long.
-    sums = connection.execute(
-        f"SELECT filename, {issue_count}, {set_hash_sql(hashed)} FROM {rows} GROUP BY filename"
-    ).fetchall()
-    counts = connection.execute(f"SELECT filename, count(DISTINCT {key}) FROM {rows} GROUP BY ALL").fetchall()
-    keys = dict(counts)
-    figures = {
-        name: SliceFigures(content.count, keys[name], str(content), issues)
-        for name, issues, *values in sums
-        for content in [SetHash.of_row(values)]
-    }
-    # A file without rows has no group.
-    return {path: figures.get(str(path), SliceFigures(0, 0, str(SetHash()), 0)) for path in paths}
-
-
-def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    batch: list[Path] = []
-    for path in paths:
-        batch.append(path)
-        if len(batch) == _FILES_A_STATEMENT or sum(size_bytes(one) or 0 for one in batch) >= _BYTES_A_STATEMENT:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:

@@ -131,6 +131,8 @@ SOURCE_SNAPSHOTS = Table(
         TableColumn("source", "VARCHAR", "The source"),
         TableColumn("snapshot", "VARCHAR", "Id of the snapshot: bytes of the files, shard count and contract", "id"),
         TableColumn("files", "VARCHAR[]", "The files it was made from"),
+        TableColumn("file_rows", "BIGINT[]", "Records in each of these files, blank lines left out"),
+        TableColumn("file_times", "TIMESTAMP WITH TIME ZONE[]", "When each of these files was last changed (UTC)"),
         TableColumn("rows_in", "BIGINT", "Records in the files, blank lines left out"),
         TableColumn("rows_accepted", "BIGINT", "Rows that went to the shards"),
         TableColumn("rows_quarantined", "BIGINT", "Rows that went to quarantine"),

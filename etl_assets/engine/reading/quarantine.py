@@ -36,7 +36,7 @@ NOT_UTF8 = "not_utf8"
 class Reading:
     """One file as DuckDB reads it: `readable` leads to the file, or to a copy of its sound records.
 
-    Its texts together may be as long as `limit_bytes`.
+    Its texts together may be as long as `limit_bytes`. `is_unended` says that its last line has no line break.
     """
 
     export: Export
@@ -45,6 +45,7 @@ class Reading:
     record_count: int
     limit_bytes: int
     is_copy: bool = False
+    is_unended: bool = False
 
     @property
     def rejects_table(self) -> str:

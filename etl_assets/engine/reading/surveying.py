@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Survey:
-    """Counts of a CSV file: data records (not blank), damaged ones, and whether DuckDB can read the file directly."""
+    """Counts of a CSV file: data records (not blank), damaged ones, and whether DuckDB can read the file directly.
+
+    `is_unended` says that the last line has no line break.
+    """
 
     record_count: int
     damaged_count: int
     is_regular: bool
+    is_unended: bool = False
 
 
 def survey(export: Export, limit_bytes: int | None = None) -> Survey:
@@ -34,7 +38,7 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
     """
     record_count = damaged_count = 0
     uniform_lf = uniform_crlf = True
-    blanks = False
+    blanks, last_byte = False, b"\n"
     for block in data_blocks(export, limit_bytes):
         blank = block.blank
         # A blank record followed by any other record: DuckDB's own numbering of records would count it.
@@ -43,8 +47,10 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
         damaged_count += int(block.damaged.sum())
         uniform_lf = uniform_lf and block.uniform_lf
         uniform_crlf = uniform_crlf and block.uniform_crlf
+        last_byte = block.data[-1:]
+    is_unended = last_byte not in (b"\n", b"\r") and not export.is_sheet
     is_regular = damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf)
-    return Survey(record_count, damaged_count, is_regular and export.is_read_directly)
+    return Survey(record_count, damaged_count, is_regular and export.is_read_directly, is_unended)
 
 
 def write_sound_records(export: Export, target: Path, limit_bytes: int | None = None) -> None:

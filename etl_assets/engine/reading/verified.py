@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,11 @@ class FileStat:
     modified_ns: int
     changed_ns: int
     inode: int
+
+    @property
+    def modified_at(self) -> str:
+        """When its contents were last changed (ISO 8601, UTC), to the second."""
+        return datetime.fromtimestamp(self.modified_ns // 1_000_000_000, UTC).isoformat()
 
 
 def stat_files(paths: Sequence[Path], root: Path) -> list[FileStat]:

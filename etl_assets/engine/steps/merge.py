@@ -45,6 +45,7 @@ from etl_assets.engine.steps.duplicates import Distinct, drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
 from etl_assets.engine.steps.noticing import Noticed, notice
+from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import SHARD_COLUMN
 
@@ -62,18 +63,25 @@ class Merged:
     noticed: Noticed = field(default_factory=Noticed)
 
 
-def merge_shards(site: Site, limits: duck.Limits, *, run_id: str, allow_partial: bool = False) -> Merged:
+def merge_shards(
+    site: Site,
+    limits: duck.Limits,
+    *,
+    run_id: str,
+    allow_partial: bool = False,
+    shrink: ShrinkLimit = ANY_SIZE,
+) -> Merged:
     """Publish the warehouse from the shard files.
 
     Raises ShardSetError, which lists the shards, unless every shard is there, current and undamaged; `allow_partial`
-    leaves such shards out instead and marks the result.
+    leaves such shards out instead and marks the result. Raises ShrunkError for a result below `shrink`.
     """
     started_s = time.perf_counter()
     with inspected_held(site) as found:
         if found.obstacles and not (allow_partial and found.manifests):
             raise refusal(found.obstacles)
         sweeping.sweep_home(site.home)
-        merged = _publish(_Merge(site, limits, found, run_id, started_s))
+        merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
     sweep_unused(site)
     return merged
@@ -96,6 +104,7 @@ class _Merge:
     found: ShardSet
     run_id: str
     started_s: float
+    shrink: ShrinkLimit
 
     def publish(self, kept: frozenset[str]) -> Merged:
         """Publish the set, with the rows of `kept` shards from the published warehouse, the others from their files."""
@@ -115,8 +124,9 @@ class _Merge:
                     rows, distinct = self._check_profiles(connection)
                     quarantined = self._check_accounts(connection, rows.count + distinct.dropped_count)
                     value_counts, means = figures_of(connection, contract)
+            shrunk = check_result(connection, self.site, self.found, rows.count, self.shrink)
             publication = self._publication(rows, distinct.dropped_count)
-            noticed = notice(connection, self.site, self.found.snapshots, publication, distinct)
+            noticed = notice(connection, self.site, self.found.snapshots, publication, distinct, shrunk)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
             require_publishable(connection, self.site, self.found.snapshots)

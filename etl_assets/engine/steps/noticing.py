@@ -3,7 +3,7 @@
 Nothing here stops a merge or changes a profile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -32,11 +32,13 @@ def notice(
     snapshots: Mapping[str, Snapshot],
     publication: Publication,
     distinct: Distinct,
+    before: Sequence[Notice] = (),
 ) -> Noticed:
-    """Look at the profiles of the current database, and write its tables of what was noticed."""
+    """Look at the profiles of the current database, and write its tables of what was noticed now and `before`."""
     contract = site.contract
     overlap = measure_overlap(connection, contract.source_names)
     notices = [
+        *before,
         *source_notices(snapshots.values()),
         *overlap_notices(overlap, contract, publication.record_count),
         *(near_key_notices(connection, contract) if distinct.has_near_keys else ()),

@@ -11,7 +11,8 @@ import duckdb
 
 from etl_assets.engine.files import folder_entries, publishing, sweeping
 from etl_assets.engine.hashing import SetHash, set_hash_sql
-from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice, measure_slices
+from etl_assets.engine.published.measuring import measure_slices
+from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice
 from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REJECTED, SOURCE_ROW, no_rows_sql
 from etl_assets.engine.reading.rules import BAD_CELLS, ISSUES, REASON, ambiguous_key, unmapped_key
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal

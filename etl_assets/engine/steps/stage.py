@@ -7,9 +7,10 @@ shards × data. A snapshot is content-addressed and published whole, then the so
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -28,25 +29,23 @@ from etl_assets.engine.published.snapshots import (
     write_accounting,
 )
 from etl_assets.engine.reading import exports, parquet, parquet_values, quarantine, surveying, verified, workbooks
+from etl_assets.engine.reading.blaming import naming_files
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
 from etl_assets.engine.reading.judging import PARTITION, judged_rows_sql
 from etl_assets.engine.reading.mapping import Inputs, add_key_map, drop_key_map, find_inputs, map_source, unmatched_ids
 from etl_assets.engine.reading.quarantine import Reading
 from etl_assets.engine.reading.strays import refuse_strays
-from etl_assets.engine.reading.unpacking import unpacks_to_more
 from etl_assets.engine.routing import route_macro
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
+from etl_assets.engine.steps.collapsing import check_collapse, count_repeated, is_collapsed
 from etl_assets.engine.steps.refusing import Refusal, refusing
+from etl_assets.engine.steps.shrinking import ShrinkLimit, check_source
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import (
-    AttemptTimeoutError,
-    SourceChangedError,
-    shown,
-)
+from etl_assets.errors import AttemptTimeoutError, SourceChangedError
 from etl_assets.project.contract import Source
 
 # Rows of all slices together that DuckDB collects before it hands them to the slices' writers. Each writer gathers some
@@ -67,6 +66,8 @@ class StagingRequest:
     limits: duck.Limits
     max_unpacked_mb: int = 16 * 1024
     timeout_s: float = 0.0
+    max_superseded_ratio: float = 1.0
+    shrink: ShrinkLimit = field(default_factory=ShrinkLimit)
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ class _Opened:
 def stage(source: Source, request: StagingRequest, *, force: bool = False) -> tuple[Snapshot, bool]:
     """Make the current snapshot of a source; returns it and whether an earlier one was reused.
 
-    Raises InputError for files that break the contract as a whole, RejectRatioError for too many bad rows (the
-    snapshot stays on disk for inspection but does not become current), SourceChangedError when a file changed,
-    AttemptTimeoutError beyond the time limit.
+    Raises InputError for files that break the contract as a whole, RejectRatioError for too many bad rows,
+    CollapsedError for ids that most rows share, ShrunkError for far fewer rows than were published (the snapshot stays
+    on disk for inspection but does not become current), SourceChangedError when a file changed, AttemptTimeoutError
+    beyond the time limit.
     """
     error = AttemptTimeoutError(
         f"Source '{source.name}' took longer than ETL_SOURCE_TIMEOUT_S={request.timeout_s:g} seconds and was "
@@ -116,6 +118,7 @@ def _stage(source: Source, request: StagingRequest, refusal: Refusal, *, force: 
     if known is not None:
         refusal.snapshot = known
         check_reject_ratio(home, source, known, request.max_reject_ratio)
+        check_collapse(request.site, source, known, request.max_superseded_ratio)
         sweep_accepted(home, source.name)
         return known, True
     opened = _Opened(
@@ -133,7 +136,9 @@ def _stage(source: Source, request: StagingRequest, refusal: Refusal, *, force: 
     sweep_replaced(home, source.name, snapshot.folder)
     refusal.snapshot = snapshot
     check_reject_ratio(home, source, snapshot, request.max_reject_ratio)
-    pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all)
+    check_collapse(request.site, source, snapshot, request.max_superseded_ratio)
+    is_shrink_accepted = check_source(home, snapshot, request.shrink)
+    pointer = Pointer(snapshot.folder, looked_at_ns, inputs.all, is_shrink_accepted)
     publishing.publish_json(home.source_pointer(source.name), asdict(pointer), what="pointer")
     sweep_accepted(home, source.name)
     return snapshot, reused
@@ -142,7 +147,9 @@ def _stage(source: Source, request: StagingRequest, refusal: Refusal, *, force: 
 def is_current(source: Source, request: StagingRequest) -> bool:
     """Whether staging would take the current snapshot as it is; decided by the files' stats, without reading them."""
     known = _known_snapshot(source, request, find_inputs(source, request.exports))
-    return known is not None and known.reject_ratio <= request.max_reject_ratio
+    if known is None or is_collapsed(source, known, request.max_superseded_ratio):
+        return False
+    return known.reject_ratio <= request.max_reject_ratio
 
 
 def is_key_map_changed(source: Source, request: StagingRequest) -> bool:
@@ -222,20 +229,17 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
         ) as connection,
     ):
         _add_functions(connection, site)
-        limit_bytes = request.max_unpacked_mb << 20
-        prepared = [
-            prepare(export, number, scratch, limit_bytes, files)
-            for number, export in enumerate([*opened.exports, *opened.maps])
-        ]
+        inputs = enumerate([*opened.exports, *opened.maps])
+        prepared = [prepare(one, number, scratch, request.max_unpacked_mb << 20, files) for number, one in inputs]
         readings, map_readings = prepared[: len(opened.exports)], prepared[len(opened.exports) :]
-        with _naming_files(prepared, request):
+        with naming_files(prepared, request.limits.stop):
             key_map = add_key_map(connection, source, map_readings)
             _write_partitions(connection, source, readings, target)
             drop_key_map(connection)
         faults.point("staging.read")
         slices = finish_slices(connection, source, site.shard_ids, target)
         faults.point("staging.slices", target / f"{slices[0].shard_id}.parquet")
-        with _naming_files(readings, request):
+        with naming_files(readings, request.limits.stop):
             reasons, cell_reasons = quarantine.write(connection, source, readings, target / QUARANTINE_FILE)
         faults.point("staging.quarantine", target / QUARANTINE_FILE)
         snapshot = Snapshot(
@@ -244,15 +248,16 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             folder=folder,
             data_hash=opened.data_hash,
             shard_count=site.shard_count,
-            files=opened.files,
             size_bytes=sum(stat.size_bytes for stat in opened.inputs.all),
-            extra_columns=tuple(sorted({name for export in opened.exports for name in export.extra_columns})),
+            **_of_files(opened, readings),
             rows_in=sum(reading.record_count for reading in readings),
             rows_accepted=sum(part.record_count for part in slices),
             rows_quarantined=sum(reasons.values()),
             reasons=reasons,
             cell_reasons=cell_reasons,
             slices=tuple(slices),
+            rows_repeated=count_repeated(connection, source, target, len(opened.files)),
+            unended_files=tuple(reading.export.name for reading in readings if reading.is_unended),
             key_map=replace(key_map, unmatched=unmatched_ids(connection, source)) if key_map else None,
         )
         close_books(snapshot)
@@ -262,6 +267,17 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
     # Where another run has published the name first, its folder is kept instead.
     hold(site.home, source.name, folder, holder)
     return snapshot
+
+
+def _of_files(opened: _Opened, readings: Sequence[Reading]) -> dict[str, Any]:
+    """What a snapshot says of its files."""
+    return {
+        "files": opened.files,
+        "file_rows": tuple(reading.record_count for reading in readings),
+        "file_times": tuple(stat.modified_at for stat in opened.inputs.exports),
+        "extra_columns": tuple(sorted({name for export in opened.exports for name in export.extra_columns})),
+        "absent_columns": tuple(sorted(frozenset.intersection(*(frozenset(one.absent) for one in opened.exports)))),
+    }
 
 
 def _add_functions(connection: duckdb.DuckDBPyConnection, site: Site) -> None:
@@ -287,9 +303,10 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
     survey = surveying.survey(export, limit_bytes)
     # DuckDB would unpack gzip a second time, on one thread, and refuses padded files that every other tool reads.
     if survey.is_regular and not export.packing:
-        return Reading(export, number, files.enter_context(export.held()), survey.record_count, limit_bytes)
+        held = files.enter_context(export.held())
+        return Reading(export, number, held, survey.record_count, limit_bytes, is_unended=survey.is_unended)
     surveying.write_sound_records(export, copy, limit_bytes)
-    return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
+    return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True, is_unended=survey.is_unended)
 
 
 def _write_partitions(
@@ -301,23 +318,6 @@ def _write_partitions(
     connection.execute(
         f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"
     )
-
-
-@contextlib.contextmanager
-def _naming_files(readings: Sequence[Reading], request: StagingRequest) -> Iterator[None]:
-    """Turn DuckDB's error into an InputError for the file that caused it, if one did."""
-    try:
-        yield
-    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
-        raise
-    except duckdb.Error as error:
-        request.limits.stop.check()
-        number = parquet.file_beyond(error)
-        if number is not None:
-            raise unpacks_to_more(readings[number].export.stat, readings[number].limit_bytes) from error
-        parquet.require_readable(reading.export for reading in readings)
-        # DuckDB quotes the names of files as they are.
-        raise type(error)(shown(str(error))) from error
 
 
 def _check_unchanged(source: Source, request: StagingRequest, inputs: Inputs) -> None:
