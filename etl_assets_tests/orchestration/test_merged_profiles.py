@@ -11,7 +11,7 @@ from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.merge import Merged
 from etl_assets.pipeline.events import StepEvent
-from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text, range_tags, table
+from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text, range_tags, settings_for, table
 from etl_assets_tests.factory import PROJECT, query, row, write_csv
 from etl_assets_tests.orchestration.engine_runs import publish
 
@@ -67,6 +67,25 @@ def test_a_partial_merge_needs_to_be_asked_for_and_is_marked(location: CodeLocat
         if entry.level == 30  # WARNING
     ]
     assert warnings == ["Partial merge, without shard_01."]
+
+
+def test_a_result_that_shrank_is_refused_once_and_accepted_by_run_configuration(
+    location: CodeLocation, sources: Path
+) -> None:
+    """Fails: the sensor's merge publishes customers without a column that all of them had."""
+    publish(location)
+    careful = CodeLocation(
+        settings_for(location.settings.sources, location.site.home, min_rows_ratio=0.5), location.instance
+    )
+    path = sources / "crm.csv"
+    path.write_text(path.read_text().replace("Alpine Labs", ""))
+    assert careful.stage().success
+    assert careful.build_all().success
+    before = careful.site.home.warehouse.read_bytes()
+    result = careful.run("merged_profiles")
+    assert "Columns have lost all of their values: company_name (" in failure_text(result)
+    assert careful.site.home.warehouse.read_bytes() == before
+    assert careful.run("merged_profiles", config={"merged_profiles": {"accept_shrunk": True}}).success
 
 
 def test_a_stale_set_is_refused_with_the_shards_and_what_to_click(location: CodeLocation, sources: Path) -> None:

@@ -103,6 +103,24 @@ def test_too_many_rejects_fail_the_source_with_the_counts(location: CodeLocation
     assert "invalid:mrr 1" in failure_text(result)
 
 
+def test_an_export_that_shrank_is_refused_once_and_accepted_by_run_configuration(
+    location: CodeLocation, sources: Path
+) -> None:
+    """Fails: the UI publishes an export that was cut, retries it in vain, or has no way to accept it."""
+    careful = CodeLocation(
+        settings_for(location.settings.sources, location.site.home, min_rows_ratio=0.5), location.instance
+    )
+    assert careful.stage().success
+    write_csv(sources / "product.csv", PRODUCT, [])
+    result = careful.stage()
+    assert not result.success
+    assert "Source 'product': its export has shrunk. 0 rows accepted now" in failure_text(result)
+    assert "If it is right, materialize it with accept_shrunk set in its configuration." in failure_text(result)
+    assert not retries(result)
+    assert careful.run("product", config={"stage_sources": {"accept_shrunk": True}}).success
+    assert careful.stage().success
+
+
 def test_the_accounting_check_fails_when_a_slice_lost_rows(location: CodeLocation) -> None:
     """Fails: rows vanish between staging and the shards, and no one notices."""
     assert location.run("crm").success

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.engine import faults
 from etl_assets.engine.faults import POINTS, Action
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.sweeping import leftovers
@@ -121,6 +123,43 @@ def test_a_reader_is_caught_when_it_cannot_open_the_warehouse(tmp_path: Path) ->
         pass
     reader.stop()
     assert reader.failures
+
+
+def _cut(sources: Path, place: Path) -> Path:
+    """A copy of the exports in which that of the CRM holds its header and three rows."""
+    cut = shutil.copytree(sources, place / "cut")
+    path = cut / "crm.csv"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))
+    return cut
+
+
+@pytest.mark.parametrize(
+    "fault", ["", "snapshot.after_swap kill", "pointer.before_swap kill", "pointer.after_swap kill"]
+)
+def test_an_export_that_shrinks_between_runs_is_refused_and_a_whole_one_heals_it(made: Harness, fault: str) -> None:
+    """Fails: a crash while an export is refused publishes it, or leaves something that a whole export does not heal."""
+    place = made.begin(f"shrunken export {fault}")
+    warehouse = made.site_of(place).home.warehouse
+    cut, whole = _cut(made.new_sources, place), made.environment(place, made.new_sources)
+    reader = Poller(warehouse)
+    reader.start()
+    try:
+        if fault:
+            killed = made.process({**made.environment(place, cut), faults.FAULT_VARIABLE: fault}, ())
+            assert killed.exit_code == -signal.SIGKILL, killed.output
+        refused = made.process(made.environment(place, cut), ())
+        assert refused.exit_code == 1, refused.output
+        assert "its export has shrunk. 3 rows accepted now (crm.csv)" in refused.errors
+        assert look(warehouse) == made.old
+        healed = made.process(whole, ())
+        assert healed.exit_code == 0, healed.output
+        while made.new not in reader.seen:
+            assert reader.is_alive()
+    finally:
+        reader.stop()
+    assert not reader.failures
+    assert reader.seen == [made.old, made.new]
+    assert leftovers(Home(place / "home")) == []
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def is_collapsed(source: Source, snapshot: Snapshot, max_ratio: float) -> bool:
     if _has_one_id(source, snapshot, max_ratio):
         return True
     row_count = snapshot.rows_accepted + snapshot.reasons.get(SUPERSEDED, 0)
-    is_limited = not source.has_many and not source.latest_by
+    is_limited = not source.has_many and not source.latest_by and snapshot.rows_repeated >= _HANDFUL
     return is_limited and snapshot.rows_repeated > max_ratio * row_count
 
 

@@ -1,0 +1,70 @@
+"""Text files that end in the middle of a line."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from etl_assets.engine.published.notices import NoticeKind, source_notices
+from etl_assets.engine.site import Site
+from etl_assets_tests import factory
+from etl_assets_tests.engine.steps.product_exports import HEADER, PRODUCT, stage
+
+LINES = f"{HEADER}\n{factory.csv_line(PRODUCT, 'a')}\n{factory.csv_line(PRODUCT, 'b')}\n"
+
+
+def _noted(sources: Path, site: Site, content: bytes, name: str = "product.csv") -> list[str]:
+    (sources / name).write_bytes(content)
+    snapshot = stage(sources, site)
+    found = [notice.finding for notice in source_notices([snapshot]) if notice.kind == NoticeKind.UNENDED_FILE]
+    assert len(found) == len(snapshot.unended_files)
+    return found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(LINES[:-1], id="without its last line break"),
+        pytest.param(LINES[:-3], id="in the last cell"),
+        pytest.param(LINES[:-30], id="cells are missing"),
+        pytest.param(f'{LINES}"c', id="an open quote"),
+        pytest.param(LINES.replace("\n", "\r\n")[:-2], id="CRLF"),
+        pytest.param(f"{LINES}c,x", id="few cells"),
+    ],
+)
+def test_a_file_that_may_be_cut_is_noted(sources: Path, site: Site, content: str) -> None:
+    """Fails: `4.75` that was cut to `4` by an interrupted transfer becomes the customer's value without a word."""
+    assert _noted(sources, site, content.encode()) == [
+        "product.csv (product) ends without a line break: if it was cut, its last row is not whole."
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(LINES, id="LF"),
+        pytest.param(LINES.replace("\n", "\r\n"), id="CRLF"),
+        pytest.param(f"{LINES}\n\n", id="blank lines"),
+        pytest.param(f"{HEADER}\n", id="a header"),
+        pytest.param(
+            f"{LINES}{factory.csv_line(PRODUCT, 'c', account_status=chr(34) + 'x' + chr(10) + 'y' + chr(34))}\n",
+            id="quoted",
+        ),
+    ],
+)
+def test_a_file_with_its_last_line_break_is_not_noted(sources: Path, site: Site, content: str) -> None:
+    assert _noted(sources, site, content.encode()) == []
+
+
+def test_packed_files_count_by_what_they_hold(sources: Path, site: Site) -> None:
+    """Fails: of packed files, the last byte of the archive decides."""
+    assert _noted(sources, site, gzip.compress(LINES.encode()), "product.csv.gz") == []
+    assert len(_noted(sources, site, gzip.compress(LINES[:-2].encode()), "product.csv.gz")) == 1
+
+
+def test_a_large_file_is_judged_by_its_end(sources: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails: the end of a chunk is taken for the end of the file."""
+    monkeypatch.setattr("etl_assets.engine.reading.records.CHUNK_BYTES", 100)
+    rows = "".join(f"{factory.csv_line(PRODUCT, f'c{number}')}\n" for number in range(200))
+    assert _noted(sources, site, f"{HEADER}\n{rows}".encode()) == []
+    assert len(_noted(sources, site, f"{HEADER}\n{rows}"[:-1].encode())) == 1
