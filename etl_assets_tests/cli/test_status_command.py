@@ -125,6 +125,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     assert set(facts["warehouse"]) == {
         *("path", "state", "reason", "published_at", "record_count", "digest", "shard_count", "is_partial"),
         "missing_shards",
+        "restored_at",
     }
 
 

@@ -18,7 +18,7 @@ from etl_assets.engine.published.snapshots import SUPERSEDED, Snapshot
 from etl_assets.engine.published.tables import PUBLICATION_NOTICES
 from etl_assets.errors import shown
 
-# Below this share of a source's rows, superseded ones are told in the counts of the quarantine only.
+# Below this share of a source's rows, superseded ones are only in the counts of the quarantine.
 _MIN_SUPERSEDED_RATIO = 0.01
 
 
@@ -28,6 +28,11 @@ class NoticeKind(StrEnum):
     SUPERSEDED = "superseded"
     NO_OVERLAP = "no_overlap"
     NEAR_KEYS = "near_keys"
+    ROW_COUNT = "row_count"
+    REJECTS = "rejects"
+    NULL_SHARE = "null_share"
+    VALUE_SHARE = "value_share"
+    FIGURES_NOT_COMPARED = "figures_not_compared"
     SHRUNK = "shrunk"
     NOT_COMPARED = "not_compared"
     EMPTY_SOURCE = "empty_source"

@@ -187,6 +187,26 @@ PUBLICATION_NOTICES = Table(
     ),
 )
 
+PUBLICATION_FIGURES = Table(
+    "publication_figures",
+    "Counts of this publication and of up to nine before it, which the next one is compared with",
+    (
+        TableColumn("published_at", "TIMESTAMPTZ", "The publication: when it was made (UTC)"),
+        TableColumn("input_hash", "VARCHAR", "Hash of the exports and of how they are read"),
+        TableColumn(
+            "code_version", "VARCHAR", "Code version of the shards; only publications of the same are compared"
+        ),
+        TableColumn(
+            "kind", "VARCHAR", "What is counted: rows, profiles, rejected, invalid_cells, nulls, words or value"
+        ),
+        TableColumn("source", "VARCHAR", "The source, for rows and rejects; else empty"),
+        TableColumn("column_name", "VARCHAR", "The column of merged_profiles, for nulls, words and values; else empty"),
+        TableColumn("value", "VARCHAR", "The reason of rejects, or the word of the column; else empty"),
+        TableColumn("amount", "BIGINT", "How many; for words, how many distinct ones"),
+        TableColumn("total", "BIGINT", "Of how many; null where it is a share of nothing"),
+    ),
+)
+
 
 def quarantine_table(contract: Contract) -> Table:
     """The rejected rows and cells of all sources."""
@@ -252,5 +272,6 @@ def warehouse_tables(contract: Contract) -> tuple[Table, ...]:
         PUBLICATION,
         SOURCE_OVERLAP,
         PUBLICATION_NOTICES,
+        PUBLICATION_FIGURES,
         MERGED_FILES,
     )

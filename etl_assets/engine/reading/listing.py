@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from etl_assets.engine.files.access import explained_to_users
 from etl_assets.engine.files.regular import NotRegularError, open_regular, require_regular
 from etl_assets.engine.reading.file_names import Likeness, likeness
 from etl_assets.engine.reading.formats import LISTED, SUFFIXES, suffix_of, unreadable
@@ -25,6 +26,11 @@ _START_BYTES = 64 << 10
 
 def find_files(source: Source, root: Path) -> list[Path]:
     """The files of a source in natural order of their names; InputError says what was expected and what was found."""
+    with explained_to_users(root, source.name):
+        return _readable_files(source, root)
+
+
+def _readable_files(source: Source, root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(
             f"The folder of the exports, {root}, does not exist.",
