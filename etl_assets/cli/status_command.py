@@ -113,6 +113,7 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
         {source.source: source.read_files for source in found.sources},
         {source.source: source.ignored_columns for source in found.sources},
     )
+    file_list.show_unread(console, found.unread_files)
     _show_reasons(
         console, [(source.source, source.reason and advised(source.reason, source.advice)) for source in found.sources]
     )

@@ -26,6 +26,7 @@ from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
+from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import Advice, EtlError
@@ -79,6 +80,7 @@ def run_pipeline(
         else:
             report.merge_error = EtlError(f"Not merged: {', '.join(report.failed_shards)} failed.")
     report.notices, report.overlap = pipeline.noticed(report.publication)
+    report.unread_files = unread_names(site.contract, settings.sources)
     report.is_warehouse_replaced = publishing.stamp(site.home.warehouse) != warehouse_before
     report.elapsed_ms = round((time.perf_counter() - started_s) * 1000)
     return report

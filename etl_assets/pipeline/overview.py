@@ -19,6 +19,7 @@ from etl_assets.engine.published.restored import held_text, read_mark
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
+from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline.source_states import SourceFacts, source_facts
@@ -92,6 +93,8 @@ class Facts:
     # Of the published warehouse.
     overlap: Sequence[SourceOverlap] = ()
     notices: Sequence[Notice] = ()
+    # Files among the exports that no source reads.
+    unread_files: Sequence[str] = ()
 
 
 def collect(site: Site, settings: Settings) -> Facts:
@@ -110,6 +113,7 @@ def collect(site: Site, settings: Settings) -> Facts:
         _next_step(site, sources, shards, warehouse),
         read_overlap(site.home, site.contract.source_names),
         read_notices(site.home),
+        unread_names(site.contract, settings.sources) if settings.sources.is_dir() else (),
     )
 
 

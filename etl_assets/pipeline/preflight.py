@@ -21,7 +21,7 @@ from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.header_checks import refuse_shared_files
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import find_inputs
-from etl_assets.engine.reading.strays import refuse_strays
+from etl_assets.engine.reading.strays import refuse_strays, unread_names
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.build_many import damaged
@@ -141,6 +141,7 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
         ],
         shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],
         publication=publication,
+        unread_files=unread_names(site.contract, settings.sources),
         is_unchanged=True,
         elapsed_ms=round((time.perf_counter() - started_s) * 1000),
     )

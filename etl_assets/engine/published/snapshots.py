@@ -89,6 +89,8 @@ class Snapshot:
     rows_repeated: Count = 0
     # Text files whose last line has no line break: it may have been cut.
     unended_files: tuple[str, ...] = ()
+    # The first keys that are words for a sum, such as `Total`.
+    total_keys: tuple[str, ...] = ()
 
     @property
     def is_consistent(self) -> bool:

@@ -13,7 +13,7 @@ from etl_assets.engine.files.regular import NotRegularError, open_regular, requi
 from etl_assets.engine.reading.file_names import Likeness, likeness
 from etl_assets.engine.reading.formats import LISTED, SUFFIXES, suffix_of, unreadable
 from etl_assets.engine.reading.kinds import kind_of
-from etl_assets.engine.reading.other_programs import is_mark
+from etl_assets.engine.reading.other_programs import is_kept_apart, is_mark
 from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
 from etl_assets.engine.reading.verified import not_a_file
 from etl_assets.errors import Action, Advice, InputError, shown
@@ -127,8 +127,11 @@ def _require_text(path: Path) -> None:
 def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
     files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
     if not files:
+        below = any(path.is_dir() and not is_kept_apart(path.name) for path in folder.iterdir())
+        way = f' To read the folders in it, write for {source.name}: files: ["{source.name}/**"]' if below else ""
         raise InputError(
-            f"The folder {folder} of source '{source.name}' holds no export, such as a .csv file. Formats: {LISTED}.",
+            f"The folder {folder} of source '{source.name}' holds no export, such as a .csv file. Formats: {LISTED}."
+            f"{way}",
             subject=source.name,
         )
     return files
