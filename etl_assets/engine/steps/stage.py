@@ -28,7 +28,7 @@ from etl_assets.engine.published.snapshots import (
     snapshot_id,
     write_accounting,
 )
-from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified, workbooks
+from etl_assets.engine.reading import exports, parquet, parquet_values, quarantine, surveying, verified, workbooks
 from etl_assets.engine.reading.blaming import naming_files
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
@@ -167,7 +167,11 @@ def open_inputs(
     """Read the headers of a source's files, and of those of its key map; InputError as for `open_exports`."""
     mapped = map_source(source)
     opened = exports.open_exports(source, root, inputs.exports, stop)
-    return opened, exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+    maps = exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+    parquet_values.require_types(opened, source)
+    if mapped:
+        parquet_values.require_types(maps, mapped)
+    return opened, maps
 
 
 def _known_snapshot(source: Source, request: StagingRequest, inputs: Inputs) -> Snapshot | None:
@@ -311,6 +315,7 @@ def _write_partitions(
     connection: duckdb.DuckDBPyConnection, source: Source, readings: Sequence[Reading], target: Path
 ) -> None:
     """Parse, validate and route every row in one pass; the rejected ones land in a partition of their own."""
+    parquet_values.require_values([reading.export for reading in readings], source)
     rows = judged_rows_sql(source, readings)
     connection.execute(
         f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"
