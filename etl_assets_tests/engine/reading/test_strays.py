@@ -49,6 +49,7 @@ def root(tmp_path: Path) -> Path:
             "crm.csv.part",
             "crm.csv.bz2",
         ),
+        *("crm.numbers", "crm.csv.gpg", "crm.dbf", "crm_2026W18.csv", "crm.csv.001", "crm_000", "crm_0000_part_00"),
         *("crm_2026/part.csv", "CrmExport.tsv", "crm.csv.download", "Kopie von crm.csv".replace("von", "of")),
     ],
 )
@@ -101,6 +102,17 @@ def test_files_of_other_sources_and_of_other_columns_stop_nothing(root: Path, na
     put(root, "crm.csv")
     put(root, name, text="field,meaning\n")
     refuse_strays(contract(), contract().source("crm"), root)
+
+
+def test_a_file_belongs_to_the_source_with_the_longer_name(tmp_path: Path) -> None:
+    """Fails: a copy of `crm_archive` stops `crm`, whose files are all read."""
+    both = Contract.model_validate(
+        {"name": "any", "sources": {"crm": {"columns": COLUMNS}, "crm_archive": {"columns": COLUMNS}}}
+    )
+    put(tmp_path, "crm.csv", "crm_archive.csv", "crm_archive (1).csv")
+    refuse_strays(both, both.source("crm"), tmp_path)
+    with pytest.raises(InputError, match=r"crm_archive \(1\)\.csv"):
+        refuse_strays(both, both.source("crm_archive"), tmp_path)
 
 
 def test_a_file_of_any_name_with_all_columns_of_a_source_stops_it(root: Path) -> None:
