@@ -19,7 +19,7 @@ from pydantic import BaseModel, StringConstraints
 from etl_assets.cli.arguments import EXIT_CODES, Parser
 from etl_assets.cli.main import COMMANDS
 from etl_assets.cli.program import program
-from etl_assets.engine.faults import MOMENTS, PUBLICATIONS, STEPS, Action
+from etl_assets.engine.faults import MOMENTS, PUBLICATIONS, RESTORE_STEPS, STEPS, Action
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.tables import Table, warehouse_tables
@@ -65,7 +65,14 @@ _STEPS = {
     "event.sources": "the sources are staged, and are about to be reported to Dagster",
     "event.shards": "a shard is published, and is about to be reported to Dagster",
     "event.merge": "the warehouse is published, and is about to be reported to Dagster",
+    "merge.kept": "the warehouse that is about to be replaced is kept, if it is to be",
     "sweep": "leftovers of killed processes are about to be removed from a folder",
+}
+_RESTORE_STEPS = {
+    "restore.kept": "the kept warehouse is verified, and the present one is kept too",
+    "restore.marked": "the mark that holds it is written",
+    "restore.before_swap": "the kept one has a temporary name beside the present one",
+    "restore.after_swap": "it is published",
 }
 _STATUSES = {
     Status.WAITING: "the step has not started",
@@ -464,6 +471,12 @@ arms the runs of `etl-assets ui` and `dagster dev` there, not those of `etl-asse
 ## Points of the work
 
 {_table(("point", "reached when"), [(f"`{step}`", _STEPS[step]) for step in STEPS])}
+
+## Points of a restore
+
+`etl-assets restore` passes these, and no run does:
+
+{_table(("point", "reached when"), [(f"`{step}`", _RESTORE_STEPS[step]) for step in RESTORE_STEPS])}
 """
 
 

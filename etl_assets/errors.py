@@ -58,8 +58,11 @@ class Action(StrEnum):
     UNSET = "unset"  # remove the setting `setting`
     EDIT = "edit"  # change the file `value` of the project
     REPORT = "report"  # report a defect of this package
+    RELEASE = "release"  # let the next merge replace a restored warehouse
+    LIST_KEPT = "list_kept"  # list the kept warehouses
     REJECTS = "rejects"  # look at the rejected rows of the source `value`
     QUERY = "query"  # another statement; `value` is one that works
+    ALLOW = "allow"  # let this user read the file or folder `value`
     CHECK_DISK = "check_disk"
 
 

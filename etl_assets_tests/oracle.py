@@ -67,7 +67,15 @@ CONTRACT: Mapping[str, Mapping[str, tuple[str, int | None, int | None]]] = {
 _BOM = b"\xef\xbb\xbf"
 _WHITE_SPACE = " \t\n\v\f\r"
 _MAX_ID_CHARS = 128
+# Case counts in texts only.
+_FOLDED_NULLS = {"null", "(null)", "<null>", "\\n", "none", "nan", "nat", "<na>", "n/a", "#n/a", "#nv", "(blank)", "-"}
+_TEXT_NULLS = {
+    *("NULL", "null", "(null)", "<null>", "\\N", "None", "nan", "NaN", "NaT", "<NA>", "N/A", "n/a", "#N/A", "#NV"),
+    *("(blank)", "-", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"),
+}
+_DAMAGED_ID = re.compile(r"[+-]?[0-9]+([.,][0-9]*[eE][+-]?[0-9]+|[eE]\+[0-9]+)|#[¡¿]?[^\W\d_/ ]+(/0)?[!?]|#{2,}")
 _INT_TEXT = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+_INT_WITH_EXPONENT = re.compile(r"[+-]?[0-9]{1,16}(\.[0-9]{0,17})?[eE][0-9]{1,2}")
 _FLOAT_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DATE_TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -85,7 +93,7 @@ _ESCAPES = {number: f"\\u{number:04X}" for number in range(32)} | {
 
 
 class Rejected(NamedTuple):
-    """One row of the quarantine."""
+    """One row of the quarantine: a rejected row, or one of its bad cells besides the reason."""
 
     source: str
     file: str
@@ -93,6 +101,7 @@ class Rejected(NamedTuple):
     reason: str
     customer_id: str | None
     raw_text: str
+    cell: str | None = None
 
 
 class Account(NamedTuple):
@@ -221,23 +230,26 @@ def _read_source(source: str, root: Path) -> tuple[dict[str, Record], list[Rejec
     names = [path.relative_to(root).as_posix() for path in paths]
     accepted: dict[str, tuple[Record, Rejected]] = {}
     rejected: list[Rejected] = []
-    rows_in = 0
+    rows_in = rows_rejected = 0
     for path, name in zip(paths, names, strict=True):
         for line_number, raw, cells in _read_file(path):
             rows_in += 1
-            reason, customer_id, record = _judge(source, cells)
+            reason, customer_id, record, others = _judge(source, cells)
             text = raw.decode("utf-8", errors="backslashreplace")
             if cells is None and text != raw.decode("utf-8", errors="ignore"):
                 reason = "not_utf8"
             row = Rejected(source, name, line_number, reason or "superseded", customer_id, text)
             if reason or customer_id is None:
                 rejected.append(row)
+                rows_rejected += 1
+                rejected += [row._replace(reason=f"invalid:{column}", cell=cell) for column, cell in others]
                 continue
             if customer_id in accepted:
                 rejected.append(accepted[customer_id][1])
+                rows_rejected += 1
             accepted[customer_id] = (record, row)
     winners = {customer_id: record for customer_id, (record, _) in accepted.items()}
-    return winners, rejected, Account(names, rows_in, len(winners), len(rejected))
+    return winners, rejected, Account(names, rows_in, len(winners), rows_rejected)
 
 
 def _files(source: str, root: Path) -> list[Path]:
@@ -343,26 +355,38 @@ def _quoted_stop(data: bytes, opening: int) -> int:
     return -1
 
 
-def _judge(source: str, cells: Mapping[str, str] | None) -> tuple[str | None, str | None, Record]:
-    """The first rule that the row breaks, the customer and the typed record."""
+def _judge(
+    source: str, cells: Mapping[str, str] | None
+) -> tuple[str | None, str | None, Record, list[tuple[str, str]]]:
+    """The first rule that the row breaks, the customer, the typed record, and the bad cells besides the reason."""
     if cells is None:
-        return "malformed_row", None, {}
+        return "malformed_row", None, {}, []
+    record, bad = _record_of(source, cells)
     customer_id = cells["customer_id"].strip(_WHITE_SPACE)
-    if not customer_id:
-        return "missing_customer_id", None, {}
-    if len(customer_id) > _MAX_ID_CHARS:
-        return "invalid:customer_id", customer_id, {}
+    if not customer_id or customer_id.lower() in _FOLDED_NULLS:
+        return "missing_customer_id", None, {}, bad
+    if len(customer_id) > _MAX_ID_CHARS or _DAMAGED_ID.fullmatch(customer_id):
+        return "invalid:customer_id", customer_id, {}, bad
+    if bad:
+        return f"invalid:{bad[0][0]}", customer_id, {}, bad[1:]
+    return None, customer_id, record, []
+
+
+def _record_of(source: str, cells: Mapping[str, str]) -> tuple[Record, list[tuple[str, str]]]:
+    """The typed record, and the columns and texts of its bad cells."""
     record: Record = {}
+    bad = []
     for column, (kind, minimum, maximum) in CONTRACT[source].items():
         cell = cells[column]
-        if not cell.strip(_WHITE_SPACE):
+        text = cell.strip(_WHITE_SPACE)
+        if not text or (text in _TEXT_NULLS if kind == "text" else text.lower() in _FOLDED_NULLS):
             record[column] = None
             continue
         value = _PARSERS[kind](cell)
         if value is None or not _is_within(value, minimum, maximum):
-            return f"invalid:{column}", customer_id, {}
+            bad.append((column, cell))
         record[column] = value
-    return None, customer_id, record
+    return record, bad
 
 
 def _is_within(value: Value, minimum: int | None, maximum: int | None) -> bool:
@@ -376,9 +400,11 @@ def _parse_text(cell: str) -> str:
 
 
 def _parse_int(cell: str) -> int | None:
-    match = _INT_TEXT.fullmatch(cell.strip(_WHITE_SPACE))
+    text = cell.strip(_WHITE_SPACE)
+    match = _INT_TEXT.fullmatch(text)
     if match is None:
-        return None
+        number = Decimal(text) if _INT_WITH_EXPONENT.fullmatch(text) else None
+        return int(number) if number is not None and number % 1 == 0 and number.copy_abs() < 2**53 else None
     value = int(match[1])
     return value if -(2**63) <= value < 2**63 else None
 

@@ -24,7 +24,7 @@ exit codes:
   0    done (run: the warehouse is published)
   1    it ran and something failed; the failure and the way to recover are printed
   2    bad usage, configuration or input files; nothing was changed
-  130  interrupted by Ctrl-C"""
+  130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP)"""
 
 
 class Parser(argparse.ArgumentParser):

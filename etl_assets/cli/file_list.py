@@ -35,6 +35,13 @@ def show(
             console.print(terminal.plain(f"{source}: not declared, so ignored: {listed}{more}"), soft_wrap=True)
 
 
+def show_unread(console: Console, names: Sequence[str]) -> None:
+    """A line with the files that no source reads, if there are any."""
+    if names:
+        more = f" and {len(names) - _COLUMNS_SHOWN:,} more" if len(names) > _COLUMNS_SHOWN else ""
+        console.print(terminal.plain(f"no source reads: {', '.join(names[:_COLUMNS_SHOWN])}{more}"), soft_wrap=True)
+
+
 def _listed(read: Sequence[ReadFile]) -> Sequence[ReadFile]:
     """The first and the last files, and the others as one: of records of one key, those of the last ones count."""
     if len(read) <= _FILES_SHOWN:

@@ -33,6 +33,7 @@ COMMANDS = {
     "status": "show what is published, what is stale and what went wrong, shard by shard",
     "rejects": "show rejected rows and cells, also those of a source that failed",
     "query": "run read-only SQL against the published warehouse",
+    "restore": "bring back a warehouse that was replaced, or list those that are kept",
     "generate": "write sample exports for the project",
     "ui": "serve the Dagster UI on this machine",
     "drill": "break a shard on purpose and prove that the result is the same",
@@ -69,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(explained(error), EXIT_USAGE)
     except EtlError as error:
         return _complain(explained(error), EXIT_FAILED)
-    except KeyboardInterrupt:
-        return _complain("interrupted", EXIT_INTERRUPTED, prefix="")
+    except KeyboardInterrupt as error:
+        # Another signal than Ctrl-C has a number of its own; a shell adds 128 to it.
+        number = getattr(error, "number", None)
+        return _complain("interrupted", 128 + number if number else EXIT_INTERRUPTED, prefix="")
     except BrokenPipeError:
         # The reader has closed the pipe. Without this the interpreter would complain when it flushes at exit.
         output.mute(sys.stdout)

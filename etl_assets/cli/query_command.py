@@ -37,6 +37,7 @@ from etl_assets.cli.statements import message, reading_statement
 from etl_assets.engine import duck
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import warehouse
+from etl_assets.engine.published.kept_warehouses import chosen
 from etl_assets.engine.published.tables import table_names
 from etl_assets.errors import ConfigError, EtlError
 from etl_assets.project.settings import Settings, load_settings
@@ -51,6 +52,7 @@ _EXAMPLES = """
     etl-assets query "SELECT sources, count(*) AS profiles FROM merged_profiles GROUP BY ALL ORDER BY 2 DESC"
     etl-assets query "SELECT reason, count(*) FROM quarantine GROUP BY ALL" --format csv >reasons.csv
     etl-assets query "SUMMARIZE merged_profiles"
+    etl-assets query "SELECT count(*) FROM merged_profiles" --at 2026-05-01
     etl-assets query - --format json <question.sql | jq .
 """
 # Failures of the machine, not of the statement.
@@ -80,6 +82,9 @@ def add_parser(subparsers: Subparsers) -> Parser:
     parser.add_argument("sql", metavar="SQL", help="the statement, or - to read it from stdin")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="output format (table)")
     parser.add_argument(
+        "--at", metavar="WHEN", help="read a kept warehouse: the beginning of a time that `restore --list` shows"
+    )
+    parser.add_argument(
         "--limit",
         type=whole_number(0, 2**31),
         metavar="N",
@@ -102,21 +107,24 @@ class Form:
 
 def command(args: argparse.Namespace) -> int:
     """Run the statement and write its result."""
-    answer(load_settings(), _text(args.sql), Form(args.format, args.limit), args.timeout)
+    settings = load_settings()
+    kept = chosen(Home(settings.home), args.at).path if args.at is not None else None
+    answer(settings, _text(args.sql), Form(args.format, args.limit), args.timeout, kept)
     return EXIT_OK
 
 
-def answer(settings: Settings, sql: str, form: Form, timeout_s: float) -> None:
+def answer(settings: Settings, sql: str, form: Form, timeout_s: float, kept: Path | None = None) -> None:
     """Run the one reading statement in `sql` and write its result to stdout; ConfigError when it is refused.
 
-    For the main thread. A statement that cannot be interrupted ends the process.
+    `kept` is a kept warehouse to read instead of the published one. For the main thread. A statement that cannot be
+    interrupted ends the process.
     """
     # Deliberately not under ETL_HOME: a reader does not need write access there.
     with (
         terminations.ordinary_end(),
         _bounded_memory(settings.memory_limit + _OVERHEAD_MB),
         _temporary_folder() as scratch,
-        _connected(settings, scratch) as connection,
+        _connected(settings, scratch, kept) as connection,
         _explained(settings, timeout_s),
     ):
         statement = reading_statement(connection, sql)
@@ -221,10 +229,10 @@ def _give_up(reason: BaseException, scratch: Path, text: str) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def _connected(settings: Settings, scratch: Path) -> contextlib.closing[duckdb.DuckDBPyConnection]:
+def _connected(settings: Settings, scratch: Path, kept: Path | None) -> contextlib.closing[duckdb.DuckDBPyConnection]:
     """A connection that sees the published warehouse and nothing else."""
     limits = duck.Limits(settings.memory_limit, settings.workers)
-    return contextlib.closing(warehouse.connect(Home(settings.home), limits, scratch))
+    return contextlib.closing(warehouse.connect(Home(settings.home), limits, scratch, path=kept))
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, clock: Clock) -> _Streamed:

@@ -14,6 +14,7 @@ from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, a
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.program import command as command_line
 from etl_assets.engine.site import Site
+from etl_assets.orchestration import interrupts
 from etl_assets.orchestration.instance.tags import COMMAND
 from etl_assets.orchestration.launching import Order, launch
 from etl_assets.pipeline import event_lines
@@ -73,7 +74,7 @@ def command(args: argparse.Namespace) -> int:
     site = site_of(project_of(settings), settings)
     order = Order(args.shards, args.force, args.allow_partial, args.accept_shrunk, COMMAND, os.environ)
     try:
-        with _observed(args, site) as on_event:
+        with interrupts.like_ctrl_c(), _observed(args, site) as on_event:
             done = launch(site, settings, order, on_event, while_loading=_without_garbage_collection)
     except KeyboardInterrupt:
         output.write_error(f"Finished work is kept. Go on with: {command_line('run')}")

@@ -31,6 +31,7 @@ _WORDS = {Status.SUCCEEDED: "published"}
 def show(console: Console, report: Report, site: Site) -> None:
     """The tables of sources and shards, and the publication."""
     _show_sources(console, report.sources)
+    file_list.show_unread(console, report.unread_files)
     if report.shards:
         console.print()
         _show_shards(console, report.shards)

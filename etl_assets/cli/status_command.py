@@ -41,6 +41,7 @@ _STYLES = {
     "missing": "yellow",
     "outdated": "yellow",
     "partial": "yellow",
+    "restored": "yellow",
     "refused": "red",
     "unavailable": "red",
     "failed": "red",
@@ -112,6 +113,7 @@ def _show_sources(console: Console, found: facts.Facts) -> None:
         {source.source: source.read_files for source in found.sources},
         {source.source: source.ignored_columns for source in found.sources},
     )
+    file_list.show_unread(console, found.unread_files)
     _show_reasons(
         console, [(source.source, source.reason and advised(source.reason, source.advice)) for source in found.sources]
     )
@@ -181,6 +183,8 @@ def _show_next(console: Console, found: facts.Facts) -> None:
     if found.next_step:
         first = "fix the cause, then " if any(source.refusal for source in found.sources) else ""
         console.print(Text.assemble(f"Next: {first}", (command_line(found.next_step), "bold")))
+    elif found.warehouse.state == "restored":
+        console.print(f"Nothing is merged over it before: {command_line('restore --release')}", soft_wrap=True)
     elif any(part.state == "running" for part in found.shards):
         console.print("A run is in progress.")
     elif found.warehouse.state == "current" and all(source.state == "current" for source in found.sources):

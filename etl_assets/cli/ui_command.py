@@ -20,6 +20,7 @@ from etl_assets.cli.program import command as command_line
 from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.guard import ANY_ADDRESS, HOSTS_VARIABLE, is_host, is_loopback, is_unspecified
 from etl_assets.orchestration.instance.home import dagster_home
+from etl_assets.project.setting_origins import origin
 from etl_assets.project.settings import load_settings
 
 _DESCRIPTION = """
@@ -66,12 +67,14 @@ def add_parser(subparsers: Subparsers) -> Parser:
 
 def command(args: argparse.Namespace) -> int:
     """Check the settings and the port, then become Dagster; does not return."""
-    load_settings()
+    settings = load_settings()
     warn_of_unknown()
     _check_port(args.host, args.port)
     home = dagster_home(os.environ)
     url = _url(args.host, args.port)
     print(printable(f"Dagster UI: {url}  (ready in about 10 s; Ctrl-C stops it; instance in {home})"))
+    for what, path, name in (("Exports", settings.sources, "sources"), ("Results", settings.home, "home")):
+        print(printable(f"{what}: {path} ({origin(name)})"))
     if not (home / "dagster.yaml").is_file():
         shipped = resources.files("etl_assets.orchestration.instance") / "dagster.yaml"
         write_error(

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from etl_assets.cli.program import command
-from etl_assets.errors import Action, Advice, EtlError
+from etl_assets.errors import Action, Advice, EtlError, shown
 
 
 def explained(error: BaseException) -> str:
@@ -55,8 +55,14 @@ def _sentence(advice: Advice) -> str:
             return f"Change {advice.value}."
         case Action.REPORT:
             return "This is a defect of etl-assets: please report it."
+        case Action.ALLOW:
+            return f"Let this user read it: change the mode or the owner of {shown(advice.value or '')}."
         case Action.CHECK_DISK:
             return f"Check the disk under ETL_HOME, then run: {run_command()}"
+        case Action.RELEASE:
+            return f"Let the next merge replace it: {command('restore --release')}"
+        case Action.LIST_KEPT:
+            return f"List them: {command('restore --list')}"
         case Action.REJECTS:
             return f"Look at the rejected rows: {command(f'rejects {advice.value}')}"
         case Action.QUERY:

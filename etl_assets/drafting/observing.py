@@ -16,8 +16,10 @@ from etl_assets.drafting.naming import column_names
 from etl_assets.drafting.sniffing import MAX_UNPACKED_BYTES, Sniffed
 from etl_assets.engine.reading import cell_forms, exports
 from etl_assets.engine.reading.cell_forms import NEARLY
-from etl_assets.engine.reading.forms import cell_sql, value_sql
-from etl_assets.engine.reading.judging import cell_name, cells_sql
+from etl_assets.engine.reading.forms import value_sql
+from etl_assets.engine.reading.judging import cells_sql
+from etl_assets.engine.reading.null_cells import any_cell_sql
+from etl_assets.engine.reading.rules import cell_name
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.stage import prepare
 from etl_assets.project.columns import Column, ColumnType, plain_name
@@ -214,7 +216,7 @@ def _value_words(
         for name, cells in quantities.items()
         if name in dated or cell_forms.is_iso_date(cells) or cell_forms.is_number(cells, (decimal, thousands), currency)
     }
-    nulls = _null_words(sample, typed)
+    nulls = cell_forms.null_words(sample, typed)
     pairs = [cell_forms.truth_words(cells) for cells in without.values()]
     others = [pair for pair in pairs if pair and pair[0] not in DEFAULT_TRUE]
     words: dict[str, object] = {
@@ -233,16 +235,6 @@ def _value_words(
     return {name: value for name, value in words.items() if value}, guesses
 
 
-def _null_words(sample: Mapping[str, Sequence[str]], typed: set[str]) -> list[str]:
-    found = {
-        cell.strip()
-        for name, cells in sample.items()
-        for cell in cells
-        if cell.strip() in (cell_forms.NULL_WORDS if name in typed else cell_forms.CERTAIN_NULLS)
-    }
-    return [word for word in cell_forms.NULL_WORDS if word in found]
-
-
 def _typed(
     connection: duckdb.DuckDBPyConnection,
     table: str,
@@ -252,7 +244,7 @@ def _typed(
 ) -> Observed:
     """The column with the narrowest type that every cell of it has."""
     dialect = Dialect.model_validate(words)
-    cell = cell_sql(identifier(column.name), dialect)
+    cell = any_cell_sql(identifier(column.name), dialect)
     candidates = [] if column.is_label else _candidates(sample, column)
     wanted = ", ".join(f"count({value_sql(cell, one, dialect)})" for one in candidates)
     # Whether a moment is not midnight; asked for only where it may be one.

@@ -44,13 +44,17 @@ STEPS = (
     "shard.validated",
     "merge.copied",
     "merge.tables",
+    "merge.kept",
     "event.attempt",
     "event.sources",
     "event.shards",
     "event.merge",
     "sweep",
 )
-POINTS: tuple[str, ...] = (*(f"{what}.{moment}" for what in PUBLICATIONS for moment in MOMENTS), *STEPS)
+# Moments of `etl-assets restore`, which no run passes.
+RESTORE_STEPS = ("restore.kept", "restore.marked", "restore.before_swap", "restore.after_swap")
+RUN_POINTS: tuple[str, ...] = (*(f"{what}.{moment}" for what in PUBLICATIONS for moment in MOMENTS), *STEPS)
+POINTS: tuple[str, ...] = (*RUN_POINTS, *RESTORE_STEPS)
 
 
 class Action(StrEnum):

@@ -11,6 +11,7 @@ import dagster as dg
 
 from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.published.attempts import Attempt, latest_attempts
+from etl_assets.engine.published.restored import held_text, read_mark
 from etl_assets.engine.published.shards import ShardSet, Unfit, inspect_shards, published_stamp
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
@@ -79,6 +80,9 @@ def publish_sensor(wiring: Wiring) -> dg.SensorDefinition:
         except ConfigError as error:
             return dg.SkipReason(explained(error))
         publication = read_publication(site.home)
+        mark = read_mark(site.home, publication)
+        if mark is not None:
+            return dg.SkipReason(f"{held_text(mark)} The command `restore --release` lets the merge replace it.")
         if publication is not None and publication.set_hash == found.set_hash and not found.obstacles:
             context.update_cursor(stamp)
             return dg.SkipReason(f"The warehouse already holds this set of {len(found.states)} shards.")

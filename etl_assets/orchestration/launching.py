@@ -95,13 +95,16 @@ def launch(
 ) -> Report:
     """Do what is ordered, or only verify what is published when nothing is to do.
 
-    `while_loading` surrounds the import of Dagster and the opening of the instance. Raises KeyboardInterrupt after
-    Ctrl-C, OSError when the history of runs cannot be written, and what `preflight` refuses.
+    `while_loading` surrounds the import of Dagster and the opening of the instance. Raises Interrupted after
+    Ctrl-C or SIGTERM, OSError when the history of runs cannot be written, and what `preflight` refuses.
     """
     with interrupts.watch() as ctrl_c:
-        report = _launched(site, settings, order, _until(ctrl_c, on_event), while_loading)
+        try:
+            report = _launched(site, settings, order, _until(ctrl_c, on_event), while_loading)
+        except KeyboardInterrupt as error:
+            raise ctrl_c.ending() from error
         if ctrl_c.happened:
-            raise KeyboardInterrupt
+            raise ctrl_c.ending()
     return report
 
 
@@ -157,6 +160,6 @@ def _until(ctrl_c: interrupts.Interrupts, on_event: Observer) -> Observer:
         if ctrl_c.happened:
             import dagster as dg
 
-            raise dg.Failure("interrupted by Ctrl-C", allow_retries=False)
+            raise dg.Failure("interrupted", allow_retries=False)
 
     return observe

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from etl_assets.engine import faults
+from etl_assets.engine.duck import Limits
 from etl_assets.engine.published.checks import Finding, check_warehouse, warehouse_checks
 from etl_assets.engine.published.overlap import overlap_rows
 from etl_assets.engine.published.preview import glancing, shard_timings
@@ -37,6 +38,10 @@ class MergeConfig(dg.Config):
         default=False,
         description="Publish without the shards that are missing, stale or damaged, and mark the result as partial.",
     )
+    replace_restored: bool = Field(
+        default=False,
+        description="Merge over a warehouse that was restored, which is held otherwise.",
+    )
     accept_shrunk: bool = Field(
         default=False,
         description="Publish a result with far fewer profiles or values than the last publication, in this run.",
@@ -65,12 +70,9 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
     def merged_profiles(context: dg.AssetExecutionContext, config: MergeConfig) -> dg.MaterializeResult:
         wiring.observe(StepEvent(Status.RUNNING, MERGED_PROFILES))
         attempt, limits = attempt_number(context), merge_limits(wiring.settings)
-        shrink = shrink_limit(wiring.settings, accept_shrunk=config.accept_shrunk)
         with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
             try:
-                merged = merge.merge_shards(
-                    site, limits, run_id=context.run.run_id, allow_partial=config.allow_partial, shrink=shrink
-                )
+                merged = _merge(wiring, limits, config, context.run.run_id)
             except Exception as error:
                 wiring.observe(StepEvent(Status.FAILED, MERGED_PROFILES, error=error))
                 raise
@@ -98,6 +100,18 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         )
 
     return merged_profiles
+
+
+def _merge(wiring: Wiring, limits: Limits, config: MergeConfig, run_id: str) -> Merged:
+    return merge.merge_shards(
+        wiring.site,
+        limits,
+        run_id=run_id,
+        allow_partial=config.allow_partial,
+        shrink=shrink_limit(wiring.settings, accept_shrunk=config.accept_shrunk),
+        keep_count=wiring.settings.keep_warehouses,
+        replace_restored=config.replace_restored,
+    )
 
 
 def warehouse_checks_of(wiring: Wiring) -> dg.AssetChecksDefinition:

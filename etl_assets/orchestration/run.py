@@ -19,12 +19,14 @@ from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.failing_rows import FailingRows
 from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
+from etl_assets.engine.published.kept_warehouses import sweep_kept
 from etl_assets.engine.published.notices import Notice, read_notices, source_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
+from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import Advice, EtlError
@@ -74,10 +76,11 @@ def run_pipeline(
     if not report.failed_sources:
         report.shards = pipeline.build(wanted, force=force, all_shards=shards is None)
         if not report.failed_shards or allow_partial:
-            pipeline.merge(report, allow_partial)
+            pipeline.merge(report, allow_partial, force)
         else:
             report.merge_error = EtlError(f"Not merged: {', '.join(report.failed_shards)} failed.")
     report.notices, report.overlap = pipeline.noticed(report.publication)
+    report.unread_files = unread_names(site.contract, settings.sources)
     report.is_warehouse_replaced = publishing.stamp(site.home.warehouse) != warehouse_before
     report.elapsed_ms = round((time.perf_counter() - started_s) * 1000)
     return report
@@ -160,16 +163,21 @@ class _Pipeline:
             reports |= {report.shard_id: replace(report, advice=self._advice_for(report)) for report in mine}
         return [reports[name] for name in wanted]
 
-    def merge(self, report: Report, allow_partial: bool) -> None:
+    def merge(self, report: Report, allow_partial: bool, force: bool) -> None:
         """Run the merge and its checks, unless this very set is published, and known and checked in the instance."""
         published = self._current_and_reported()
         if published is not None:
             report.publication, report.broken_checks = published
             report.is_unchanged = True
             sweep_unused(self._site)
+            sweep_kept(self._site.home, self._settings.keep_warehouses)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
-        config = {"allow_partial": allow_partial, "accept_shrunk": self._accept_shrunk}
+        config = {
+            "allow_partial": allow_partial,
+            "accept_shrunk": self._accept_shrunk,
+            "replace_restored": force,
+        }
         result = self._run([MERGED_PROFILES], {MERGED_PROFILES: config})
         if not result.success:
             report.merge_error = self._error_of(MERGED_PROFILES) or _why(result)

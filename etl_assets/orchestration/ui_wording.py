@@ -37,8 +37,14 @@ def _action(advice: Advice) -> str:
             return f"Change {advice.value} of the project, then reload the definitions."
         case Action.REPORT:
             return "This is a defect of etl_assets: please report it."
+        case Action.ALLOW:
+            return f"Let the user of the UI read it: change the mode or the owner of {advice.value}."
         case Action.CHECK_DISK:
             return "Check the disk under ETL_HOME, then materialize it again."
+        case Action.RELEASE:
+            return "The command `restore --release`, or `replace_restored` in the run's configuration, replaces it."
+        case Action.LIST_KEPT:
+            return "The command `restore --list` lists them."
         case Action.REJECTS:
             # The rows are personal data, which the UI does not show.
             return f"The command `rejects {advice.value}` shows the rejected rows."

@@ -55,6 +55,7 @@ def report_line(report: Report, at: datetime, *, exit_code: int, recovery: str |
             "failing_rows": {check.name: check.failing_count for check in report.broken_checks},
             "notices": [asdict(notice) for notice in report.notices],
             "overlap": [asdict(one) for one in report.overlap],
+            "unread_files": list(report.unread_files),
             "merge_error": _error(report.merge_error)["error"],
             "recovery": recovery,
         },

@@ -11,18 +11,21 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.access import unreadable
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.notices import Notice, read_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
+from etl_assets.engine.published.restored import held_text, read_mark
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
+from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline.source_states import SourceFacts, source_facts
 from etl_assets.project.settings import Settings
 
-WarehouseState = Literal["current", "outdated", "partial", "damaged", "missing"]
+WarehouseState = Literal["current", "outdated", "partial", "restored", "damaged", "missing"]
 NextStep = Literal["run", "run --force"]
 
 
@@ -59,7 +62,10 @@ class ShardFacts:
 
 @dataclass(frozen=True)
 class WarehouseFacts:
-    """The warehouse: `outdated` means that merging the shards now would publish something else."""
+    """The warehouse: `outdated` means that merging the shards now would publish something else.
+
+    `restored` means that it was brought back, at `restored_at`, and that nothing is merged over it.
+    """
 
     path: str
     state: WarehouseState
@@ -70,6 +76,7 @@ class WarehouseFacts:
     shard_count: int | None
     is_partial: bool | None
     missing_shards: Sequence[str]
+    restored_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Facts:
     # Of the published warehouse.
     overlap: Sequence[SourceOverlap] = ()
     notices: Sequence[Notice] = ()
+    # Files among the exports that no source reads.
+    unread_files: Sequence[str] = ()
 
 
 def collect(site: Site, settings: Settings) -> Facts:
@@ -104,6 +113,7 @@ def collect(site: Site, settings: Settings) -> Facts:
         _next_step(site, sources, shards, warehouse),
         read_overlap(site.home, site.contract.source_names),
         read_notices(site.home),
+        unread_names(site.contract, settings.sources) if settings.sources.is_dir() else (),
     )
 
 
@@ -184,20 +194,27 @@ def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]
     if published is None:
         is_there = publishing.size_bytes(path) is not None
         state: WarehouseState = "damaged" if is_there else "missing"
-        reason = "it cannot be read" if is_there else None
+        reason = unreadable(path) or "it cannot be read" if is_there else None
         return WarehouseFacts(str(path), state, reason, None, None, None, None, None, ())
     reason = _why_outdated(site, found, published) or _newer_exports(sources)
+    state = "outdated" if reason else "current"
+    if published.is_partial:
+        # It says so even when the shards it has are current: customers are missing from it.
+        state, reason = "partial", f"without {', '.join(published.missing_shards)}"
+    mark = read_mark(site.home, published)
+    if mark is not None:
+        state, reason = "restored", f"{held_text(mark)}{f' {reason.capitalize()}.' if reason else ''}"
     return WarehouseFacts(
         str(path),
-        # A partial one says so even when the shards it has are current: customers are missing from it.
-        "partial" if published.is_partial else "outdated" if reason else "current",
-        f"without {', '.join(published.missing_shards)}" if published.is_partial else reason,
+        state,
+        reason,
         _utc(published.published_at),
         published.record_count,
         published.digest,
         published.shard_count,
         published.is_partial,
         published.missing_shards,
+        _utc(mark.restored_at) if mark else None,
     )
 
 
@@ -224,6 +241,8 @@ def _next_step(
         return None
     if warehouse.shard_count not in (None, site.shard_count):
         return "run --force"
+    if warehouse.state == "restored":
+        return None
     is_settled = all(source.state == "current" for source in sources) and warehouse.state == "current"
     return None if is_settled else "run"
 

@@ -13,13 +13,15 @@ from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import latest_attempts, unlisted_attempts
 from etl_assets.engine.published.holding import sweep_unused
+from etl_assets.engine.published.kept_warehouses import sweep_kept
+from etl_assets.engine.published.restored import refuse_restored
 from etl_assets.engine.published.shards import ShardSet, inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.header_checks import refuse_shared_files
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.mapping import find_inputs
-from etl_assets.engine.reading.strays import refuse_strays
+from etl_assets.engine.reading.strays import refuse_strays, unread_names
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.build_many import damaged
@@ -52,6 +54,8 @@ def refuse_impossible(
     refuse_shared_files(files, settings.sources)
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
+    if not force:
+        refuse_restored(site.home)
 
 
 def _refuse_bad_exports(site: Site, settings: Settings) -> None:
@@ -129,6 +133,7 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     for name in site.contract.source_names:
         sweeping.discard(site.home.refused_pointer(name))
     sweep_unused(site)
+    sweep_kept(site.home, settings.keep_warehouses)
     return Report(
         sources=[
             source_report(site.home, site.contract.source(name), snapshot, None, reused=True)
@@ -136,6 +141,7 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
         ],
         shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],
         publication=publication,
+        unread_files=unread_names(site.contract, settings.sources),
         is_unchanged=True,
         elapsed_ms=round((time.perf_counter() - started_s) * 1000),
     )

@@ -79,6 +79,8 @@ class Report:
     # Of the publication; without one, what reading the sources brought to light.
     notices: tuple[Notice, ...] = ()
     overlap: tuple[SourceOverlap, ...] = ()
+    # Files among the exports that no source reads.
+    unread_files: tuple[str, ...] = ()
     # A merge can fail after it has published, in its checks for example.
     is_warehouse_replaced: bool = False
     # Whether this very set was published already, so that nothing was merged.

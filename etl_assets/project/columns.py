@@ -158,6 +158,11 @@ class Column(Bounded):
         default=(), alias="from", description="The column's name in the header, if another; a list names alternatives."
     )
     pattern: str = Field(default="", description="A regular expression that the whole text must match.")
+    nulls: tuple[str, ...] | None = Field(
+        default=None,
+        description="Cells of this column that mean null, in the place of those of `csv`; `[]` keeps every word, such "
+        "as the last name None.",
+    )
     on_invalid: OnInvalid | None = Field(
         default=None,
         description="What becomes of a value that breaks the contract: `set_null` takes out the cell, `reject_row` the "

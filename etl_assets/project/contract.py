@@ -180,6 +180,11 @@ class Source(Model):
         return "key", "from"
 
     @property
+    def id_columns(self) -> frozenset[str]:
+        """The columns that hold ids, as the key does."""
+        return frozenset([self.key.name])
+
+    @property
     def has_personal_ids(self) -> bool:
         """Whether its own ids, which a map turns into keys, are personal data."""
         ids = set(map(plain_name, self.key_headers))

@@ -63,7 +63,11 @@ class Dialect(BaseModel):
         "seconds and milliseconds from 1970, `excel` counts days as spreadsheets do. Counted dates are from 1900 to "
         "2199.",
     )
-    nulls: tuple[str, ...] = Field(default=(), description="Cells that mean null, besides the empty one; case counts.")
+    nulls: tuple[str, ...] | None = Field(
+        default=None,
+        description="Cells that mean null, besides the empty one; case counts. They replace the default words, such as "
+        "`NULL` and `N/A` (see Null words); `[]` means that no word is null.",
+    )
     true_words: tuple[str, ...] = Field(default=DEFAULT_TRUE, description="Cells that mean true; case does not count.")
     false_words: tuple[str, ...] = Field(
         default=DEFAULT_FALSE, description="Cells that mean false; case does not count."
@@ -151,9 +155,9 @@ class Dialect(BaseModel):
 
     @property
     def of_values(self) -> tuple[object, ...]:
-        """The words that say what a cell's text means, without those about the structure and about null."""
+        """The words that say what a cell's text means, without those about the structure; declared nulls are none."""
         marks = (self.decimal, self.thousands, self.currency, self.percent, self.parentheses)
-        return (*marks, self.dates, self.true_words, self.false_words)
+        return (*marks, self.dates, self.true_words, self.false_words, self.nulls is None)
 
     @property
     def has_plain_numbers(self) -> bool:

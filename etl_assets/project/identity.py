@@ -23,6 +23,13 @@ class Strip(StrEnum):
     UNICODE = "unicode"
 
 
+class Damaged(StrEnum):
+    """What becomes of rows whose id a spreadsheet has damaged."""
+
+    REJECT = "reject"
+    KEEP = "keep"
+
+
 class Key(Model):
     """The column that tells whose record a row is; in every source, never null."""
 
@@ -32,6 +39,11 @@ class Key(Model):
     strip: Strip = Field(
         default=Strip.ASCII,
         description="The blanks around it that do not count; `unicode` includes no-break and zero-width ones.",
+    )
+    damaged: Damaged = Field(
+        default=Damaged.REJECT,
+        description="What becomes of rows with ids such as `1.23457E+12`, `#REF!` and `####`, which spreadsheets leave "
+        "of long numbers and failed formulas; `keep` takes them for ids.",
     )
 
 

@@ -4,7 +4,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
+
+
+def setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
+    """A field with what the documentation and the messages say: `shown` is the default as one would write it."""
+    return Field(description=meaning, json_schema_extra={"expected": expected, "shown": shown}, **options)
 
 
 def _path(value: Any) -> Any:

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
 from etl_assets.project.setting_sources import DeclaredSource, EnvironmentSource
-from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole
+from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole, setting
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -26,6 +26,7 @@ _INTERNAL = "ETL_ASSETS_"
 MAX_SHARDS = 1000
 MAX_WORKERS = 64
 MIN_MEMORY_MB = 64
+MAX_KEPT = 100
 _WEEK_S = 7 * 24 * 3600
 # Settings that a project's file may have under `settings:`; the others belong to a machine or a moment.
 _FOLDERS = ("sources", "home", "dagster_home")
@@ -41,13 +42,9 @@ DECLARABLE = (
         "shard_timeout_s",
         "source_timeout_s",
         "max_unpacked",
+        "keep_warehouses",
     ),
 )
-
-
-def _setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
-    """A field with what the documentation and the messages say: `shown` is the default as one would write it."""
-    return Field(description=meaning, json_schema_extra={"expected": expected, "shown": shown}, **options)
 
 
 class Settings(BaseSettings):
@@ -55,20 +52,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    project: Folder | None = _setting(
+    project: Folder | None = setting(
         "folder of your own project; without one, the nearest folder upwards that holds one, else the only one in the "
         "current folder, else the shipped customer 360",
         "a folder",
         "not set",
         default=None,
     )
-    sources: Folder = _setting(
+    sources: Folder = setting(
         "folder of the exports; only read", "a folder", "data/sources", default="data/sources", validate_default=True
     )
-    home: Folder = _setting(
+    home: Folder = setting(
         "folder of everything the pipeline makes", "a folder", "data", default="data", validate_default=True
     )
-    num_shards: Whole = _setting(
+    num_shards: Whole = setting(
         "number of shards; another number needs `etl-assets run --force` or another `ETL_HOME`",
         f"a whole number from 1 to {MAX_SHARDS}",
         "10",
@@ -76,7 +73,7 @@ class Settings(BaseSettings):
         ge=1,
         le=MAX_SHARDS,
     )
-    max_reject_ratio: Share = _setting(
+    max_reject_ratio: Share = setting(
         "largest share of a source's rows that may break the contract; `superseded` rows do not count",
         "a share from 0 to 1",
         "0.05",
@@ -84,7 +81,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
     )
-    max_superseded_ratio: Share = _setting(
+    max_superseded_ratio: Share = setting(
         "largest share of the rows of a source with `rows: one`, without `latest_by`, that may have the key of another "
         "row of their file",
         "a share from 0 to 1",
@@ -93,7 +90,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
     )
-    min_rows_ratio: Share = _setting(
+    min_rows_ratio: Share = setting(
         "share of the last publication's rows below which a source, and of its profiles below which the result, is "
         "refused; 0 accepts any, `etl-assets run --accept-shrunk` this once",
         "a share from 0 to 1",
@@ -102,7 +99,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
     )
-    workers: Whole = _setting(
+    workers: Whole = setting(
         "sources or shards worked on at once in one run, and threads of the merge and of shards too large to share the "
         "memory",
         f"a whole number from 1 to {MAX_WORKERS}",
@@ -112,7 +109,7 @@ class Settings(BaseSettings):
         le=MAX_WORKERS,
     )
     # Ten million customers in ten shards are built almost without spilling, in a process of less than 1 GB.
-    memory_limit: Megabytes = _setting(
+    memory_limit: Megabytes = setting(
         "DuckDB's memory for one run, divided among what is worked on at once",
         f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
         "700MB",
@@ -120,7 +117,7 @@ class Settings(BaseSettings):
         ge=MIN_MEMORY_MB,
     )
     # Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
-    shard_timeout_s: Whole = _setting(
+    shard_timeout_s: Whole = setting(
         "seconds after which an attempt at a shard is interrupted and retried; 0 for no limit",
         f"a whole number from 0 to {_WEEK_S}",
         "1800",
@@ -129,7 +126,7 @@ class Settings(BaseSettings):
         le=_WEEK_S,
     )
     # A hundred times what an export of a million rows takes.
-    source_timeout_s: Whole = _setting(
+    source_timeout_s: Whole = setting(
         "seconds after which reading a source is interrupted and retried; 0 for no limit",
         f"a whole number from 0 to {_WEEK_S}",
         "3600",
@@ -138,14 +135,22 @@ class Settings(BaseSettings):
         le=_WEEK_S,
     )
     # A hundred million rows, and what the unpacked copy may take of the disk while it is read.
-    max_unpacked: Megabytes = _setting(
+    max_unpacked: Megabytes = setting(
         "what one packed or Parquet file may unpack to; a larger one is refused before it fills the disk",
         f"a size of at least {MIN_MEMORY_MB}MB like 512MB or 2GB",
         "16384MB",
         default=16 * 1024,
         ge=MIN_MEMORY_MB,
     )
-    dagster_home: Folder | None = _setting(
+    keep_warehouses: Whole = setting(
+        "warehouses that stay after they were replaced, for `etl-assets restore`; for 30 days at most, 0 for none",
+        f"a whole number from 0 to {MAX_KEPT}",
+        "3",
+        default=3,
+        ge=0,
+        le=MAX_KEPT,
+    )
+    dagster_home: Folder | None = setting(
         "folder of the Dagster instance; a new or empty one is set up with the shipped `dagster.yaml`, settings in it "
         "are left alone",
         "a folder",
@@ -153,20 +158,20 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="DAGSTER_HOME",
     )
-    fault: str = _setting(
+    fault: str = setting(
         "breaks something on purpose (`etl_assets/engine/faults.py`); refused with `ETL_ENV=production`",
         "POINT ACTION [shard=…] [attempts=…]",
         "not set",
         default="",
     )
-    chaos_fail_shard: str = _setting(
+    chaos_fail_shard: str = setting(
         "number of a shard whose first attempt fails on purpose",
         "the number of a shard",
         "not set",
         default="",
         validation_alias="CHAOS_FAIL_SHARD",
     )
-    env: str = _setting("`production` refuses faults", "any word", "not set", default="")
+    env: str = setting("`production` refuses faults", "any word", "not set", default="")
 
     @classmethod
     def settings_customise_sources(
@@ -199,7 +204,7 @@ def load_settings(
     passed = {name: value for name, value in {**changes, "project": project}.items() if value is not None}
     wrong = _misspelt(env)
     folder = Path(project) if project is not None else located(env)
-    EnvironmentSource.variables, DeclaredSource.values = env, _declared_in(folder) if folder else {}
+    EnvironmentSource.variables, DeclaredSource.values = env, declared_in(folder) if folder else {}
     try:
         settings = Settings(**passed)
     except ValidationError as error:
@@ -235,7 +240,7 @@ def _fault(name: str, value: Any) -> str | None:
     return None
 
 
-def _declared_in(folder: Path) -> dict[str, Any]:
+def declared_in(folder: Path) -> dict[str, Any]:
     """The sound settings in a project's file, folders as absolute paths; the loading of the file reports the others."""
     entries = {name: value for name, value in declared_settings(folder).items() if _fault(name, value) is None}
     return {
@@ -315,5 +320,5 @@ def _example(name: str) -> str:
 
 def _extra(field: FieldInfo) -> dict[str, str]:
     extra = field.json_schema_extra
-    assert isinstance(extra, dict), "every field is made by _setting"
+    assert isinstance(extra, dict), "every field is made by `setting`"
     return {name: str(value) for name, value in extra.items()}

@@ -11,6 +11,7 @@ from functools import cached_property
 from etl_assets.project.columns import Bounded, Column, ColumnType, Relationship, plain_name
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.null_words import declared_nulls, text_nulls
 from etl_assets.samples.chances import Counting, Dice
 from etl_assets.samples.plausible import Maker, bad_text, maker_of, narrowed, plain_text
 from etl_assets.samples.spelling import Value, can_hold, cell_text, has_seconds, null_text
@@ -291,8 +292,14 @@ def _plan_of(source: Source, column: Column) -> _Plan:
         maker_of(_countable(column, source)),
         column.name in source.needed or column.required,
         column.name in source.row_key,
-        frozenset({"", *(word.strip() for word in source.csv.nulls)}),
+        frozenset({"", *(word.strip() for word in _nulls_of(source, column))}),
     )
+
+
+def _nulls_of(source: Source, column: Column) -> tuple[str, ...]:
+    """The words that are read as null there, and might be values."""
+    is_text = column.type is ColumnType.TEXT
+    return text_nulls(source.csv, column) if is_text else declared_nulls(source.csv, column) or ()
 
 
 def _countable(column: Column, source: Source) -> Column:

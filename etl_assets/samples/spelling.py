@@ -56,7 +56,7 @@ def cell_text(value: Value, column: Column, dialect: Dialect, chooser: Chooser) 
 
 def null_text(dialect: Dialect, chooser: Chooser) -> str:
     """Nothing, or one of the words for that."""
-    words = ["", *(word for word in dialect.nulls if can_hold(word, dialect))]
+    words = ["", *(word for word in dialect.nulls or () if can_hold(word, dialect))]
     return one_of(chooser, words)
 
 
@@ -98,7 +98,7 @@ def _in_quotes(cell: str, dialect: Dialect) -> str:
 
 def _readable(words: Sequence[str], dialect: Dialect) -> list[str]:
     """Those of the words that are read as what they are; all of them if none is."""
-    nulls = {word.strip() for word in dialect.nulls}
+    nulls = {word.strip() for word in dialect.nulls or ()}
     return [word for word in words if word.strip() not in {*nulls, ""} and can_hold(word, dialect)] or list(words)
 
 

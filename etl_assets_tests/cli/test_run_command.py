@@ -301,8 +301,16 @@ def test_a_partial_result_is_published_only_on_request_and_says_so(cli: Cli, own
 
 
 @pytest.mark.slow
-def test_ctrl_c_exits_with_130_and_keeps_what_is_finished(own: Mapping[str, str], tmp_path: Path) -> None:
-    """Dagster would take the interrupt for a fault of the step and try the shard again."""
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+def test_ctrl_c_and_the_stop_of_a_service_exit_with_their_code_and_keep_what_is_finished(
+    own: Mapping[str, str], tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    """Dagster would take the interrupt for a fault of the step and try the shard again.
+
+    Fails also: a service that was stopped is told to fix the cause, or a closed terminal leaves half-written files.
+    """
     obstacle = _home(own).shard_file("shard_01")
     (obstacle / "in the way").mkdir(parents=True)
     with subprocess.Popen(
@@ -313,15 +321,18 @@ def test_ctrl_c_exits_with_130_and_keeps_what_is_finished(own: Mapping[str, str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [
+            signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ],
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("shard_01: attempt 1 failed"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == exit_code
+    assert not list(_home(own).root.rglob(".tmp-*"))
     assert errors == "Finished work is kept. Go on with: etl-assets run\ninterrupted\n"
     assert "attempt 2" not in out
     assert "merged_profiles" not in out

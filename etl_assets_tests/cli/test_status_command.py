@@ -109,7 +109,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     facts = _facts(cli, own)
     assert set(facts) == {
         *("sources_folder", "home", "shard_count", "sources", "shards", "warehouse", "next_step", "next_command"),
-        *("overlap", "notices"),
+        *("overlap", "notices", "unread_files"),
     }
     assert set(facts["sources"][0]) == {
         *("source", "state", "reason", "snapshot", "files", "rows_in", "rows_accepted", "rows_quarantined"),
@@ -125,6 +125,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     assert set(facts["warehouse"]) == {
         *("path", "state", "reason", "published_at", "record_count", "digest", "shard_count", "is_partial"),
         "missing_shards",
+        "restored_at",
     }
 
 

@@ -89,6 +89,18 @@ def test_it_becomes_dagster_dev_on_this_machine_only_with_the_projects_instance(
     assert capsys.readouterr().out.startswith(f"Dagster UI: http://127.0.0.1:{port} ")
 
 
+def test_it_says_which_exports_and_results_it_shows_and_where_these_folders_come_from(
+    started: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Relative folders start where the command does. Fails: another, empty home is shown, and nothing says so."""
+    monkeypatch.setenv("ETL_HOME", "results")
+    monkeypatch.delenv("ETL_SOURCES", raising=False)
+    _become()
+    shown = capsys.readouterr().out
+    assert f"Results: {tmp_path / 'results'} (ETL_HOME)\n" in shown
+    assert f"Exports: {tmp_path / 'data/sources'} (the default)\n" in shown
+
+
 def test_a_workspace_of_the_current_folder_is_used(started: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "workspace.yaml").write_text("load_from: []\n")
     _become()

@@ -27,8 +27,12 @@ EXAMPLES: dict[Action, tuple[Advice, list[str] | None]] = {
     Action.UNSET: (Advice(Action.UNSET, "ETL_FAULT"), ["unset", "ETL_FAULT"]),
     Action.EDIT: (Advice(Action.EDIT, value="sql/profiles.sql"), None),
     Action.REPORT: (Advice(Action.REPORT), None),
+    Action.RELEASE: (Advice(Action.RELEASE), ["etl-assets", "restore", "--release"]),
+    Action.LIST_KEPT: (Advice(Action.LIST_KEPT), ["etl-assets", "restore", "--list"]),
     Action.REJECTS: (Advice(Action.REJECTS, value="crm"), ["etl-assets", "rejects", "crm"]),
     Action.QUERY: (Advice(Action.QUERY, value="SELECT '1'"), ["etl-assets", "query", "SELECT '1'"]),
+    Action.ACCEPT_SHRUNK: (Advice(Action.ACCEPT_SHRUNK), ["etl-assets", "run", "--accept-shrunk"]),
+    Action.ALLOW: (Advice(Action.ALLOW, value="crm.csv"), None),
     Action.CHECK_DISK: (Advice(Action.CHECK_DISK), ["etl-assets", "run"]),
 }
 

@@ -130,11 +130,17 @@ def test_a_column_that_is_nearly_a_number_says_why_it_is_text(tmp_path: Path) ->
     assert "visits: {}  # guess: text, as 1 cell is no int, such as 'x 5'; as int, it becomes null\n" in text
 
 
-def test_words_for_null_are_taken_from_numbers_and_only_certain_ones_from_texts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("word", "words"), [("6", {}), ("unknown", {"nulls": ["NULL", "-", "unknown"]})])
+def test_words_for_null_are_taken_from_numbers_and_only_certain_ones_from_texts(
+    tmp_path: Path, word: str, words: dict[str, object]
+) -> None:
     """Fails: `none` as an answer is lost, or `-` makes a column of numbers text."""
-    rows = [[f"c{number}", *cells] for number, cells in enumerate([("-", "none", "NULL"), ("5", "NA", "x")])]
+    rows = [
+        [f"c{number}", *cells]
+        for number, cells in enumerate([("-", "none", "NULL"), ("5", "NA", "x"), (word, "x", "y")])
+    ]
     draft = draft_of(tmp_path, crm=[["customer_id", "visits", "answer", "city"], *rows])
-    assert draft.sources[0].table.words == {"nulls": ["NULL", "-"]}
+    assert draft.sources[0].table.words == words
     assert {column.name: column.type for column in draft.sources[0].columns} == {
         "visits": "int",
         "answer": "text",

@@ -2,7 +2,7 @@
 
     python -m etl_assets_tests.engine.child PROJECT SOURCES HOME SHARD_COUNT FAULT STEP…
 
-Steps are `stage`, `build`, `rebuild` (of unchanged shards too) and `merge`; an empty fault arms none.
+Steps are `stage`, `build`, `rebuild` (of unchanged shards too), `merge` and `restore`; an empty fault arms none.
 """
 
 import subprocess
@@ -14,8 +14,12 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards
 from etl_assets.engine.steps.merge import merge_shards
+from etl_assets.engine.steps.restoring import restore
 from etl_assets.project.loading import load_project
 from etl_assets_tests.factory import LIMITS, stage_all, staging_request
+
+# As the setting's default.
+KEEP_COUNT = 3
 
 
 def run(site: Site, sources: Path, fault: str, *steps: str) -> int:
@@ -36,8 +40,10 @@ def do(site: Site, sources: Path, *steps: str, run_id: str = "run") -> None:
             for news in build_shards(request, site.shard_ids):
                 if isinstance(news, ShardResult) and news.error is not None:
                     raise news.error
+        elif step == "restore":
+            restore(site.home, LIMITS, None, KEEP_COUNT)
         else:
-            merge_shards(site, LIMITS, run_id=run_id)
+            merge_shards(site, LIMITS, run_id=run_id, keep_count=KEEP_COUNT)
 
 
 def main(project: str, sources: str, home: str, shard_count: str, fault: str, *steps: str) -> None:

@@ -81,7 +81,7 @@ def dialects(draw: st.DrawFn) -> Dialect:
         "decimal": decimal,
         "thousands": thousands,
         "dates": draw(st.sampled_from([[], ["%d.%m.%Y", "%d.%m.%Y %H:%M:%S"]])),
-        "nulls": draw(st.sampled_from([[], ["N/A", "-"]])),
+        "nulls": draw(st.sampled_from([None, [], ["N/A", "-"]])),
         "true_words": draw(st.sampled_from([["true"], ["ja", "1"]])),
         "false_words": draw(st.sampled_from([["false"], ["nein", "0"]])),
     }
@@ -115,8 +115,8 @@ def _timestamp_text(draw: st.DrawFn, value: datetime, dialect: Dialect) -> str:
 _MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)).map(lambda moment: moment.replace(microsecond=0))
 TYPES: Mapping[str, tuple[st.SearchStrategy[Any], Spell, Sequence[str]]] = {
     "text": (st.text(_LETTERS, max_size=5).map("x{}x".format), lambda _draw, value, _dialect: str(value), ()),
-    "int": (st.integers(-(10**15), 10**15), _number_text, ("1e3", "12/5", "x", "9" * 30)),
-    "float": (st.decimals(-99_999, 99_999, places=3), _number_text, ("inf", "nan", "1..5", "x")),
+    "int": (st.integers(-(10**15), 10**15), _number_text, ("1e+3", "12/5", "x", "9" * 30)),
+    "float": (st.decimals(-99_999, 99_999, places=3), _number_text, ("inf", "-nan", "1..5", "x")),
     "decimal(12,2)": (
         st.decimals(Decimal(-9_999_999_999), 9_999_999_999, places=2),
         _number_text,
@@ -128,12 +128,18 @@ TYPES: Mapping[str, tuple[st.SearchStrategy[Any], Spell, Sequence[str]]] = {
 }
 
 
+def null_words(dialect: Dialect) -> Sequence[str]:
+    """The words that are null in this dialect: those that it declares, else some of the default ones."""
+    declared = dialect["nulls"]
+    return ["NULL", "n/a", " None "] if declared is None else declared
+
+
 @st.composite
 def cells(draw: st.DrawFn, kind: str, ways: Sequence[Dialect]) -> Cell:
     values, spell, invalid = TYPES[kind]
     choice = draw(st.integers(0, 9))
     if choice == 0:
-        return Cell(tuple(draw(st.sampled_from(["", " ", *dialect["nulls"]])) for dialect in ways), None)
+        return Cell(tuple(draw(st.sampled_from(["", " ", *null_words(dialect)])) for dialect in ways), None)
     if choice == 1 and invalid:
         return Cell((draw(st.sampled_from(invalid)),) * len(ways), None, is_invalid=True)
     value = draw(values)
@@ -154,7 +160,7 @@ def keys(
     """The parts of a key as each dialect writes them, and the key that they mean."""
     if draw(st.integers(0, 11)) == 0:
         place = draw(st.integers(0, part_count - 1))
-        empty = [draw(st.sampled_from(["", "  ", *dialect["nulls"]])) for dialect in ways]
+        empty = [draw(st.sampled_from(["", "  ", *null_words(dialect)])) for dialect in ways]
         return tuple(tuple(text if number == place else "A" for number in range(part_count)) for text in empty), None
     parts = [draw(st.sampled_from(["A", "a", "Äb", "007", "x/y", "back\\slash"])) for _ in range(part_count)]
     blanks = ["", " ", "\t"] + (["\u00a0"] if key["strip"] == "unicode" else [])

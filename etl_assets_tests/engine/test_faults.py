@@ -229,7 +229,7 @@ def test_every_point_that_has_a_name_is_passed_and_no_other(
     passed = set()
     monkeypatch.setattr(faults, "point", lambda name, path=None: passed.add(name))
     assert _run(settings, instance, monkeypatch).ok
-    assert passed == set(faults.POINTS)
+    assert passed == set(faults.RUN_POINTS)
 
 
 def _run(settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, fault: str = "") -> Report:

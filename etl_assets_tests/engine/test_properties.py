@@ -32,10 +32,10 @@ _ENGINE = settings(
 
 # Few ids, so that customers meet in several sources and stand in one more than once.
 _IDS = st.sampled_from(["cust_1", " cust_1\t", "Zoë, 東京 🚀", 'o\'brien "x"', "two\nlines"])
-_BAD_IDS = st.sampled_from(["", "  ", "x" * 129])
+_BAD_IDS = st.sampled_from(["", "  ", "x" * 129, "NULL", " n/a\t", "None", "1.23457E+12", "#REF!"])
 _SOUND_CELLS: Mapping[str, st.SearchStrategy[str]] = {
     "text": st.text(st.sampled_from("ab, \t\n\"'\\é東🚀"), max_size=6)
-    | st.sampled_from(["Past Due", "past-due", "active", "FAILED", "starter", "Enterprise", "null"]),
+    | st.sampled_from(["Past Due", "past-due", "active", "FAILED", "starter", "Enterprise", "null", " N/A ", "Null"]),
     "int": st.integers(0, 10).map(str) | st.just(""),
     "float": st.floats(1, 5, allow_nan=False).map(repr) | st.just(""),
     "money": st.decimals(-(10**16) + 1, 10**16 - 1, places=2).map("{:f}".format) | st.just(""),
@@ -45,7 +45,9 @@ _SOUND_CELLS: Mapping[str, st.SearchStrategy[str]] = {
 _ODD_CELLS: Mapping[str, st.SearchStrategy[str]] = {
     "text": st.just("\n"),
     "int": st.sampled_from(["-1", "11", "101", " 7 ", "+3", "1.0", "1.5", "1e3", "n/a", "9" * 19, "²"]),
-    "float": st.sampled_from(["0.99", "5.01", "1e3", "-0.0", ".5", "4.", "nan", "inf", "1,5", "1e999", "0x1"]),
+    "float": st.sampled_from(
+        ["0.99", "5.01", "1e3", "-0.0", ".5", "4.", "nan", "inf", "#N/A", "#REF!", "1,5", "1e999", "0x1"]
+    ),
     "money": st.sampled_from(["0.001", ".5", "4.", "+1.500", "-0.00", "1e3", "1,5", "nan", "1" + "0" * 16, "9" * 16]),
     "date": st.sampled_from(["2024-02-30", "2024-02-29T00:00:00", "2024-02-29 00:01", "1.2.2024", "0000-01-01"]),
 }

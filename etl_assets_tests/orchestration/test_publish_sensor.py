@@ -14,10 +14,12 @@ import pytest
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.attempts import Attempt
 from etl_assets.engine.published.checks import warehouse_checks
+from etl_assets.engine.published.restored import release
 from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.merge import Merged
+from etl_assets.engine.steps.restoring import restore
 from etl_assets.project.loading import Project
 from etl_assets_tests.dagster_runs import CodeLocation, failure_text
 from etl_assets_tests.factory import LIMITS, PROJECT, row, write_exports
@@ -58,6 +60,26 @@ def refused(location: CodeLocation, cursor: str | None = None) -> str:
     request, reason, _ = tick(location, cursor)
     assert request is None
     return reason
+
+
+def test_over_a_restored_warehouse_it_is_not_asked_for_until_that_is_released(
+    complete: CodeLocation, sources: Path
+) -> None:
+    """Fails: five seconds after a bad publication was undone, it is published again."""
+    site = complete.site
+    merge.merge_shards(site, LIMITS, run_id="good", keep_count=3)
+    write_exports(sources, crm=[row("only")])
+    stage(complete)
+    for shard_id in site.shard_ids:
+        rebuild(complete, shard_id)
+    merge.merge_shards(site, LIMITS, run_id="bad", keep_count=3)
+    restore(site.home, LIMITS, None, 3)
+    assert "was restored at " in refused(complete)
+    result = complete.run("merged_profiles")
+    assert not result.success
+    assert "is held. Nothing is merged over it." in failure_text(result)
+    release(site.home)
+    assert asked(complete).asset_selection == [MERGED]
 
 
 def merge_job(location: CodeLocation) -> dg.JobDefinition:

@@ -11,6 +11,7 @@ FIELDS: dict[Action, Advice] = {
     Action.UNSET: Advice(Action.UNSET, "ETL_FAULT"),
     Action.EDIT: Advice(Action.EDIT, value="sql/profiles.sql"),
     Action.GENERATE: Advice(Action.GENERATE, value="data/sources"),
+    Action.ALLOW: Advice(Action.ALLOW, value="crm.csv"),
     Action.REJECTS: Advice(Action.REJECTS, value="crm"),
     Action.QUERY: Advice(Action.QUERY, value="SELECT 1"),
 }

@@ -1,4 +1,4 @@
-"""One `etl-assets run` with faults, in a process that is forked from a server which has imported everything.
+"""One `etl-assets run` or `restore` with faults, in a process forked from a server which has imported everything.
 
 A thousand times a second of imports would keep people from ever playing all schedules. The process writes to one pipe:
 the command's JSON lines, its messages, and JSON lines of the harness: `struck` for every fault it meets, `facts` at a
@@ -18,7 +18,7 @@ from typing import Any
 
 import dagster as dg
 
-from etl_assets.cli import main, run_command, run_report
+from etl_assets.cli import main, restore_command, run_command, run_report
 from etl_assets.engine import faults
 from etl_assets.engine.routing import shard_keys
 from etl_assets.orchestration import code_location, retry
@@ -29,7 +29,7 @@ from etl_assets_tests.whole import power
 from etl_assets_tests.whole.schedules import SHARD_COUNT
 
 # Imported so that the server, which preloads this module, has them before it forks.
-PRELOADED = (launch, run_report, run_command)
+PRELOADED = (launch, run_report, run_command, restore_command)
 # Set for a process: its Dagster history is not kept; and the folder where it notes what it syncs (see power.py).
 IN_MEMORY, JOURNAL = "HARNESS_IN_MEMORY", "HARNESS_JOURNAL"
 STRUCK, FACTS = "struck", "facts"
@@ -60,8 +60,9 @@ def work(variables: Mapping[str, str], arguments: Sequence[str], sending: Connec
     kept = dg.DagsterInstance.ephemeral() if variables.get(IN_MEMORY) else None
     if kept is not None:
         setattr(dg.DagsterInstance, "from_ref", lambda _: contextlib.nullcontext(kept))  # noqa: B010  for mypy
-    code = main.main(["run", "--events", "jsonl", *arguments])
-    if code == 0:
+    is_run = arguments[:1] != ("restore",)
+    code = main.main(["run", "--events", "jsonl", *arguments] if is_run else list(arguments))
+    if code == 0 and is_run:
         home = Path(variables["DAGSTER_HOME"])
         with contextlib.nullcontext(kept) if kept is not None else open_instance(home) as instance:
             _note(FACTS, versions=_data_versions(instance))

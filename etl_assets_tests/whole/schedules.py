@@ -72,7 +72,7 @@ def enumerated() -> list[Schedule]:
     """Every point with every action, in one attempt and in every attempt."""
     return [
         _schedule(point, action, is_every_attempt)
-        for point in faults.POINTS
+        for point in faults.RUN_POINTS
         for action in Action
         for is_every_attempt in (False, True)
     ]
@@ -84,10 +84,10 @@ def share(of: Sequence[Schedule], count: int) -> list[Schedule]:
     Point by point the next actions in turn, so that neighbours are broken in different ways.
     """
     a_point = 2 * len(Action)
-    each = max(1, count // len(faults.POINTS))
+    each = max(1, count // len(faults.RUN_POINTS))
     chosen = [
         of[number * a_point + (number * 7 + step * 5) % a_point]
-        for number in range(len(faults.POINTS))
+        for number in range(len(faults.RUN_POINTS))
         for step in range(each)
     ]
     return list(dict.fromkeys(chosen))
@@ -127,7 +127,7 @@ def _random_schedule(chance: random.Random, name: str) -> Schedule:
 
 
 def _random_fault(chance: random.Random) -> str:
-    point, action = chance.choice(faults.POINTS), chance.choice(list(Action))
+    point, action = chance.choice(faults.RUN_POINTS), chance.choice(list(Action))
     aim = f" shard={chance.choice(shard_keys(SHARD_COUNT))}" if point in OF_A_SHARD and chance.random() < 0.7 else ""
     attempt = chance.choice(("", " attempts=1", " attempts=1,2", " attempts=2", " attempts=1,2,3"))
     return f"{point} {action}{aim}{attempt}"

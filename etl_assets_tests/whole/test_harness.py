@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine import faults
-from etl_assets.engine.faults import POINTS, Action
+from etl_assets.engine.faults import RUN_POINTS, Action
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.sweeping import leftovers
 from etl_assets_tests import factory
@@ -31,7 +31,7 @@ from etl_assets_tests.whole.schedules import Schedule
 pytestmark = pytest.mark.slow
 
 AT_A_TIME = int(os.environ.get("HARNESS_AT_A_TIME") or 2)
-SHARE = len(POINTS)
+SHARE = len(RUN_POINTS)
 RANDOM_SHARE = 5
 
 IS_ALL = os.environ.get("HARNESS_ALL") == "1"
@@ -104,7 +104,7 @@ def test_several_accidents_cost_a_project_of_ones_own_nothing(
 def test_the_share_that_always_runs_has_every_point_and_every_action() -> None:
     """Fails: a point or a kind of accident is not tried before the night."""
     chosen = schedules.share(schedules.enumerated(), SHARE)
-    assert {schedule.point for schedule in chosen} == set(POINTS)
+    assert {schedule.point for schedule in chosen} == set(RUN_POINTS)
     assert {schedule.action for schedule in chosen} == set(Action)
     assert {schedule.is_every_attempt for schedule in chosen} == {False, True}
 

@@ -7,6 +7,8 @@ staged/<source>/refused.json                   why its exports were refused sinc
 shards/shard_NN.duckdb, shards/shard_NN.json   a published shard and, published after it, its manifest
 attempts/shard_NN/*.json                       one small file for each attempt at a shard
 warehouse.duckdb                               the published result
+warehouses/<time>-<digest>.duckdb              results that it replaced, the last few
+restored.json                                  that the published result is a restored one, which is not merged over
 scratch/                                       where DuckDB may spill; swept like any leftover
 """
 
@@ -40,6 +42,16 @@ class Home:
     def warehouse(self) -> Path:
         """The published result."""
         return self.root / "warehouse.duckdb"
+
+    @property
+    def kept(self) -> Path:
+        """Warehouses that were replaced."""
+        return self.root / "warehouses"
+
+    @property
+    def restored_mark(self) -> Path:
+        """The file that says that the warehouse was restored."""
+        return self.root / "restored.json"
 
     @property
     def scratch(self) -> Path:

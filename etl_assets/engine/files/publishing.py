@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from etl_assets.engine import faults
-from etl_assets.engine.files import locks
+from etl_assets.engine.files import locks, presence
 from etl_assets.engine.files.documents import encoded
 from etl_assets.engine.files.folder_entries import ABSENT
 from etl_assets.engine.files.layout import Home
@@ -61,6 +61,7 @@ def require_writable(home: Home) -> None:
         ensure_home(home)
         with tempfile.TemporaryFile(dir=home.root):
             pass
+        presence.hold(home.root)
     except OSError as error:
         raise ConfigError(
             f"ETL_HOME {home.root} cannot be written to ({error.strerror or error}). Expected a folder that this user "
@@ -93,7 +94,9 @@ def publish_file(
         _point(what, "before_swap", temporary)
         if check is not None:
             check()
-        if not is_regular(target):
+        if is_regular(target):
+            _take_over_access(target, temporary)
+        else:
             # Deliberately not opened: a link may lead to another user's file, and opening a pipe would block.
             target.unlink(missing_ok=True)
         swap(temporary, target)
@@ -146,6 +149,7 @@ def publish_directory(target: Path, *, what: str, holder: contextlib.ExitStack |
 def scratch_directory(home: Home) -> Iterator[Path]:
     """A private folder for spilling and intermediate files, removed afterwards; those of killed processes are swept."""
     ensure_home(home)
+    presence.hold(home.root)
     ensure_directory(home.scratch)
     path = temporary_path(home.scratch / "work")
     path.mkdir()
@@ -204,6 +208,19 @@ def rename(path: Path, target: Path) -> None:
     os.replace(path, target)
 
 
+def link_published(path: Path, target: Path) -> None:
+    """Give a published file a second name, so that it stays when another one takes the first; OSError as `os.link`."""
+    os.link(path, target, follow_symlinks=False)
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether both are names of one file."""
+    try:
+        return os.path.samestat(path.lstat(), other.lstat())
+    except ABSENT:
+        return False
+
+
 def copy_published(path: Path, target: Path) -> None:
     """Copy a published file to a temporary one; OSError for a link, which may lead to someone else's file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -220,6 +237,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _take_over_access(target: Path, temporary: Path) -> None:
+    """Give a file the mode and the group of the one that it replaces: a user may have opened that to others.
+
+    Where this user may not give it the group, the group's rights go: they were another group's.
+    """
+    old, new = target.lstat(), temporary.lstat()
+    mode = old.st_mode & 0o777
+    if old.st_gid != new.st_gid:
+        try:
+            os.chown(temporary, -1, old.st_gid)
+        except OSError:
+            mode &= ~0o070
+    if mode != new.st_mode & 0o7777:
+        temporary.chmod(mode)
 
 
 def _require_replaceable(target: Path) -> None:

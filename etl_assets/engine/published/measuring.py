@@ -8,7 +8,7 @@ import duckdb
 
 from etl_assets.engine.files.publishing import size_bytes
 from etl_assets.engine.hashing import SetHash, set_hash_sql
-from etl_assets.engine.reading.judging import ISSUES
+from etl_assets.engine.reading.rules import ISSUES
 from etl_assets.engine.sql_text import identifier, pattern_list
 from etl_assets.project.contract import Source
 

@@ -37,6 +37,7 @@ class NoticeKind(StrEnum):
     NOT_COMPARED = "not_compared"
     EMPTY_SOURCE = "empty_source"
     UNENDED_FILE = "unended_file"
+    TOTAL_ROW = "total_row"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def source_notices(snapshots: Iterable[Snapshot]) -> Iterator[Notice]:
         yield from _superseded(snapshot)
         yield from _empty(snapshot)
         yield from _unended(snapshot)
+        yield from _totals(snapshot)
 
 
 def read_notices(home: Home) -> tuple[Notice, ...]:
@@ -118,4 +120,17 @@ def _unended(snapshot: Snapshot) -> Iterator[Notice]:
             snapshot.source,
             f"{shown(name)} ({snapshot.source}) ends without a line break: if it was cut, its last row is not whole.",
             is_warning=False,
+        )
+
+
+def _totals(snapshot: Snapshot) -> Iterator[Notice]:
+    """Keys that are words for a sum, as a report's last row has; nothing tells for sure that they are no keys."""
+    if snapshot.total_keys:
+        listed = ", ".join(f"'{shown(key)}'" for key in snapshot.total_keys)
+        yield Notice(
+            NoticeKind.TOTAL_ROW,
+            snapshot.source,
+            f"{snapshot.source} has a row whose key is {listed}: a sum at the end of a report passes for a record. "
+            "Leave it out of the export, or write for the source: csv: {footer_lines: 1}",
+            {"key_count": len(snapshot.total_keys)},
         )

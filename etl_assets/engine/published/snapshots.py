@@ -26,7 +26,7 @@ from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import pattern_literal
-from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
+from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError, shown
 from etl_assets.project.contract import Source
 
 ACCOUNTING_FILE = "snapshot.json"
@@ -89,6 +89,8 @@ class Snapshot:
     rows_repeated: Count = 0
     # Text files whose last line has no line break: it may have been cut.
     unended_files: tuple[str, ...] = ()
+    # The first keys that are words for a sum, such as `Total`.
+    total_keys: tuple[str, ...] = ()
 
     @property
     def is_consistent(self) -> bool:
@@ -227,7 +229,7 @@ def current_snapshots(site: Site) -> dict[str, Snapshot]:
     if unstaged:
         raise ConfigError(
             f"Source{'s' if len(unstaged) > 1 else ''} {', '.join(unstaged)} not staged for {site.shard_count} shards "
-            "by this project and version yet.",
+            f"by this project and version yet. Looked for them in ETL_HOME, {shown(str(site.home.root))}.",
             Advice(Action.STAGE),
             subject=unstaged[0],
         )

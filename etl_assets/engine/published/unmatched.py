@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl_assets.engine.published.snapshots import Snapshot
-from etl_assets.engine.reading.judging import ambiguous_key
+from etl_assets.engine.reading.rules import ambiguous_key
 from etl_assets.errors import shown
 from etl_assets.project.contract import Source
 

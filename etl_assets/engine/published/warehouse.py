@@ -10,6 +10,7 @@ import duckdb
 
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing
+from etl_assets.engine.files.access import unreadable
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import SetHash, digest, set_hash_sql, total
 from etl_assets.engine.published import tables
@@ -40,15 +41,20 @@ class Publication:
 
 
 def read_publication(home: Home) -> Publication | None:
-    """The warehouse's `publication` row; None when nothing is published or it cannot be read.
+    """The warehouse's `publication` row; None when nothing is published or it cannot be read."""
+    return publication_in(home.warehouse)
+
+
+def publication_in(path: Path) -> Publication | None:
+    """The `publication` row of a published or kept warehouse; None when there is none that can be read.
 
     A link is not read: it may lead to someone else's file, and the next publication replaces it.
     """
-    if not publishing.is_regular(home.warehouse):
+    if not publishing.is_regular(path):
         return None
     names = [field.name for field in fields(Publication)]
     try:
-        with duck.opened(home.warehouse, tables.PUBLICATION.name) as connection:
+        with duck.opened(path, tables.PUBLICATION.name) as connection:
             row = connection.execute(f"SELECT {identifiers(names)} FROM publication").fetchone()
     except (duckdb.Error, OSError):
         return None
@@ -67,51 +73,62 @@ def listed_attempts(home: Home) -> set[tuple[str, str, int]]:
 
 @contextlib.contextmanager
 def opened_whole(
-    home: Home, limits: duck.Limits, *, folders: Sequence[Path] = ()
+    home: Home, limits: duck.Limits, *, folders: Sequence[Path] = (), path: Path | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection for reading all of the published warehouse, and `folders`; duckdb.Error when it cannot be opened.
 
+    `path` is that of a kept warehouse to read instead.
     Its memory is limited and it may spill: counting distinct keys takes memory for every key.
     """
     with (
         publishing.scratch_directory(home) as scratch,
-        duck.workbench(limits, scratch, folders=folders, files=[home.warehouse]) as connection,
+        duck.workbench(limits, scratch, folders=folders, files=[path or home.warehouse]) as connection,
     ):
-        duck.attach_published(connection, home.warehouse, "warehouse", *tables.table_names())
+        duck.attach_published(connection, path or home.warehouse, "warehouse", *tables.table_names())
         connection.execute("USE warehouse")
         yield connection
 
 
-def connect(home: Home, limits: duck.Limits, scratch: Path) -> duckdb.DuckDBPyConnection:
+def connect(home: Home, limits: duck.Limits, scratch: Path, *, path: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A connection that reads the published warehouse and nothing else, for the caller to close.
 
-    It spills to `scratch`, to eight times its memory. It keeps the publication that it has opened, and blocks no other.
+    `path` is that of a kept warehouse to read instead. It spills to `scratch`, to eight times its memory. It keeps the
+    publication that it has opened, and blocks no other.
     ConfigError when nothing is published or the file cannot be read.
     """
-    if not publishing.size_bytes(home.warehouse):
+    path = path or home.warehouse
+    try:
+        is_there = bool(publishing.size_bytes(path))
+    except PermissionError as error:
+        finding = unreadable(path) or str(error)
+        raise ConfigError(finding, Advice(Action.ALLOW, value=str(path)), subject=str(path)) from error
+    if not is_there:
         raise ConfigError(f"There is no warehouse at {home.warehouse} yet.", Advice(Action.RUN))
     spilling = {"max_temp_directory_size": f"{limits.memory_mb * SPILL_FACTOR}MB"}
-    connection = duck.connect(limits, scratch, files=[home.warehouse], settings=spilling)
+    connection = duck.connect(limits, scratch, files=[path], settings=spilling)
     try:
-        duck.attach_published(connection, home.warehouse, "warehouse")
+        duck.attach_published(connection, path, "warehouse")
         connection.execute("USE warehouse")
     except duckdb.Error as error:
         connection.close()
+        kept_out = unreadable(path)
+        if kept_out is not None:
+            raise ConfigError(kept_out, Advice(Action.ALLOW, value=str(path)), subject=str(path)) from error
         raise ConfigError(
-            f"{home.warehouse} cannot be read as a warehouse ({str(error).splitlines()[0]}).",
+            f"{path} cannot be read as a warehouse ({str(error).splitlines()[0]}).",
             Advice(Action.RUN_FORCED),
-            subject=str(home.warehouse),
+            subject=str(path),
         ) from error
     return connection
 
 
-def damage(home: Home, limits: duck.Limits) -> str | None:
-    """Read the published warehouse whole; returns what is wrong with its profiles, or None."""
-    publication = read_publication(home)
+def damage(home: Home, limits: duck.Limits, path: Path | None = None) -> str | None:
+    """Read the published warehouse, or a kept one, whole; returns what is wrong with its profiles, or None."""
+    publication = publication_in(path or home.warehouse)
     if publication is None:
         return "it cannot be read"
     try:
-        with opened_whole(home, limits) as connection:
+        with opened_whole(home, limits, path=path) as connection:
             found = total(hash_by_shard(connection).values())
     except duckdb.InterruptException:
         raise

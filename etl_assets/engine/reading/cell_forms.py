@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from etl_assets.project.columns import plain_name
+from etl_assets.project.null_words import DEFAULT_NULLS
 
 # A column that is nearly a number says so: its few other cells are mistakes, or words for null.
 NEARLY = 0.95
@@ -175,3 +176,15 @@ def _likely(forms: Sequence[str], delimiter: str) -> list[str]:
     """Month first is American, and so is the comma between cells; elsewhere a comma is the decimal mark."""
     first = "day first" if delimiter == ";" else "month first"
     return sorted(forms, key=lambda form: _order(form) not in ("", first))
+
+
+def null_words(sample: Mapping[str, Sequence[str]], typed: set[str]) -> list[str]:
+    """The words for null in these cells, by column, if they have to be declared; `typed` are numbers and dates."""
+    found = {
+        cell.strip()
+        for name, cells in sample.items()
+        for cell in cells
+        if cell.strip() in (NULL_WORDS if name in typed else CERTAIN_NULLS)
+    }
+    # Declared words replace the default ones: either none is declared or all.
+    return [word for word in NULL_WORDS if word in found and found - {*DEFAULT_NULLS}]

@@ -7,6 +7,7 @@ are found is the file's.
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from etl_assets.errors import EtlError, InputError, shown
 from etl_assets.project.contract import Source
 from etl_assets.project.dialect import Dialect
 
+# A date, an address or a number: no name of a column.
+_NO_NAME = re.compile(r"\d{4}-\d\d-\d\d|@.+\.|^\s*-?\d+([.,]\d+)?\s*$")
 _SAMPLE_BYTES = 64 << 10
 _LINES = 40
 _DELIMITERS = (",", ";", "\t", "|", ":", "^", "~", "\x01")
@@ -115,7 +118,9 @@ def _of_sheet(source: Source, root: Path, stat: FileStat, dialect: Dialect) -> s
 def _of_text(source: Source, dialect: Dialect, data: bytes) -> str | None:
     encoding = _encoding(dialect, data)
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
-    return _told(source, dialect, encoding, text)
+    if "\r" in text and "\n" not in text:
+        return "ends its lines with CR alone, as old programs for the Mac do. Convert it: tr '\\r' '\\n'"
+    return _told(source, dialect, encoding, text) or _no_header(source, dialect, text)
 
 
 def _encoding(dialect: Dialect, data: bytes) -> str:
@@ -156,7 +161,7 @@ def _told(source: Source, dialect: Dialect, encoding: str, text: str, *, is_shee
     said = []
     if encoding != dialect.encoding:
         changes["encoding"] = encoding
-        said.append(f"is {encoding} text")
+        said.append(f"{'is' if encoding.startswith('utf') else 'looks like'} {encoding} text")
     if best.delimiter != dialect.separator:
         changes["delimiter"] = best.delimiter
         said.append(f"is separated by {_NAMES.get(best.delimiter, repr(best.delimiter))}")
@@ -189,6 +194,16 @@ def _fits(source: Source, dialect: Dialect, lines: Sequence[str], *, is_sheet: b
                 continue
             missing = missing_columns(source, header)
             yield _Fit(delimiter, number, header, len(missing))
+
+
+def _no_header(source: Source, dialect: Dialect, text: str) -> str | None:
+    """Whether the first line is a record: as many cells as columns, and some of them are no names. It is not shown."""
+    cells = cells_of(text.split("\n", 1)[0].rstrip("\r"), dialect)
+    is_width = len(cells) in (len(source.required), len(source.columns) + len(source.key_headers))
+    if is_width and len(missing_columns(source, cells)) == len(cells) and any(map(_NO_NAME.search, cells)):
+        names = dialect.separator.join([*source.key_headers, *(column.headers[0] for column in source.columns)])
+        return f"seems to have no header: its first line is a record. Export it with one, such as {shown(names)}"
+    return None
 
 
 def _quoted_lines(source: Source, dialect: Dialect, lines: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from typing import IO
 Opened = Callable[[], AbstractContextManager[IO[bytes]]]
 _CHUNK_BYTES = 1 << 20
 _EVIDENCE_BYTES = 64 << 10
+_UTF32_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Every second byte of Latin text in UTF-16 is NUL; other text has none.
 _NUL_SHARE = 0.3
@@ -43,6 +44,8 @@ def detect(opened: Opened) -> Encoding:
     """The encoding of the stream that `opened` gives; reads all of it."""
     with opened() as stream:
         start = b"".join(chunks_of(stream, _CHUNK_BYTES))
+    if start.startswith(_UTF32_MARKS):
+        return Encoding("utf-32")
     if start.startswith(_UTF16_MARKS):
         return Encoding("utf-16")
     by_nul = _by_nuls(start)

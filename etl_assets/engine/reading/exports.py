@@ -44,8 +44,8 @@ class Export:
     `columns` are its header's names as written. `found` maps the contract's names to them, `key_columns` are those
     that make up the key. `dialect` is that of its text, `cells` that of the values. `member` is the name of the file in
     an archive. `wanted` are the fields of a file of objects; `absent` are the contract's columns that none of the
-    objects had that were looked at. `sheet` is what is read of a workbook, `converted` the file of ours that it was
-    written to as CSV. `partition` are the texts of the columns that only its folders name.
+    objects had that were looked at. `sheet` is what is read of a workbook, `converted` our CSV of it. Of Parquet,
+    `partition` are the texts of columns that only folders name, `types` the types of the others.
     """
 
     root: Path
@@ -61,6 +61,7 @@ class Export:
     sheet: SheetForm = _ANY_SHEET
     converted: Path | None = None
     partition: Mapping[str, str | None] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     @property
@@ -220,13 +221,15 @@ def _open_export(source: Source, root: Path, stat: FileStat, stop: Stop | None) 
         _refuse_utf16(export)
     if export.is_objects:
         return read_fields(export, source)
-    columns = _parquet_columns(export) if export.is_parquet else _csv_columns(export)
+    types = _parquet_types(export) if export.is_parquet else {}
+    columns = list(types) or _csv_columns(export)
     written = {column.strip().lower() for column in columns}
     named = formats.partition_of(export.name).items()
     partition = {name: text for name, text in named if name.strip().lower() not in written}
     columns += partition
     found, key_columns = find_columns(source, columns, name)
-    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns, partition=partition)
+    export = replace(export, partition=partition, types=types)
+    return replace(export, columns=tuple(columns), found=found, key_columns=key_columns)
 
 
 def unopened(root: Path, stat: FileStat, stop: Stop | None = None) -> Export:
@@ -302,7 +305,7 @@ def _csv_columns(export: Export) -> list[str]:
         return header_of(stream, export.dialect, export.shown)
 
 
-def _parquet_columns(export: Export) -> list[str]:
+def _parquet_types(export: Export) -> dict[str, str]:
     with export.held() as path, export.reader() as connection:
         try:
             rows = connection.execute(f"DESCRIBE SELECT * FROM {parquet_sql(path)}").fetchall()
@@ -310,12 +313,12 @@ def _parquet_columns(export: Export) -> list[str]:
             export.stop.check()
             finding = f"{export.shown} is not a readable Parquet file ({reason(error, export, path)})."
             raise InputError(finding, _EXPORT_AGAIN, subject=export.name) from error
-    columns = [row[0] for row in rows]
-    if _ROW_NUMBER in map(str.lower, columns):
+    types = {row[0]: row[1] for row in rows}
+    if _ROW_NUMBER in map(str.lower, types):
         raise InputError(
             f"{export.shown} has a column {_ROW_NUMBER}, which DuckDB keeps for itself. Export it without."
         )
-    return columns
+    return types
 
 
 def reason(error: duckdb.Error, export: Export, path: Path) -> str:

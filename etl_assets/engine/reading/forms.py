@@ -7,6 +7,7 @@ and a bit, and a sign that is not declared makes a cell no number. So nothing is
 import re
 from collections.abc import Sequence
 
+from etl_assets.engine.reading.null_cells import text_sql
 from etl_assets.engine.sql_text import literal
 from etl_assets.project.columns import Column, ColumnType
 from etl_assets.project.dialect import COUNTED_DATES, Dialect, has_zone
@@ -57,19 +58,11 @@ def _stripped_sql(cell: str, key: Key) -> str:
     return f"strip({cell})"
 
 
-def cell_sql(text: str, dialect: Dialect) -> str:
-    """A cell as text; null when it is one of the words for that."""
-    if not dialect.nulls:
-        return text
-    words = ", ".join(literal(word) for word in dialect.nulls)
-    return f"CASE WHEN strip({text}) NOT IN ({words}) THEN {text} END"
-
-
 def value_sql(cell: str, column: Column, dialect: Dialect) -> str:
     """The value in a cell; null when it is not of the column's type."""
     match column.type:
         case ColumnType.TEXT:
-            return f"blank_to_null({cell})"
+            return text_sql(cell, dialect, column)
         case ColumnType.INT:
             return f"parse_int({number_sql(cell, dialect)})"
         case ColumnType.FLOAT:

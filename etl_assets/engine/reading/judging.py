@@ -3,62 +3,68 @@
 Names of the engine's own columns begin with an underscore, which no name of a contract does.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from itertools import groupby
 
-from etl_assets.engine.reading.forms import cell_sql, joined_key_sql, key_sql, value_sql
+from etl_assets.engine.reading import parquet_values
+from etl_assets.engine.reading.forms import joined_key_sql, key_sql, value_sql
+from etl_assets.engine.reading.null_cells import cell_sql, key_cell_sql
 from etl_assets.engine.reading.parquet import bounded_sql
-from etl_assets.engine.reading.quarantine import MALFORMED, Reading
+from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.rules import (
+    AMBIGUOUS,
+    BAD_CELLS,
+    ISSUES,
+    NESTED,
+    OVERLONG,
+    REASON,
+    UNMAPPED,
+    Rules,
+    cell_name,
+)
 from etl_assets.engine.sql_text import identifier, literal, parquet_sql, pattern_literal
 from etl_assets.project.contract import Column, ColumnType, Source
 from etl_assets.project.dialect import Dialect
-from etl_assets.project.identity import Key
 
 # Rows that broke a rule go to this partition of the one COPY that writes a source.
 REJECTED = -1
-# The file of a row, its place in it, the rule that it broke, and the partition that it is written to.
-FILE_INDEX, SOURCE_ROW, REASON, PARTITION = "_file_index", "_source_row", "_reason", "_shard"
-# Whether a row is longer than any may be. Only Parquet has such rows: in a CSV file they are damage, and left out.
-_OVERLONG = "_overlong"
-# Names of the columns whose cells are lists or objects, each between commas. Only records of objects have such cells.
-NESTED = "_nested"
-# Names of the columns whose cells broke a rule and became null, with commas between them; and what was in these cells.
-ISSUES, BAD_CELLS = "_issues", "_bad_cells"
-# The table of `mapping`, and whether it lacks the id of a row, or has several keys for it.
-KEY_MAP, _UNMAPPED, _AMBIGUOUS = "_key_map", "_unmapped", "_ambiguous"
-_CELL_CHARS = 1_000
+# The file of a row, its place in it, and the partition that it is written to.
+FILE_INDEX, SOURCE_ROW, PARTITION = "_file_index", "_source_row", "_shard"
+# The table of `mapping`.
+KEY_MAP = "_key_map"
+# Whether the default words for null count in the file of a row, where they do in some files only.
+_DEFAULT_WORDS = "_default_words"
 # How DuckDB writes truth values.
 _TRUTH = ("true", "false")
 _READ_BUFFER_BYTES = 8 << 20
 
 
 def judged_rows_sql(source: Source, readings: Sequence[Reading]) -> str:
-    """Every row of these files: the typed columns, where it came from, the first rule it broke, and its partition."""
+    """Every row of these files: the typed columns, where it came from, what it broke, and its partition."""
     may_be_overlong = any(reading.export.is_parquet for reading in readings)
     may_be_nested = any(reading.export.is_objects for reading in readings)
-    rules = _Rules(source, may_be_nested=may_be_nested)
+    defaults = {reading.export.cells.nulls is None for reading in readings}
+    is_mixed = len(defaults) > 1
+    has_defaults = _DEFAULT_WORDS if is_mixed else str(True in defaults).lower()
+    rules = Rules(source, may_be_nested=may_be_nested, has_defaults=has_defaults)
     more = "".join(f", {cell_name(column.name)}" for column in source.columns if rules.of(column))
-    more += (f", {_OVERLONG}" if may_be_overlong else "") + (f", {NESTED}" if may_be_nested else "")
+    more += (f", {OVERLONG}" if may_be_overlong else "") + (f", {NESTED}" if may_be_nested else "")
     key = identifier(source.key.name)
     # Neighbours that are written alike together: the rows stay in the order of the files.
     alike = [list(run) for _, run in groupby(readings, key=lambda reading: reading.export.cells.of_values)]
     parsed = "\nUNION ALL\n".join(
         f"SELECT {FILE_INDEX}, {SOURCE_ROW}, {key_sql(cell_name(source.key.name), source.key)} AS {key}, "
-        f"{_values_sql(source, run[0].export.cells)}{more} "
+        f"{_values_sql(source, run[0].export.cells)}{more}"
+        f"{f', {run[0].export.cells.nulls is None} AS {_DEFAULT_WORDS}' if is_mixed else ''} "
         f"FROM ({_all_rows_sql(source, run, may_be_overlong=may_be_overlong, may_be_nested=may_be_nested)})"
         for run in alike
     )
     return f"""
         WITH parsed AS ({parsed}),
-        judged AS (
-            SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON},
-                {rules.issues()}
-            FROM {_mapped_sql(key) if source.key_map else "parsed"}
-        )
+        flagged AS (SELECT *{rules.flags()} FROM {_mapped_sql(key) if source.key_map else "parsed"}),
+        judged AS (SELECT *, {rules.reason(may_be_overlong=may_be_overlong)} AS {REASON} FROM flagged)
         SELECT {key}, {", ".join(map(rules.kept, source.columns))}, {FILE_INDEX}, {SOURCE_ROW},
-            {REASON}, {ISSUES}, {BAD_CELLS},
+            {REASON}, {rules.issues()},
             CASE WHEN {REASON} IS NULL THEN route({key}) ELSE {REJECTED} END AS {PARTITION}
         FROM judged"""
 
@@ -75,19 +81,9 @@ def _mapped_sql(key: str) -> str:
     """The parsed rows with the key that their id stands for; where there is none, the id stays, for the quarantine."""
     return f"""(
         SELECT parsed.* REPLACE (coalesce({KEY_MAP}.key, parsed.{key}) AS {key}),
-            {KEY_MAP}.id IS NULL AS {_UNMAPPED}, {KEY_MAP}.key IS NULL AS {_AMBIGUOUS}
+            {KEY_MAP}.id IS NULL AS {UNMAPPED}, {KEY_MAP}.key IS NULL AS {AMBIGUOUS}
         FROM parsed LEFT JOIN {KEY_MAP} ON parsed.{key} = {KEY_MAP}.id
     )"""
-
-
-def unmapped_key(key: Key) -> str:
-    """The reason of a row whose id the key map lacks."""
-    return f"unmapped_{key.name}"
-
-
-def ambiguous_key(key: Key) -> str:
-    """The reason of a row whose id the key map gives several keys."""
-    return f"ambiguous_{key.name}"
 
 
 def no_rows_sql(source: Source) -> str:
@@ -120,7 +116,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
         f"{text} AS {cell_name(name)}"
         for name, text in {
             source.key.name: _key_cell(source, reading),
-            **{column.name: cell_sql(_cell_text(reading, column), export.cells) for column in source.columns},
+            **{column.name: _cell(source, reading, column) for column in source.columns},
         }.items()
     )
     path = pattern_literal(reading.readable)
@@ -140,7 +136,7 @@ def _rows_sql(source: Source, reading: Reading, *, may_be_overlong: bool, may_be
     # Explicit columns, no sniffing: a type guessed from the first rows is wrong for the last ones.
     return f"""
         SELECT {reading.number}::SMALLINT AS {FILE_INDEX}, row_number() OVER () AS {SOURCE_ROW}, {cells}
-            {f", false AS {_OVERLONG}" if may_be_overlong else ""}{nested}
+            {f", false AS {OVERLONG}" if may_be_overlong else ""}{nested}
         FROM read_csv({path}, columns = {{{columns}}}, auto_detect = false, header = true,
             delim = {literal(dialect.separator)}, quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},
             strict_mode = true, compression = 'none', buffer_size = {_READ_BUFFER_BYTES},
@@ -157,26 +153,36 @@ def _measured_rows_sql(source: Source, reading: Reading, rows: str, nested: str)
     # Those that are written as they are; the others are null anyway when they are too long for a number or a date.
     texts = {source.key.name, *(column.name for column in source.columns if column.type is ColumnType.TEXT)}
     cells = ", ".join(
-        f"CASE WHEN {_OVERLONG} THEN NULL ELSE {cell_name(name)} END AS {cell_name(name)}"
+        f"CASE WHEN {OVERLONG} THEN NULL ELSE {cell_name(name)} END AS {cell_name(name)}"
         if name in texts
         else cell_name(name)
         for name in source.required
     )
     return f"""
-        SELECT {FILE_INDEX}, {SOURCE_ROW}, {cells}, {_OVERLONG}{nested}
-        FROM (SELECT *, {overlong} AS {_OVERLONG} FROM (SELECT *, {size} AS _size FROM ({rows})))"""
+        SELECT {FILE_INDEX}, {SOURCE_ROW}, {cells}, {OVERLONG}{nested}
+        FROM (SELECT *, {overlong} AS {OVERLONG} FROM (SELECT *, {size} AS _size FROM ({rows})))"""
 
 
-def _text(column: str) -> str:
-    return f"CAST({column} AS VARCHAR)"
+def _cell(source: Source, reading: Reading, column: Column) -> str:
+    """A cell as text; null when it is a word that is declared for that."""
+    if column.name in source.id_columns:
+        return _id_cell(reading, reading.export.found[column.name])
+    return cell_sql(_cell_text(reading, column), reading.export.cells, column)
+
+
+def _id_cell(reading: Reading, spelled: str) -> str:
+    """A cell of a key as text; null when it is a word for that."""
+    kind = reading.export.types.get(spelled, "")
+    return key_cell_sql(parquet_values.id_sql(reading.read_as(spelled), kind), reading.export.cells)
 
 
 def _cell_text(reading: Reading, column: Column) -> str:
     """A cell as text; a number or a truth value of Parquet as the dialect reads it."""
     name, dialect = reading.column(column.name), reading.export.cells
-    text = _text(name)
+    kind = reading.export.types.get(reading.export.found[column.name], "")
     if not reading.export.is_parquet or column.type is ColumnType.TEXT:
-        return text
+        return parquet_values.label_sql(name, kind)
+    text = parquet_values.text_sql(name, kind)
     words = (dialect.true_word, dialect.false_word)
     if column.type is ColumnType.BOOL and words != _TRUTH:
         true, false = map(literal, words)
@@ -190,94 +196,5 @@ def _cell_text(reading: Reading, column: Column) -> str:
 
 def _key_cell(source: Source, reading: Reading) -> str:
     """The key as text; of several columns, each of them is a cell on its own, and null when it has a word for that."""
-    parts = [cell_sql(_text(column), reading.export.cells) for column in reading.key_columns]
+    parts = [_id_cell(reading, column) for column in reading.export.key_columns]
     return parts[0] if len(parts) == 1 else joined_key_sql(parts, source.key)
-
-
-def cell_name(name: str) -> str:
-    """The name under which a column's cells are read, before they are values."""
-    return identifier(f"_cell_{name}")
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What a source's rows are judged by, as SQL."""
-
-    source: Source
-    may_be_nested: bool
-
-    def of(self, column: Column) -> list[str]:
-        """The conditions under which a cell of this column is bad."""
-        return [*self._nested(column.name), *_broken_rules(column)]
-
-    @cached_property
-    def nulled(self) -> dict[Column, str]:
-        """The columns whose bad cells become null, and SQL for whether a row's cell is bad.
-
-        None where the contract says of no cell that it may be lost: then a list in a text costs its row.
-        """
-        if not self.source.has_issues:
-            return {}
-        rules = {column: self.of(column) for column in self.source.columns if self.source.nulls(column)}
-        return {column: f"coalesce({' OR '.join(broken)}, false)" for column, broken in rules.items() if broken}
-
-    def reason(self, *, may_be_overlong: bool) -> str:
-        """The first rule of the contract that a row breaks, as SQL; null for a sound row."""
-        key = self.source.key
-        too_long = f"length({identifier(key.name)}) > {key.max_chars}"
-        whens = [
-            *([f"WHEN {_OVERLONG} THEN {literal(MALFORMED)}"] if may_be_overlong else []),
-            f"WHEN {identifier(key.name)} IS NULL THEN {literal(f'missing_{key.name}')}",
-            f"WHEN {' OR '.join([*self._nested(key.name), too_long])} THEN {literal(f'invalid:{key.name}')}",
-        ]
-        if self.source.key_map:
-            whens += [
-                f"WHEN {_UNMAPPED} THEN {literal(unmapped_key(key))}",
-                f"WHEN {_AMBIGUOUS} THEN {literal(ambiguous_key(key))}",
-            ]
-        for column in self.source.columns:
-            rules = self.of(column)
-            if rules and column not in self.nulled:
-                whens.append(f"WHEN {' OR '.join(rules)} THEN {literal(f'invalid:{column.name}')}")
-            if column.name in self.source.needed:
-                whens.append(f"WHEN {identifier(column.name)} IS NULL THEN {literal(f'missing:{column.name}')}")
-        return f"CASE {' '.join(whens)} END"
-
-    def issues(self) -> str:
-        """The names of the columns whose cells became null, and these cells, as SQL."""
-        if not self.nulled:
-            return f"NULL::VARCHAR AS {ISSUES}, NULL::VARCHAR[] AS {BAD_CELLS}"
-        is_any = " OR ".join(self.nulled.values())
-        names = ", ".join(f"CASE WHEN {bad} THEN {literal(column.name)} END" for column, bad in self.nulled.items())
-        cells = ", ".join(
-            f"CASE WHEN {bad} THEN left({cell_name(column.name)}, {_CELL_CHARS}) END"
-            for column, bad in self.nulled.items()
-        )
-        return (
-            f"CASE WHEN {is_any} THEN concat_ws(',', {names}) END AS {ISSUES}, "
-            f"CASE WHEN {is_any} THEN list_filter([{cells}], lambda cell: cell IS NOT NULL) END AS {BAD_CELLS}"
-        )
-
-    def kept(self, column: Column) -> str:
-        """A column's value as it is kept: null where it broke a rule that its type alone does not tell."""
-        name, bad = identifier(column.name), self.nulled.get(column)
-        has_limits = column.min is not None or column.max is not None or column.values or column.pattern
-        may_be_bad = has_limits or (self.may_be_nested and column.type is ColumnType.TEXT)
-        return f"CASE WHEN NOT {bad} THEN {name} END AS {name}" if bad and may_be_bad else name
-
-    def _nested(self, name: str) -> list[str]:
-        return [f"contains({NESTED}, {literal(f',{name},')})"] if self.may_be_nested else []
-
-
-def _broken_rules(column: Column) -> Iterator[str]:
-    name = identifier(column.name)
-    if column.type is not ColumnType.TEXT:
-        yield f"({name} IS NULL AND blank_to_null({cell_name(column.name)}) IS NOT NULL)"
-    if column.min is not None:
-        yield f"{name} < {column.min}"
-    if column.max is not None:
-        yield f"{name} > {column.max}"
-    if column.values:
-        yield f"{name} NOT IN ({', '.join(literal(value) for value in column.values)})"
-    if column.pattern:
-        yield f"NOT regexp_full_match({name}, {literal(column.pattern)})"

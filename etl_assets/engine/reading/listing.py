@@ -8,11 +8,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from etl_assets.engine.files.access import explained_to_users
 from etl_assets.engine.files.regular import NotRegularError, open_regular, require_regular
 from etl_assets.engine.reading.file_names import Likeness, likeness
 from etl_assets.engine.reading.formats import LISTED, SUFFIXES, suffix_of, unreadable
 from etl_assets.engine.reading.kinds import kind_of
-from etl_assets.engine.reading.other_programs import is_mark
+from etl_assets.engine.reading.other_programs import is_kept_apart, is_mark
 from etl_assets.engine.reading.patterns import matching_files, names_in, natural_order
 from etl_assets.engine.reading.verified import not_a_file
 from etl_assets.errors import Action, Advice, InputError, shown
@@ -25,6 +26,11 @@ _START_BYTES = 64 << 10
 
 def find_files(source: Source, root: Path) -> list[Path]:
     """The files of a source in natural order of their names; InputError says what was expected and what was found."""
+    with explained_to_users(root, source.name):
+        return _readable_files(source, root)
+
+
+def _readable_files(source: Source, root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(
             f"The folder of the exports, {root}, does not exist.",
@@ -121,8 +127,11 @@ def _require_text(path: Path) -> None:
 def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
     files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
     if not files:
+        below = any(path.is_dir() and not is_kept_apart(path.name) for path in folder.iterdir())
+        way = f' To read the folders in it, write for {source.name}: files: ["{source.name}/**"]' if below else ""
         raise InputError(
-            f"The folder {folder} of source '{source.name}' holds no export, such as a .csv file. Formats: {LISTED}.",
+            f"The folder {folder} of source '{source.name}' holds no export, such as a .csv file. Formats: {LISTED}."
+            f"{way}",
             subject=source.name,
         )
     return files

@@ -13,10 +13,12 @@ import duckdb
 
 from etl_assets.engine.duck import scalar
 from etl_assets.engine.files.documents import Count
+from etl_assets.engine.reading import parquet_values
 from etl_assets.engine.reading.forms import joined_key_sql, key_sql
-from etl_assets.engine.reading.judging import KEY_MAP, NESTED, ambiguous_key, cell_name, cells_sql, unmapped_key
+from etl_assets.engine.reading.judging import KEY_MAP, cells_sql
 from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.quarantine import Reading
+from etl_assets.engine.reading.rules import NESTED, ambiguous_key, cell_name, unmapped_key
 from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.project.contract import Column, Source
 
@@ -67,6 +69,11 @@ class MapSource(Source):
         return "from", "to"
 
     @property
+    def id_columns(self) -> frozenset[str]:
+        """Its columns make up a key as the id does."""
+        return frozenset(self.required)
+
+    @property
     def needed(self) -> frozenset[str]:
         """Without any of its columns it leads nowhere."""
         return frozenset(column.name for column in self.columns)
@@ -110,6 +117,7 @@ def add_key_map(
     mapped = map_source(source)
     if mapped is None:
         return None
+    parquet_values.require_values([reading.export for reading in readings], mapped)
     to = [cell_name(column.name) for column in mapped.columns]
     key = key_sql(to[0] if len(to) == 1 else joined_key_sql(to, source.key), source.key)
     # A list or an object is no id and no key.

@@ -7,8 +7,10 @@ through a float. A list or an object has no text that is a value: a record's las
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from etl_assets.project.columns import ColumnType, plain_name
@@ -24,6 +26,9 @@ _DOT = "."
 # What a file's columns are found from: at least so many records, but no more blocks.
 _RECORDS_LOOKED_AT, _BLOCKS_LOOKED_AT = 1_000, 16
 _CHARS_SHOWN = 60
+_WHOLE = re.compile(r"-?\d+")
+# From here on not every whole number is a float.
+_FIRST_INEXACT, _DIGITS_OF_INEXACT = 2**53, 16
 
 
 class Number(str):
@@ -40,12 +45,14 @@ class _NoRecordError(ValueError):
 class Wanted:
     """A field that the contract reads: the first of `headers` that a record has. `columns` are the contract's names.
 
-    `is_text` where a number or a truth value stays as it is written; else it is written as the dialect reads it.
+    `is_text` where a number or a truth value stays as it is written; else it is written as the dialect reads it. Of an
+    id (`is_id`), a number has to be whole, and is written as a whole number is.
     """
 
     headers: tuple[str, ...]
     columns: tuple[str, ...]
     is_text: bool = True
+    is_id: bool = False
 
     @property
     def label(self) -> str:
@@ -55,13 +62,13 @@ class Wanted:
 
 def wanted_of(source: Source) -> tuple[Wanted, ...]:
     """The fields of a source's records, the key's first; one for all columns that have the same headers."""
-    entries: list[tuple[tuple[str, ...], str, bool]]
-    entries = [((header,), source.key.name, True) for header in source.key_headers]
+    ids, entries = source.id_columns, list[tuple[tuple[str, ...], str, bool]]()
+    entries += [((header,), source.key.name, True) for header in source.key_headers]
     entries += [(column.headers, column.name, column.type is ColumnType.TEXT) for column in source.columns]
     found: dict[tuple[str, ...], Wanted] = {}
     for headers, name, is_text in entries:
         one = found.get(headers, Wanted(headers, ()))
-        found[headers] = Wanted(headers, (*one.columns, name), one.is_text and is_text)
+        found[headers] = Wanted(headers, (*one.columns, name), one.is_text and is_text, one.is_id or name in ids)
     return tuple(found.values())
 
 
@@ -96,6 +103,13 @@ class Rows:
         for place, value in self.values(fields).items():
             if type(value) is str:
                 cells[place] = value
+            elif self._wanted[place].is_id:
+                cells[place] = _text(value)
+                whole = _whole_number(value) if isinstance(value, Number) else None
+                if whole is None:
+                    nested += self._wanted[place].columns
+                else:
+                    cells[place] = whole
             elif isinstance(value, Number):
                 # A point is no decimal mark in this dialect, but it is one in JSON.
                 is_text = self._wanted[place].is_text
@@ -191,6 +205,16 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(_text, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _whole_number(value: Number) -> str | None:
+    """A whole number without point and exponent; None for another one, and for one that a float may have rounded."""
+    if _WHOLE.fullmatch(value):
+        return value
+    number = Decimal(value)
+    # Of a huge exponent, the number itself would fill the memory.
+    is_exact = number.adjusted() < _DIGITS_OF_INEXACT and abs(number) < _FIRST_INEXACT
+    return f"{number:.0f}" if is_exact and number == number.to_integral_value() else None
 
 
 @dataclass(frozen=True)

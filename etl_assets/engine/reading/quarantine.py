@@ -56,11 +56,6 @@ class Reading:
         """A contract column as SQL."""
         return self.read_as(self.export.found[name])
 
-    @property
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns that make up the key, as SQL."""
-        return tuple(self.read_as(column) for column in self.export.key_columns)
-
     def read_as(self, spelled: str) -> str:
         """A file's column as SQL: by position in CSV, by its name in Parquet, or the text that a folder names."""
         if not self.export.is_parquet:

@@ -14,6 +14,7 @@ from etl_assets.engine.reading import cell_forms
 from etl_assets.engine.reading.encodings import detect_in
 from etl_assets.project.columns import Column, ColumnType
 from etl_assets.project.dialect import COUNTED_DATES, Dialect
+from etl_assets.project.null_words import DEFAULT_NULLS
 
 _NUMBERS = (ColumnType.INT, ColumnType.FLOAT, ColumnType.DECIMAL)
 _DATES = (ColumnType.DATE, ColumnType.TIMESTAMP)
@@ -46,7 +47,7 @@ def words_for_cells(columns: Mapping[Column, Sequence[str]], row_count: int, dia
     numbers = [cells for column, cells in columns.items() if column.type in _NUMBERS]
     nulls = {cell.strip() for cells in columns.values() for cell in cells} & set(cell_forms.NULL_WORDS)
     if nulls:
-        words["nulls"] = [*dialect.nulls, *sorted(nulls)]
+        words["nulls"] = [*(DEFAULT_NULLS if dialect.nulls is None else dialect.nulls), *sorted(nulls)]
     kept = [[cell for cell in cells if cell.strip() not in nulls] for cells in numbers]
     words |= _number_words([cells for cells in kept if cells], row_count, dialect)
     forms = [*dialect.dates]

@@ -6,6 +6,7 @@ notices rows that are not read: the run succeeds without them.
 
 import contextlib
 import glob
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from etl_assets.project.contract import Contract, Source
 from etl_assets.project.file_patterns import matches
 
 _SHOWN = 5
+_ENTRIES_LISTED, _NAMES_LISTED = 10_000, 100
 # Files of other names whose headers are compared with the source's columns; and how many columns say something.
 _HEADERS_READ, _TELLING_COLUMNS = 50, 4
 
@@ -50,18 +52,37 @@ def refuse_strays(contract: Contract, source: Source, root: Path) -> None:
     InputError as for `find_files` for the source's own files; those that other sources lack are for these to say.
     """
     files = find_files(source, root)
-    of_others: set[Path] = set()
-    for other in contract.sources:
-        for one in (other if other.name != source.name else None, map_source(other)):
-            if one is not None:
-                with contextlib.suppress(InputError):
-                    of_others.update(find_files(one, root))
+    of_others = _files_of(contract, root, but=source)
     shared = frozenset(folder for path in of_others for folder in path.parents)
     room = _Room(source, contract, root, files, frozenset(of_others.union(files)), shared)
     _refuse_parts(room)
     found = list(dict.fromkeys([*_in_own_folders(room), *_beside(room)]))
     if found:
         raise _unread(room, found)
+
+
+def unread_names(contract: Contract, root: Path) -> tuple[str, ...]:
+    """The files in the folder of the exports that no source reads, for a report: the first of them, in order.
+
+    Marks of other programs are left out. A folder of more entries than anyone lists is looked through in part.
+    """
+    read = _files_of(contract, root)
+    found = []
+    for path in itertools.islice(_entries_below(root), _ENTRIES_LISTED):
+        if path not in read and path.is_file():
+            found.append(path.relative_to(root).as_posix())
+    return tuple(sorted(found)[:_NAMES_LISTED])
+
+
+def _files_of(contract: Contract, root: Path, but: Source | None = None) -> set[Path]:
+    """The files that the sources and their key maps read; of the source `but`, those of its key map."""
+    found: set[Path] = set()
+    for source in contract.sources:
+        for one in (None if but is not None and source.name == but.name else source, map_source(source)):
+            if one is not None:
+                with contextlib.suppress(InputError):
+                    found.update(find_files(one, root))
+    return found
 
 
 def _refuse_parts(room: _Room) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import xxhash
 
+from etl_assets.engine.files.access import explained_to_users
 from etl_assets.engine.files.regular import LeadsOutError, NotRegularError, descriptor_path, open_regular
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import InputError, SourceChangedError, shown
@@ -59,7 +60,8 @@ def open_verified(root: Path, expected: FileStat) -> BinaryIO:
     """
     path = root / expected.name
     try:
-        stream = open_regular(path, root)
+        with explained_to_users(path, expected.name):
+            stream = open_regular(path, root)
     except NotRegularError as error:
         raise not_a_file(path, root, error.kind) from error
     except LeadsOutError as error:

@@ -9,7 +9,7 @@ from etl_assets.engine.keys import RECORDS, SOURCE_NAME
 from etl_assets.engine.published.masking import masked
 from etl_assets.engine.published.promises import broken_types
 from etl_assets.engine.published.shards import ShardInput
-from etl_assets.engine.reading.judging import ISSUES
+from etl_assets.engine.reading.rules import ISSUES
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, statement
 from etl_assets.engine.steps.macro_cycles import find_cycle

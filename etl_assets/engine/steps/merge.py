@@ -24,10 +24,9 @@ from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
 from etl_assets.engine.published.checks import require_publishable
 from etl_assets.engine.published.holding import inspected_held, sweep_unused
+from etl_assets.engine.published.kept_warehouses import keep_replaced, sweep_kept
+from etl_assets.engine.published.restored import refuse_restored
 from etl_assets.engine.published.shards import (
-    FILES_A_STATEMENT,
-    PROFILES,
-    Manifest,
     Obstacle,
     ShardSet,
     Unfit,
@@ -41,6 +40,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, hash_by_shard
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifiers, pattern_list
+from etl_assets.engine.steps import shard_rows
 from etl_assets.engine.steps.duplicates import Distinct, drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
@@ -69,21 +69,27 @@ def merge_shards(
     *,
     run_id: str,
     allow_partial: bool = False,
+    keep_count: int = 0,
+    replace_restored: bool = False,
     shrink: ShrinkLimit = ANY_SIZE,
 ) -> Merged:
-    """Publish the warehouse from the shard files.
+    """Publish the warehouse from the shard files, and keep the last `keep_count` that were replaced.
 
     Raises ShardSetError, which lists the shards, unless every shard is there, current and undamaged; `allow_partial`
-    leaves such shards out instead and marks the result. Raises ShrunkError for a result below `shrink`.
+    leaves such shards out instead and marks the result. Raises ShrunkError for a result below `shrink`, ConfigError for
+    a warehouse that was restored and is held, unless `replace_restored`.
     """
     started_s = time.perf_counter()
+    if not replace_restored:
+        refuse_restored(site.home)
     with inspected_held(site) as found:
         if found.obstacles and not (allow_partial and found.manifests):
             raise refusal(found.obstacles)
         sweeping.sweep_home(site.home)
-        merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink))
+        merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink, keep_count, replace_restored))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
     sweep_unused(site)
+    sweep_kept(site.home, keep_count)
     return merged
 
 
@@ -105,15 +111,20 @@ class _Merge:
     run_id: str
     started_s: float
     shrink: ShrinkLimit
+    keep_count: int
+    replace_restored: bool
 
     def publish(self, kept: frozenset[str]) -> Merged:
         """Publish the set, with the rows of `kept` shards from the published warehouse, the others from their files."""
         home, contract = self.site.home, self.site.contract
         # Folders in it may be links to another disk.
         folders = [home.root, home.shards, *home.staged_folders(contract.source_names)]
+        coming: list[Publication] = []
         with (
             publishing.scratch_directory(home) as scratch,
-            publishing.publish_file(home.warehouse, what="warehouse", check=self._check_same_set) as target,
+            publishing.publish_file(
+                home.warehouse, what="warehouse", check=lambda: self._before_swap(coming[0])
+            ) as target,
             duck.workbench(self.limits, scratch, folders=folders, keep_order=False) as connection,
         ):
             with blaming_base(kept):
@@ -126,6 +137,7 @@ class _Merge:
                     value_counts, means = figures_of(connection, contract)
             shrunk = check_result(connection, self.site, self.found, rows.count, self.shrink)
             publication = self._publication(rows, distinct.dropped_count)
+            coming.append(publication)
             noticed = notice(connection, self.site, self.found.snapshots, publication, distinct, shrunk)
             tables.PUBLICATION.create(connection)
             tables.PUBLICATION.insert(connection, [publication])
@@ -158,7 +170,7 @@ class _Merge:
         else:
             _open(connection, target)
         added = [manifest for manifest in self.found.manifests if manifest.shard_id not in kept]
-        copy_shards(self.site, connection, added, append=bool(kept))
+        shard_rows.copy_shards(self.site, connection, added, append=bool(kept))
         faults.point("merge.copied", target)
         self._write_quarantine(connection)
         stamps = [
@@ -211,6 +223,13 @@ class _Merge:
         except duckdb.Error:
             require_undamaged(self.site, self.limits, self.found.snapshots)
             raise
+
+    def _before_swap(self, coming: Publication) -> None:
+        self._check_same_set()
+        if not self.replace_restored:
+            # Someone may have restored one meanwhile.
+            refuse_restored(self.site.home)
+        keep_replaced(self.site.home, coming, self.keep_count)
 
     def _check_same_set(self) -> None:
         """Refuse to publish after the set changed: another merge may have published a newer warehouse."""
@@ -301,27 +320,3 @@ def _reading_back() -> Iterator[None]:
             "not published, the last one stays.",
             Advice(Action.CHECK_DISK),
         ) from error
-
-
-def copy_shards(
-    site: Site, connection: duckdb.DuckDBPyConnection, manifests: Sequence[Manifest], *, append: bool
-) -> None:
-    """Copy the profiles of these shards, many a statement; `append` to a table that exists.
-
-    Deliberately not from attached files with UNION ALL: its branches run one after another, so that a shard of one row
-    group keeps all threads but one idle.
-    """
-    for first in range(0, len(manifests), FILES_A_STATEMENT):
-        batch = manifests[first : first + FILES_A_STATEMENT]
-        paths = pattern_list(site.home.shard_file(manifest.shard_id) for manifest in batch)
-        verb = f"INSERT INTO {PROFILES_TABLE}" if first or append else f"CREATE TABLE {PROFILES_TABLE} AS"
-        try:
-            connection.execute(f"{verb} SELECT * FROM read_duckdb({paths}, table_name = '{PROFILES}')")
-        except duckdb.InterruptException:
-            raise
-        except duckdb.Error as error:
-            # DuckDB raises errors of several types for a damaged file, and they do not name the file.
-            damaged = verify_shards(site.home, batch)
-            if not damaged:
-                raise
-            raise refusal(damaged) from error

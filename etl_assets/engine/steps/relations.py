@@ -12,7 +12,7 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.keys import RECORDS, SOURCE_NAME, encoding_sql, records_sql
 from etl_assets.engine.published.shards import ShardInput
 from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE
-from etl_assets.engine.reading.judging import ISSUES
+from etl_assets.engine.reading.rules import ISSUES
 from etl_assets.engine.routing import shard_key_sql, shard_number
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern_list, pattern_literal

@@ -13,18 +13,8 @@ from etl_assets.engine.files import folder_entries, publishing, sweeping
 from etl_assets.engine.hashing import SetHash, set_hash_sql
 from etl_assets.engine.published.measuring import measure_slices
 from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice
-from etl_assets.engine.reading.judging import (
-    BAD_CELLS,
-    FILE_INDEX,
-    ISSUES,
-    PARTITION,
-    REASON,
-    REJECTED,
-    SOURCE_ROW,
-    ambiguous_key,
-    no_rows_sql,
-    unmapped_key,
-)
+from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REJECTED, SOURCE_ROW, no_rows_sql
+from etl_assets.engine.reading.rules import BAD_CELLS, ISSUES, REASON, ambiguous_key, unmapped_key
 from etl_assets.engine.sql_text import identifier, identifiers, literal, pattern, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
 
@@ -51,6 +41,7 @@ def finish_slices(
         "FROM read_parquet(?)",
         [pattern(rejected)],
     )
+    _record_cells(connection, source, [rejected], "")
     sweeping.remove(rejected)
     paths = {shard_id: target / f"{shard_id}.parquet" for shard_id in shard_ids}
     # The join with a key map gives rows in any order. Sums of fractions over the rows of a key depend on it.
@@ -70,15 +61,15 @@ def finish_slices(
     with_issues = [path for path, figures in measured.items() if figures.issue_count]
     rejected_keys = _write_rejected_keys(connection, source, shard_ids, target)
     if with_issues:
-        _record_cells(connection, source, with_issues)
+        _record_cells(connection, source, with_issues, "invalid:")
     return [Slice(shard_id, *measured[path], *rejected_keys.get(shard_id, (0, ""))) for shard_id, path in paths.items()]
 
 
-def _record_cells(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> None:
-    """Record the cells that became null."""
+def _record_cells(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path], prefix: str) -> None:
+    """Record the bad cells: those that became null, and those of rejected rows besides the one that is the reason."""
     connection.execute(
         f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, "
-        f"'invalid:' || unnest(string_split({ISSUES}, ',')), unnest({BAD_CELLS}) "
+        f"'{prefix}' || unnest(string_split({ISSUES}, ',')), unnest({BAD_CELLS}) "
         f"FROM read_parquet({pattern_list(paths)}) WHERE {ISSUES} IS NOT NULL"
     )
 

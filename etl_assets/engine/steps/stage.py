@@ -28,7 +28,7 @@ from etl_assets.engine.published.snapshots import (
     snapshot_id,
     write_accounting,
 )
-from etl_assets.engine.reading import exports, parquet, quarantine, surveying, verified, workbooks
+from etl_assets.engine.reading import exports, parquet, parquet_values, quarantine, surveying, verified, workbooks
 from etl_assets.engine.reading.blaming import naming_files
 from etl_assets.engine.reading.exports import Export
 from etl_assets.engine.reading.forms import MACROS
@@ -44,6 +44,7 @@ from etl_assets.engine.steps.collapsing import check_collapse, count_repeated, i
 from etl_assets.engine.steps.refusing import Refusal, refusing
 from etl_assets.engine.steps.shrinking import ShrinkLimit, check_source
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
+from etl_assets.engine.steps.totals import total_keys
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AttemptTimeoutError, SourceChangedError
 from etl_assets.project.contract import Source
@@ -166,7 +167,11 @@ def open_inputs(
     """Read the headers of a source's files, and of those of its key map; InputError as for `open_exports`."""
     mapped = map_source(source)
     opened = exports.open_exports(source, root, inputs.exports, stop)
-    return opened, exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+    maps = exports.open_exports(mapped, root, inputs.maps, stop) if mapped else []
+    parquet_values.require_types(opened, source)
+    if mapped:
+        parquet_values.require_types(maps, mapped)
+    return opened, maps
 
 
 def _known_snapshot(source: Source, request: StagingRequest, inputs: Inputs) -> Snapshot | None:
@@ -252,6 +257,7 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             reasons=reasons,
             cell_reasons=cell_reasons,
             slices=tuple(slices),
+            total_keys=total_keys(connection, source, target),
             rows_repeated=count_repeated(connection, source, target, len(opened.files)),
             unended_files=tuple(reading.export.name for reading in readings if reading.is_unended),
             key_map=replace(key_map, unmatched=unmatched_ids(connection, source)) if key_map else None,
@@ -309,6 +315,7 @@ def _write_partitions(
     connection: duckdb.DuckDBPyConnection, source: Source, readings: Sequence[Reading], target: Path
 ) -> None:
     """Parse, validate and route every row in one pass; the rejected ones land in a partition of their own."""
+    parquet_values.require_values([reading.export for reading in readings], source)
     rows = judged_rows_sql(source, readings)
     connection.execute(
         f"COPY ({rows}) TO {literal(str(target))} ({PARQUET}, PARTITION_BY ({PARTITION}), OVERWRITE_OR_IGNORE)"

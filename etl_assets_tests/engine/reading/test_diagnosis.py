@@ -55,6 +55,7 @@ TITLES = "Accounts report\nAs of 2026-05-01, by Ann\n\n"
         (cut(TEXT, "\t").encode("utf-16"), 'csv: {encoding: utf-16, delimiter: "\\t"}'),
         (cut(TEXT, "\t").encode("utf-16-le"), 'csv: {encoding: utf-16-le, delimiter: "\\t"}'),
         (TEXT.encode("utf-16-be"), "csv: {encoding: utf-16-be}"),
+        (TEXT.encode("utf-32"), "csv: {encoding: utf-32}"),
         ((f"größe,{HEADER}" + ROWS.replace("\n", "\nä,")).encode("cp1252"), "csv: {encoding: cp1252}"),
     ],
 )
@@ -89,6 +90,29 @@ def test_lines_that_are_wholly_in_quotes_are_told(tmp_path: Path) -> None:
     lines = "\n".join(f'"{line}"' for line in TEXT.splitlines())
     (tmp_path / "crm.csv").write_text(lines, encoding="utf-8")
     assert "has each line as a whole in quotes" in refusal(tmp_path)
+
+
+def test_cells_in_single_quotes_are_told_before_the_quotes_are_in_every_key(tmp_path: Path) -> None:
+    """Fails: names are compared without punctuation, so the file is read, and each key has quotes around it."""
+    quoted = "\n".join("'" + line.replace(",", "','") + "'" for line in TEXT.splitlines())
+    (tmp_path / "crm.csv").write_text(quoted, encoding="utf-8")
+    assert """csv: {quote: "'", escape: "'"}""" in refusal(tmp_path)
+    (export,) = open_exports(source_of(csv={"quote": "'", "escape": "'"}), tmp_path)
+    assert export.columns == tuple(HEADER.split(","))
+
+
+def test_lines_that_end_in_cr_alone_are_told(tmp_path: Path) -> None:
+    (tmp_path / "crm.csv").write_bytes(TEXT.encode().replace(b"\n", b"\r"))
+    assert "ends its lines with CR alone" in refusal(tmp_path)
+
+
+def test_a_file_without_a_header_is_told_and_its_first_record_is_not_shown(tmp_path: Path) -> None:
+    """Fails: the address of the first customer is in the log, as the name of a column."""
+    (tmp_path / "crm.csv").write_text("1,ada@x.test,Ada,Rome\n2,bob@x.test,Bob,Oslo\n", encoding="utf-8")
+    text = refusal(tmp_path)
+    assert "seems to have no header" in text
+    assert HEADER in text
+    assert "ada@x.test" not in text
 
 
 def test_title_rows_of_a_workbook_are_told(tmp_path: Path) -> None:
@@ -149,6 +173,13 @@ def test_a_file_of_another_kind_than_its_name_says_is_told(
     text = refusal(tmp_path)
     assert text.startswith(f"{name} of source 'crm' ")
     assert finding in text
+
+
+def test_a_folder_of_nothing_but_folders_is_told_with_the_line_that_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "crm" / "2026-05").mkdir(parents=True)
+    (tmp_path / "crm" / "2026-05" / "a.csv").write_text(TEXT, encoding="utf-8")
+    assert 'files: ["crm/**"]' in refusal(tmp_path)
+    assert len(open_exports(source_of(files=["crm/**"]), tmp_path)) == 1
 
 
 @pytest.mark.parametrize(

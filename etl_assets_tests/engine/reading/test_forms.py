@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etl_assets.engine import duck
-from etl_assets.engine.reading.forms import MACROS, cell_sql, joined_key_sql, key_sql, value_sql
+from etl_assets.engine.reading.forms import MACROS, joined_key_sql, key_sql, value_sql
+from etl_assets.engine.reading.null_cells import cell_sql, key_cell_sql
 from etl_assets.project.contract import Column, ColumnType
 from etl_assets.project.dialect import Dialect
 from etl_assets.project.identity import Key
@@ -237,7 +238,8 @@ def test_every_form_that_can_be_declared_is_one_of_duckdbs(read: Read) -> None:
 
 def test_null_words_are_null_and_only_where_they_are_declared(read: Read) -> None:
     assert [read(cell, "text", nulls=["N/A", "-"]) for cell in ("N/A", " - ", "n/a", "-1")] == [None, None, "n/a", "-1"]
-    assert read("N/A", "text") == "N/A"
+    assert [read(cell, "text", nulls=["x"]) for cell in ("N/A", "NULL", "x")] == ["N/A", "NULL", None]
+    assert [read(cell, "text", nulls=[]) for cell in ("N/A", "NULL", " ")] == ["N/A", "NULL", None]
     assert read("N/A", "int", nulls=["N/A"]) is None
 
 
@@ -278,7 +280,7 @@ def test_each_part_of_a_key_is_a_cell_of_its_own(
 ) -> None:
     """Fails: rows that lack a part of their key all get the same key, or two parts together make a word for null."""
     made, dialect = Key.model_validate(key), Dialect.model_validate({"nulls": nulls})
-    sql = key_sql(joined_key_sql([cell_sql("a", dialect), cell_sql("b", dialect)], made), made)
+    sql = key_sql(joined_key_sql([key_cell_sql("a", dialect), key_cell_sql("b", dialect)], made), made)
     assert connection.execute(f"SELECT {sql} FROM (SELECT ? AS a, ? AS b)", list(cells)).fetchone() == (value,)
 
 

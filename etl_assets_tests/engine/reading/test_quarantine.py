@@ -32,7 +32,7 @@ HEADER = ",".join(PRODUCT.required)
 
 
 class Rejected(NamedTuple):
-    """A row of the quarantine, without its source."""
+    """A rejected row of the quarantine, without its source."""
 
     file: str
     line_number: int
@@ -44,7 +44,7 @@ class Rejected(NamedTuple):
 def rejected(sources: Path, home: Home, source: Source = PRODUCT) -> list[Rejected]:
     """Stage the files that lie there and read the quarantine."""
     snapshot, _ = stage(source, staging_request(sources, site_at(home)))
-    rows = read_quarantine(home, snapshot)
+    rows = [found for found in read_quarantine(home, snapshot) if found["cell"] is None]
     assert {found["source"] for found in rows} <= {source.name}
     assert snapshot.rows_in == snapshot.rows_accepted + len(rows)
     return [Rejected(**{name: found[name] for name in Rejected._fields}) for found in rows]
@@ -73,12 +73,12 @@ def line(customer_id: str, **changes: str) -> str:
         (line("é" * 129), "é" * 129, "invalid:customer_id"),
         (line("c", signup_date="2025-02-30"), "c", "invalid:signup_date"),
         (line("c", last_active="yesterday"), "c", "invalid:last_active"),
-        (line("c", total_sessions="1e3"), "c", "invalid:total_sessions"),
+        (line("c", total_sessions="1e+3"), "c", "invalid:total_sessions"),
         (line("c", features_used="7.5"), "c", "invalid:features_used"),
         (line("c", usage_pct="101"), "c", "invalid:usage_pct"),
         (line("c", usage_pct="-1"), "c", "invalid:usage_pct"),
-        (line(" c\t", usage_pct="n/a"), "c", "invalid:usage_pct"),
-        (line("", usage_pct="n/a"), None, "missing_customer_id"),  # the first broken rule is the reason
+        (line(" c\t", usage_pct="n.a."), "c", "invalid:usage_pct"),
+        (line("", usage_pct="n.a."), None, "missing_customer_id"),  # the first broken rule is the reason
         (line("c", signup_date="x", usage_pct="y"), "c", "invalid:signup_date"),
         ("c,too,few", None, "malformed_row"),
         ("c", None, "malformed_row"),
@@ -103,7 +103,7 @@ def test_a_row_that_breaks_the_contract_is_kept_as_it_stands_with_its_reason(
         ({"nps_score": "-1"}, "invalid:nps_score"),
         ({"csat_score": "0.99"}, "invalid:csat_score"),
         ({"csat_score": "5.01"}, "invalid:csat_score"),
-        ({"csat_score": "nan"}, "invalid:csat_score"),
+        ({"csat_score": "-nan"}, "invalid:csat_score"),
         ({"avg_resolution_hrs": "inf"}, "invalid:avg_resolution_hrs"),
         ({"last_ticket_date": "never"}, "invalid:last_ticket_date"),
     ],

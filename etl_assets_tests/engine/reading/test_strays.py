@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from etl_assets.engine.reading.strays import refuse_strays
+from etl_assets.engine.reading.strays import refuse_strays, unread_names
 from etl_assets.errors import InputError
 from etl_assets.project.contract import Contract
 
@@ -176,6 +176,12 @@ def test_a_folder_whose_files_are_not_its_rows_is_refused(root: Path, name: str,
     put(root, "crm/a.csv", f"crm/{name}")
     with pytest.raises(InputError, match=says):
         refuse_strays(contract(), contract().source("crm"), root)
+
+
+def test_files_of_no_source_are_listed_without_marks_and_documents(root: Path) -> None:
+    """Fails: an archive of exports lies below, and whoever takes it for read is told nothing."""
+    put(root, "crm.csv", "archive/crm_2025.csv", "prices.csv", ".hidden/a.csv", "_SUCCESS", "notes.md", "README.csv")
+    assert unread_names(contract(), root) == ("archive/crm_2025.csv", "prices.csv")
 
 
 def test_a_linked_folder_that_leads_back_ends_the_search(root: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from etl_assets.engine.published.shards import Manifest
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps import merge
+from etl_assets.engine.steps import shard_rows
 from etl_assets_tests.engine.steps import twelve_customers
 from etl_assets_tests.engine.steps.twelve_customers import MANY, SHARD_COUNT
 
@@ -62,7 +62,7 @@ def many(many_shards_made: Path, tmp_path: Path) -> Site:
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The shards whose files each merge has read."""
     found: list[list[str]] = []
-    copy_shards = merge.copy_shards
+    copy_shards = shard_rows.copy_shards
 
     def copying(
         site: Site, connection: duckdb.DuckDBPyConnection, manifests: Sequence[Manifest], *, append: bool
@@ -70,5 +70,5 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         found.append([manifest.shard_id for manifest in manifests])
         copy_shards(site, connection, manifests, append=append)
 
-    monkeypatch.setattr(merge, "copy_shards", copying)
+    monkeypatch.setattr(shard_rows, "copy_shards", copying)
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.published import kept_warehouses
 from etl_assets.engine.routing import route
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards
@@ -33,12 +34,14 @@ def _places(home: Home) -> set[str]:
     return {path.relative_to(home.root).parts[0] for path in holding}
 
 
-def _run(place: Path, site: Site, *, allow_partial: bool = False) -> str:
+def _run(place: Path, site: Site, *, allow_partial: bool = False, keep_count: int = 0) -> str:
     """The whole engine as a run uses it; returns the digest."""
     factory.stage_all(factory.staging_request(place / "sources", site))
     news = list(build_shards(ShardsRequest(site, factory.LIMITS, "run", 1), site.shard_ids))
     assert [entry.error for entry in news if isinstance(entry, ShardResult)] == [None] * SHARD_COUNT
-    return merge_shards(site, factory.LIMITS, run_id="run", allow_partial=allow_partial).publication.digest
+    return merge_shards(
+        site, factory.LIMITS, run_id="run", allow_partial=allow_partial, keep_count=keep_count
+    ).publication.digest
 
 
 def _edit(place: Path, change: Callable[[Rows], Rows]) -> None:
@@ -98,6 +101,22 @@ def test_an_erased_customer_leaves_no_byte_in_what_is_published(place: Path, sit
     digest = _run(place, site)
     assert _places(site.home) == set()
     assert digest == _run(place, factory.site_at(Home(place / "fresh"), SHARD_COUNT))
+
+
+@pytest.mark.slow
+def test_a_kept_warehouse_holds_an_erased_customer_until_it_is_forgotten(place: Path, site: Site) -> None:
+    """Fails: with warehouses kept, no command erases a customer; or a run with none to keep leaves older ones."""
+    _run(place, site, keep_count=3)
+    _edit(place, lambda rows: [row for row in rows if not _holds_token(row)])
+    _run(place, site, keep_count=3)
+    assert _places(site.home) == {"warehouses"}
+    shutil.copytree(site.home.kept, place / "kept")
+    assert len(kept_warehouses.forget(site.home, None)) == 1
+    assert _places(site.home) == set()
+    # ETL_KEEP_WAREHOUSES=0: the next merge removes what was kept before, too.
+    shutil.copytree(place / "kept", site.home.kept, dirs_exist_ok=True)
+    _run(place, site, keep_count=0)
+    assert _places(site.home) == set()
 
 
 def _rows(place: Path) -> Rows:

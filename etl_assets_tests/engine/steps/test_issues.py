@@ -62,8 +62,8 @@ def quarantine(site: Site) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("form", [FLAT, STRUCTS])
 def test_a_bad_cell_is_null_listed_and_told(tmp_path: Path, form: str) -> None:
-    """Fails: N/A in one cell costs the customer the whole record, or is not reported."""
-    crm = "a,N/A,LOW,AB1,\nb,121,MEDIUM,x,\nc,30,HIGH,,\nd,,,,\n"
+    """Fails: a remark in one cell costs the customer the whole record, or is not reported."""
+    crm = "a,soon,LOW,AB1,\nb,121,MEDIUM,x,\nc,30,HIGH,,\nd,,,,\n"
     site = site_of(tmp_path, form)
     factory.run_engine(exports(tmp_path, crm), site)
     assert profiles(site) == {
@@ -73,7 +73,7 @@ def test_a_bad_cell_is_null_listed_and_told(tmp_path: Path, form: str) -> None:
         "d": (None, None, None, []),
     }
     assert quarantine(site) == [
-        ("crm", 2, "a", "invalid:age", "N/A", "a,N/A,LOW,AB1,"),
+        ("crm", 2, "a", "invalid:age", "soon", "a,soon,LOW,AB1,"),
         ("crm", 3, "b", "invalid:age", "121", "b,121,MEDIUM,x,"),
         ("crm", 3, "b", "invalid:code", "x", "b,121,MEDIUM,x,"),
         ("crm", 3, "b", "invalid:level", "MEDIUM", "b,121,MEDIUM,x,"),

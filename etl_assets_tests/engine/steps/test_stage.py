@@ -60,7 +60,18 @@ class TestAcceptedRows:
         assert isinstance(found["csat_score"], float)
 
     @pytest.mark.parametrize(
-        ("cell", "value"), [("12.0", 12), ("+5", 5), (" 7 ", 7), ("007", 7), ("0", 0), ("100", 100), ("", None)]
+        ("cell", "value"),
+        [
+            ("12.0", 12),
+            ("+5", 5),
+            (" 7 ", 7),
+            ("1e1", 10),
+            ("1.2E1 ", 12),
+            ("007", 7),
+            ("0", 0),
+            ("100", 100),
+            ("", None),
+        ],
     )
     def test_whole_numbers_are_read_as_people_write_them(
         self, sources: Path, site: Site, cell: str, value: int | None
@@ -68,7 +79,7 @@ class TestAcceptedRows:
         write(sources, row("a", usage_pct=cell))
         assert accepted(site, stage(sources, site))["a"]["usage_pct"] == value
 
-    @pytest.mark.parametrize("cell", ["1e3", "12.5", "0x10", "1_0", "ten", "nan", "9223372036854775808"])
+    @pytest.mark.parametrize("cell", ["1e+3", "1.2345e3", "1e16", "12.5", "0x10", "1_0", "ten", "9223372036854775808"])
     def test_what_is_no_whole_number_is_not_guessed(self, sources: Path, site: Site, cell: str) -> None:
         write(sources, row("a", total_sessions=cell))
         assert stage(sources, site).reasons == {"invalid:total_sessions": 1}
@@ -88,7 +99,7 @@ class TestAcceptedRows:
         "customer_id",
         [
             *("cust_00000042", "'; DROP TABLE rejected; --", 'say "hi"', "a,b", "two\nlines", "x" * 128, "é" * 128),
-            *("Ünal Ωmega 客户", "🙂", "0", "-1", "NULL", "null", "%s{}\\", "\u00a0", "../../etc", "=1+1"),
+            *("Ünal Ωmega 客户", "🙂", "0", "-1", "nullify", "4e12", "%s{}\\", "\u00a0", "../../etc", "=1+1"),
         ],
     )
     def test_any_short_text_is_a_customer_id(self, sources: Path, site: Site, customer_id: str) -> None:

@@ -44,8 +44,8 @@ class TestFoldersThatNameColumns:
             "b": (None, "it's"),
             "c": (date(2020, 1, 1), "N"),
         }
-        (bad,) = read_quarantine(site.home, snapshot)
-        assert bad["reason"] == "missing_customer_id"
+        cell, bad = sorted(read_quarantine(site.home, snapshot), key=lambda found: found["cell"] is None)
+        assert (bad["reason"], cell["reason"], cell["cell"]) == ("missing_customer_id", "invalid:day", "today")
         assert json.loads(bad["raw_text"]) == {"customer_id": None, "name": "x", "day": "today", "Region": "N"}
 
     def test_a_folder_that_names_nothing_is_missing_like_a_column(self, sources: Path) -> None:

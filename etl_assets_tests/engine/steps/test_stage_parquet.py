@@ -47,7 +47,7 @@ class TestParquet:
             sources / "product.parquet",
             """
             SELECT 'c' || i AS customer_id, 'x' AS email, TIMESTAMP '2025-01-01 00:00:00' + to_hours(i) AS signup_date,
-                DATE '2026-06-01' AS last_active, 0.5 * i AS total_sessions, 'nan'::DOUBLE AS features_used,
+                DATE '2026-06-01' AS last_active, 0.5 * i AS total_sessions, 'inf'::DOUBLE AS features_used,
                 65 AS usage_pct, 'a' AS account_status
             FROM range(2) t(i)""",
         )

@@ -72,7 +72,7 @@ class TestCells:
         ]
         assert found["1234567890123"]["name"] == "12"
         assert found["1234567890123"]["is_paid"] is False
-        assert found["b"]["name"] == "#N/A"
+        assert found["b"]["name"] is None
         assert [found["c"][name] for name in ("amount", "day", "is_paid")] == [Decimal("12.5"), date(2026, 5, 3), True]
 
     def test_numbers_of_cells_are_no_texts_of_the_dialect(self, sources: Path, site: Site) -> None:

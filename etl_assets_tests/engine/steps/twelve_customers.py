@@ -40,9 +40,9 @@ def copied(template: Path, target: Path, shard_count: int) -> Site:
     return factory.site_at(Home(target), shard_count)
 
 
-def merge(site: Site, *, run_id: str = "second", allow_partial: bool = False) -> Merged:
+def merge(site: Site, *, run_id: str = "second", allow_partial: bool = False, keep_count: int = 0) -> Merged:
     """Merge what is published."""
-    return merge_shards(site, factory.LIMITS, run_id=run_id, allow_partial=allow_partial)
+    return merge_shards(site, factory.LIMITS, run_id=run_id, allow_partial=allow_partial, keep_count=keep_count)
 
 
 def build(site: Site, *shard_ids: str, run_id: str = "again") -> None:
