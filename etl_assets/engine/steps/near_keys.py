@@ -127,12 +127,15 @@ def _notice(
     is_personal = any(contract.source(name).has_personal_ids for name in (source, other))
     listed = "" if is_personal else f", such as {', '.join(f'{_cell(a)} and {_cell(b)}' for a, b in examples)}"
     where = source if source == other else f"{source} and {other}"
-    noun = "pair" if count == 1 else "pairs"
+    pairs = (
+        f"{count:,} pair of {contract.key.name} differs"
+        if count == 1
+        else f"{count:,} pairs of {contract.key.name} differ"
+    )
     return Notice(
         NoticeKind.NEAR_KEYS,
         where,
-        f"{where}: {count:,} {noun} of {contract.key.name} differ only in {difference}{listed}. If they mean the same, "
-        f"{_remedy(contract, difference)}.",
+        f"{where}: {pairs} only in {difference}{listed}. If they mean the same, {_remedy(contract, difference)}.",
         {"pair_count": count},
     )
 
