@@ -131,8 +131,8 @@ def overlap_notices(
                 NoticeKind.NO_OVERLAP,
                 one.source,
                 f"{one.source} shares {one.elsewhere_count:,} of its {one.key_count:,} {contract.entity} with other "
-                f"sources{_examples(connection, contract, one.source)}. Expected the same {contract.key.name} there: look "
-                f"at key: of {one.source}, and declare a key_map if it has ids of its own.",
+                f"sources{_examples(connection, contract, one.source)}. Expected the same {contract.key.name} there: "
+                f"look at key: of {one.source}, and declare a key_map if it has ids of its own.",
                 {"key_count": one.key_count, "shared_count": one.elsewhere_count},
             )
 
