@@ -23,10 +23,13 @@ from etl_assets.project.contract import SOURCES_COLUMN, Contract
 MIN_SHARED_RATIO = 0.01
 MIN_KEYS = 20
 _CHARS_SHOWN = 40
-# By the distinct sets of sources: there are few of them, and many profiles.
+# By the distinct sets of sources: there are few of them, and many profiles. Grouped by text, which takes half the time
+# of lists; no source's name has a comma.
 _PAIRS = f"""
-    WITH combinations AS (
-        SELECT {SOURCES_COLUMN}, count(*) AS profiles FROM {PROFILES_TABLE} GROUP BY {SOURCES_COLUMN}
+    WITH combined AS (
+        SELECT array_to_string({SOURCES_COLUMN}, ',') AS names, count(*) AS profiles FROM {PROFILES_TABLE} GROUP BY names
+    ), combinations AS (
+        SELECT string_split(names, ',') AS {SOURCES_COLUMN}, profiles FROM combined
     ), members AS (
         SELECT unnest({SOURCES_COLUMN}) AS source, {SOURCES_COLUMN}, profiles FROM combinations
     ), pairs AS (
