@@ -27,7 +27,8 @@ _CHARS_SHOWN = 40
 # of lists; no source's name has a comma.
 _PAIRS = f"""
     WITH combined AS (
-        SELECT array_to_string({SOURCES_COLUMN}, ',') AS names, count(*) AS profiles FROM {PROFILES_TABLE} GROUP BY names
+        SELECT array_to_string({SOURCES_COLUMN}, ',') AS names, count(*) AS profiles
+        FROM {PROFILES_TABLE} GROUP BY names
     ), combinations AS (
         SELECT string_split(names, ',') AS {SOURCES_COLUMN}, profiles FROM combined
     ), members AS (
