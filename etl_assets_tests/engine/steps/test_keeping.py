@@ -28,7 +28,8 @@ from etl_assets_tests.engine.steps.twelve_customers import (
 def _everything(path: Path) -> dict[str, list[Any]]:
     """All rows of all tables, in an order of their own, and what each table and column is said to mean."""
     tables = {name: factory.query(path, f"SELECT * FROM {name} ORDER BY ALL") for name in table_names()}
-    tables["publication"] = factory.query(path, "SELECT * EXCLUDE (published_at) FROM publication")
+    for name in ("publication", "publication_figures"):
+        tables[name] = factory.query(path, f"SELECT * EXCLUDE (published_at) FROM {name} ORDER BY ALL")
     comments = (
         "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
     )
