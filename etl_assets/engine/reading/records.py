@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from etl_assets.engine.reading.empty_records import empty_records
 from etl_assets.engine.reading.marks import PLAIN, Marks
 
 CHUNK_BYTES = 4 << 20
@@ -36,7 +37,8 @@ class Block:
     """Consecutive records of one file; all arrays have one entry a record.
 
     `starts` and `ends` are byte offsets into `data` (terminator left out), `lines` the 1-based physical line of the
-    file on which each record starts. A damaged record is one whose structure no reader could trust.
+    file on which each record starts. A damaged record is one whose structure no reader could trust. Rows of empty cells
+    are given as blank lines, and counted.
     """
 
     data: bytes
@@ -46,6 +48,7 @@ class Block:
     damaged: Mask
     uniform_lf: bool
     uniform_crlf: bool
+    empty_row_count: int = 0
 
     @property
     def blank(self) -> Mask:
@@ -128,6 +131,8 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
     if marks.comment:
         is_comment = _begins_with(buffer, split.starts, ends, marks.comment)
         ends, damaged = np.where(is_comment, split.starts, ends), damaged & ~is_comment
+    empty = empty_records(data, split.starts, ends, marks) & ~damaged
+    ends = np.where(empty, split.starts, ends)
     if column_count is not None:
         damaged[_with_surplus(data, split.starts, ends, column_count, marks)] = True
     return Block(
@@ -138,6 +143,7 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
         damaged,
         uniform_lf=not has_crlf.any(),
         uniform_crlf=bool(has_crlf[has_lf].all()),
+        empty_row_count=int(empty.sum()),
     )
 
 
