@@ -131,8 +131,8 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
     if marks.comment:
         is_comment = _begins_with(buffer, split.starts, ends, marks.comment)
         ends, damaged = np.where(is_comment, split.starts, ends), damaged & ~is_comment
-    empty = empty_records(data, split.starts, ends, marks) & ~damaged
-    ends = np.where(empty, split.starts, ends)
+    empty = empty_records(data, split.starts, ends, marks)
+    ends, damaged = np.where(empty, split.starts, ends), damaged & ~empty
     if column_count is not None:
         damaged[_with_surplus(data, split.starts, ends, column_count, marks)] = True
     return Block(

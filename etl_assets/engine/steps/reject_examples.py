@@ -82,7 +82,7 @@ def _example(source: Source, reject: _Reject) -> str:
     column = _column(source, reject.reason)
     if column is not None and reject.cell is not None:
         return f"{place} {column.name} {_quoted(MASK if column.pii else reject.cell)}"
-    is_personal = any(one.pii for one in source.columns) or reject.text is None
+    is_personal = source.has_personal_ids or any(one.pii for one in source.columns) or reject.text is None
     return f"{place} {reject.reason}" + ("" if is_personal else f" {_quoted(reject.text or '')}")
 
 
