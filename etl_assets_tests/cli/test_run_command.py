@@ -60,7 +60,7 @@ def test_a_run_publishes_and_sums_up_and_a_second_one_reuses_everything(cli: Cli
 @pytest.mark.slow
 def test_the_sample_query_that_is_offered_works(cli: Cli, own: Mapping[str, str]) -> None:
     done = cli("run", env=own)
-    sql = done.stdout.rpartition('Try: etl-assets query "')[2].rstrip('"\n')
+    sql = done.stdout.rpartition('Try: etl-assets query "')[2].splitlines()[0].rstrip('"')
     assert cli("query", sql, env=own).returncode == 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from etl_assets.engine import faults
-from etl_assets.engine.files import locks
+from etl_assets.engine.files import locks, presence
 from etl_assets.engine.files.documents import encoded
 from etl_assets.engine.files.folder_entries import ABSENT
 from etl_assets.engine.files.layout import Home
@@ -61,6 +61,7 @@ def require_writable(home: Home) -> None:
         ensure_home(home)
         with tempfile.TemporaryFile(dir=home.root):
             pass
+        presence.hold(home.root)
     except OSError as error:
         raise ConfigError(
             f"ETL_HOME {home.root} cannot be written to ({error.strerror or error}). Expected a folder that this user "
@@ -148,6 +149,7 @@ def publish_directory(target: Path, *, what: str, holder: contextlib.ExitStack |
 def scratch_directory(home: Home) -> Iterator[Path]:
     """A private folder for spilling and intermediate files, removed afterwards; those of killed processes are swept."""
     ensure_home(home)
+    presence.hold(home.root)
     ensure_directory(home.scratch)
     path = temporary_path(home.scratch / "work")
     path.mkdir()

@@ -12,11 +12,12 @@ import uuid
 from functools import lru_cache
 from pathlib import Path
 
+from etl_assets.engine.files.presence import is_deserted
 from etl_assets.engine.files.processes import process_is_alive, this_process
 from etl_assets.engine.files.wal import WAL_SUFFIX
 
 TEMPORARY_PREFIX = ".tmp-"
-# A process of another host cannot be probed by pid; no build of this pipeline takes a day.
+# A process of another host cannot be probed by pid, but by its lock; no build of this pipeline takes a day.
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 # The host name may hold hyphens, the target's name may too.
 _NAME = re.compile(
@@ -50,6 +51,8 @@ def is_leftover(path: Path) -> bool:
     )
     if alive is not None:
         return not alive
+    if is_deserted(path.parent):
+        return True
     try:
         return time.time() - path.lstat().st_mtime >= FOREIGN_LEFTOVER_S
     except FileNotFoundError:

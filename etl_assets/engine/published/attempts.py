@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from etl_assets.engine.files import folder_entries, publishing, sweeping
+from etl_assets.engine.files import folder_entries, presence, publishing, sweeping
 from etl_assets.engine.files.documents import Count, Form, MomentText, SmallCount
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.processes import process_is_alive, this_process
@@ -52,6 +52,7 @@ _FORM = Form(Attempt)
 def start(home: Home, shard_id: str, run_id: str, number: int) -> Attempt:
     """Record that an attempt begins; `number` counts the attempts of the run from 1."""
     folder = publishing.ensure_directory(home.attempts_at(shard_id))
+    presence.hold(home.root)
     sweeping.sweep(folder)
     known = _files(folder)
     for path in filter(publishing.is_regular, known[: -MAX_KEPT + 1]):
@@ -99,7 +100,7 @@ def latest_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
         newest_first = reversed(_files(home.attempts_at(shard_id)))
         attempt = next(filter(None, map(_read, newest_first)), None)
         if attempt is not None:
-            found.append(_judged(attempt, ()))
+            found.append(_judged(home, attempt, ()))
     return found
 
 
@@ -112,7 +113,7 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
             if attempt is not None:
                 by_shard[shard_id].append(attempt)
     return [
-        _judged(attempt, attempts[number + 1 :])
+        _judged(home, attempt, attempts[number + 1 :])
         for attempts in by_shard.values()
         for number, attempt in enumerate(attempts)
     ]
@@ -134,7 +135,7 @@ def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tu
             is_listed = number.isdigit() and (shard_id, run, int(number)) in listed
             attempt = None if is_listed else _read(path)
             if attempt is not None:
-                found.append(_judged(attempt, ()))
+                found.append(_judged(home, attempt, ()))
     return found
 
 
@@ -149,7 +150,7 @@ def _read(path: Path) -> Attempt | None:
     return attempt if attempt is not None and attempt.shard_id == path.parent.name else None
 
 
-def _judged(attempt: Attempt, later: Sequence[Attempt]) -> Attempt:
+def _judged(home: Home, attempt: Attempt, later: Sequence[Attempt]) -> Attempt:
     """An attempt with its true status if it has not recorded its end; `later` are those at the same shard."""
     if attempt.status is not Status.RUNNING:
         return attempt
@@ -159,8 +160,9 @@ def _judged(attempt: Attempt, later: Sequence[Attempt]) -> Attempt:
         return replace(attempt, status=Status.FAILED, error="its end could not be recorded; its run tried again")
     alive = process_is_alive(attempt.host, attempt.pid, attempt.process_start)
     if alive is None:
-        # Another host's process cannot be asked; that the shard was attempted again means that this one is gone.
-        alive = not later
+        # Another host's process cannot be asked. That the shard was attempted again, or that no one else works in this
+        # ETL_HOME, means that this one is gone.
+        alive = not later and not presence.is_deserted(home.root)
     return attempt if alive else replace(attempt, status=Status.KILLED, error="the process was killed or lost")
 
 

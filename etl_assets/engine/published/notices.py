@@ -18,6 +18,8 @@ from etl_assets.engine.published.snapshots import SUPERSEDED, Snapshot
 from etl_assets.engine.published.tables import PUBLICATION_NOTICES
 from etl_assets.errors import shown
 
+# Rows below the header that fit on a sheet of Excel, in its old form and in its present one.
+_ROWS_OF_A_SHEET = (65_535, 1_048_575)
 # Below this share of a source's rows, superseded ones are only in the counts of the quarantine.
 _MIN_SUPERSEDED_RATIO = 0.01
 
@@ -37,6 +39,7 @@ class NoticeKind(StrEnum):
     NOT_COMPARED = "not_compared"
     EMPTY_SOURCE = "empty_source"
     UNENDED_FILE = "unended_file"
+    FULL_SHEET = "full_sheet"
     TOTAL_ROW = "total_row"
 
 
@@ -66,6 +69,7 @@ def source_notices(snapshots: Iterable[Snapshot]) -> Iterator[Notice]:
         yield from _superseded(snapshot)
         yield from _empty(snapshot)
         yield from _unended(snapshot)
+        yield from _full_sheets(snapshot)
         yield from _totals(snapshot)
 
 
@@ -102,7 +106,7 @@ def _empty(snapshot: Snapshot) -> Iterator[Notice]:
     """A source without rows: right for a system that no one uses yet, and what a failed query leaves."""
     if snapshot.rows_accepted:
         return
-    why = f"none of its {snapshot.rows_in:,} rows was accepted" if snapshot.rows_in else "its files hold no rows"
+    why = f"of {snapshot.rows_in:,} rows none was accepted" if snapshot.rows_in else "its files hold no rows"
     yield Notice(
         NoticeKind.EMPTY_SOURCE,
         snapshot.source,
@@ -134,3 +138,16 @@ def _totals(snapshot: Snapshot) -> Iterator[Notice]:
             "Leave it out of the export, or write for the source: csv: {footer_lines: 1}",
             {"key_count": len(snapshot.total_keys)},
         )
+
+
+def _full_sheets(snapshot: Snapshot) -> Iterator[Notice]:
+    """Files that hold as many rows as a sheet of Excel: it drops what is beyond, and says so once, to whoever saves."""
+    for name, count in zip(snapshot.files, snapshot.file_rows, strict=False):
+        if count in _ROWS_OF_A_SHEET:
+            yield Notice(
+                NoticeKind.FULL_SHEET,
+                snapshot.source,
+                f"{shown(name)} ({snapshot.source}) has {count:,} rows, exactly as many as fit on a sheet of Excel: "
+                "rows beyond them may be missing.",
+                {"row_count": count},
+            )

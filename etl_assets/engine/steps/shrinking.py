@@ -20,7 +20,7 @@ from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier
 from etl_assets.errors import Action, Advice, ShrunkError, shown
-from etl_assets.project.contract import IDEMPOTENCY_COLUMN, ISSUES_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
+from etl_assets.project.contract import IDEMPOTENCY_COLUMN, SHARD_COLUMN, SOURCES_COLUMN
 
 SETTING = "ETL_MIN_ROWS_RATIO"
 _FILES_SHOWN = 3
@@ -167,7 +167,7 @@ def _emptied(
 
 def _empty_columns(connection: duckdb.DuckDBPyConnection, site: Site) -> tuple[str, ...]:
     """The columns of the result in which every value is null. A search ends at the first value, so it costs nothing."""
-    own = {site.contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN, ISSUES_COLUMN}
+    own = {site.contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN}
     cursor = connection.execute(f"SELECT * FROM {PROFILES_TABLE} LIMIT 0")
     columns = [name for column in cursor.description or () if (name := str(column[0])) not in own]
     return tuple(

@@ -19,8 +19,11 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._grpc.client import DagsterGrpcClient
 
+from etl_assets.engine.files.presence import is_deserted
 from etl_assets.engine.files.processes import process_was_there
+from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.tags import HOST_TAG, LAUNCHED_BY_TAG, MAX_RETRIES_TAG
+from etl_assets.project.settings import load_settings
 
 # Dagster sets it on each run that it hands to a code server: the server's socket, or its host and port.
 _SERVER_TAG = ".dagster/grpc_info"
@@ -55,6 +58,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a started run is alive; it counts as running where that cannot be known."""
+        if _is_of_a_host_that_is_gone(run):
+            return CheckRunHealthResult(
+                WorkerStatus.NOT_FOUND, f"The host of this run is gone: no process works in ETL_HOME. {_advice(run)}"
+            )
         known = _process(self._instance, run.run_id) if _is_of_this_machine(run) else None
         if known is None or process_was_there(*known) or not self._can_be_given_up(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -86,6 +93,19 @@ def _code_server_answers() -> bool:
 def _has_code_server(run: dg.DagsterRun) -> bool:
     # HOST_TAG alone does not say: a re-executed run has the tags of the first.
     return _SERVER_TAG in run.tags
+
+
+def _is_of_a_host_that_is_gone(run: dg.DagsterRun) -> bool:
+    """Whether a run of `etl-assets run` was on another host, such as a container before its restart, and is over.
+
+    Such a run holds its ETL_HOME from before its first Dagster run until it ends.
+    """
+    if _has_code_server(run) or run.tags.get(HOST_TAG) in (None, socket.gethostname()):
+        return False
+    try:
+        return is_deserted(load_settings().home)
+    except ConfigError:
+        return False
 
 
 def _is_of_this_machine(run: dg.DagsterRun) -> bool:

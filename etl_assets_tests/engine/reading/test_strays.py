@@ -103,6 +103,17 @@ def test_files_of_other_sources_and_of_other_columns_stop_nothing(root: Path, na
     refuse_strays(contract(), contract().source("crm"), root)
 
 
+def test_a_file_belongs_to_the_source_with_the_longer_name(tmp_path: Path) -> None:
+    """Fails: a copy of `crm_archive` stops `crm`, whose files are all read."""
+    both = Contract.model_validate(
+        {"name": "any", "sources": {"crm": {"columns": COLUMNS}, "crm_archive": {"columns": COLUMNS}}}
+    )
+    put(tmp_path, "crm.csv", "crm_archive.csv", "crm_archive (1).csv")
+    refuse_strays(both, both.source("crm"), tmp_path)
+    with pytest.raises(InputError, match=r"crm_archive \(1\)\.csv"):
+        refuse_strays(both, both.source("crm_archive"), tmp_path)
+
+
 def test_a_file_of_any_name_with_all_columns_of_a_source_stops_it(root: Path) -> None:
     """Fails: a browser saves the new export as `Export (3).csv`, and the old one is read for months."""
     put(root, "crm.csv", "Export (3).csv")

@@ -68,3 +68,12 @@ def test_a_large_file_is_judged_by_its_end(sources: Path, site: Site, monkeypatc
     rows = "".join(f"{factory.csv_line(PRODUCT, f'c{number}')}\n" for number in range(200))
     assert _noted(sources, site, f"{HEADER}\n{rows}".encode()) == []
     assert len(_noted(sources, site, f"{HEADER}\n{rows}"[:-1].encode())) == 1
+
+
+@pytest.mark.parametrize(("count", "is_noted"), [(65_534, False), (65_535, True), (65_536, False)])
+def test_as_many_rows_as_a_sheet_holds_are_noted(sources: Path, site: Site, count: int, *, is_noted: bool) -> None:
+    """Fails: an export that went through Excel ends at its last row, and the customers beyond are gone."""
+    line = factory.csv_line(PRODUCT, "{}")
+    (sources / "product.csv").write_text(f"{HEADER}\n" + "".join(f"{line.format(n)}\n" for n in range(count)))
+    found = [notice.finding for notice in source_notices([stage(sources, site)])]
+    assert any("exactly as many as fit on a sheet of Excel" in finding for finding in found) is is_noted

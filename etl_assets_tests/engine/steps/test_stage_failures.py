@@ -126,7 +126,7 @@ class TestFailures:
             with pytest.raises(AccountingError, match=f"{3 + off_by} rows in the files, but 2 accepted and 1 quarant"):
                 stage(sources, site)
         assert current_snapshot(site.home, "product") is None
-        assert list((site.home.staged / "product").iterdir()) == []
+        assert list((site.home.staged / "product").iterdir()) == [site.home.refused_pointer("product")]
 
     @pytest.mark.parametrize("keep", [0.4, 0.9])
     def test_a_packed_file_damaged_far_inside_is_named(self, sources: Path, site: Site, keep: float) -> None:
@@ -244,7 +244,7 @@ class TestTimeLimit:
             with pytest.raises(AttemptTimeoutError, match="'product' took longer than ETL_SOURCE_TIMEOUT_S=1 sec"):
                 stage(sources, site, timeout_s=1.0)
         assert current_snapshot(site.home, "product") is None
-        assert list((site.home.staged / "product").iterdir()) == []
+        assert list((site.home.staged / "product").iterdir()) == [site.home.refused_pointer("product")]
         assert set(accepted(site, stage(sources, site, timeout_s=60.0))) == {"a"}
 
     def test_a_hang_on_purpose_ends_at_the_limit(self, sources: Path, site: Site) -> None:

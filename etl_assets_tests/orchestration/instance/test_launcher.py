@@ -1,5 +1,6 @@
 """Whether a run's process is alive, as run monitoring asks it; and which runs the daemon repeats."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -95,6 +96,21 @@ def test_what_cannot_be_seen_from_here_counts_as_running(
 ) -> None:
     """Fails: sound runs on other machines are ended."""
     assert _looks(instance, _run(instance, tags, dead_pid)) == [WorkerStatus.RUNNING] * 3
+
+
+def test_a_command_of_a_container_that_is_gone_is_given_up_when_no_one_works_in_its_home(
+    instance: dg.DagsterInstance, dead_pid: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fails: after a restart under another name, the sensor waits for two hours for a merge that no one makes."""
+    monkeypatch.setenv("ETL_HOME", str(tmp_path))
+    run = _run(instance, {HOST_TAG: "another-host"}, dead_pid)
+    assert _looks(instance, run, 1) == [WorkerStatus.RUNNING]
+    (tmp_path / "scratch").mkdir()
+    assert _looks(instance, run, 1) == [WorkerStatus.NOT_FOUND]
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    assert _looks(instance, run, 1) == [WorkerStatus.RUNNING]
+    os.close(descriptor)
 
 
 def test_a_run_that_has_not_noted_its_process_counts_as_running(instance: dg.DagsterInstance) -> None:
