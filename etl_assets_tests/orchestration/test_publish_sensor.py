@@ -299,3 +299,62 @@ class TestIsAskedFor:
         assert second.run_key != first.run_key
         assert run_merge(complete, second).success
         assert "already holds" in refused(complete)
+
+
+class TestWhileShardsAreBuilt:
+    """The last one may be done before the daemon asks again."""
+
+    def test_the_merge_is_asked_for_in_the_same_look(
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fails: the merge comes up to 5 s later."""
+        home = complete.site.home
+        begun = [attempts.start(home, shard_id, "a-run", 1) for shard_id in ("shard_01", "shard_02")]
+        pauses: list[float] = []
+
+        def build(seconds: float) -> None:
+            pauses.append(seconds)
+            attempts.finish(home, begun.pop(), Status.SUCCEEDED)
+
+        monkeypatch.setattr(time, "sleep", build)
+        asked(complete)
+        assert len(pauses) == 2
+
+    def test_a_look_between_two_runs_of_a_backfill_waits_too(
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fails: no shard is being built at this very moment, others are queued, and the merge comes 5 s late."""
+        key = dg.AssetKey("shard_profiles")
+        job = complete.defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
+        run = complete.instance.create_run_for_job(
+            job,
+            asset_selection=frozenset({key}),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        complete.site.home.shard_file("shard_01").unlink()
+
+        def build(_: float) -> None:
+            rebuild(complete, "shard_01")
+            complete.instance.report_run_canceled(run)
+
+        monkeypatch.setattr(time, "sleep", build)
+        asked(complete)
+
+    def test_the_look_ends_before_the_next_one(self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Fails: the daemon waits for a shard that takes hours, and gives the sensor up."""
+        attempts.start(complete.site.home, "shard_01", "a-run", 1)
+        clock = iter(range(0, 1000, 1))
+        monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        assert "Being built right now: shard_01" in refused(complete)
+        assert next(clock) < 10
+
+    def test_a_look_at_shards_at_rest_does_not_wait(
+        self, complete: CodeLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fails: every look of an idle daemon takes four seconds of a thread."""
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
+        rebuild(complete, "shard_01")
+        asked(complete)
+        complete.site.home.shard_file("shard_01").unlink()
+        assert "shard_01 missing" in refused(complete)

@@ -13,10 +13,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from etl_assets_tests.command_line import environment
 
@@ -26,6 +29,8 @@ PROGRAM = Path(sys.executable).with_name("etl-assets")
 PAGE_S = 60
 # Until something that was requested is done: the slowest measured with both cores busy, three times over.
 WORK_S = 240
+# A variable that all processes of one server inherit.
+_MARK = "ETL_ASSETS_TESTED_SERVER"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Server:
     sources: Path
     home: Path
     log: Path
+    mark: str
 
     @property
     def warehouse(self) -> Path:
@@ -48,16 +54,21 @@ class Server:
         return {path.stem for path in (self.home / "shards").glob("shard_*.duckdb")}
 
     def processes(self) -> dict[int, str]:
-        """The command lines of the living processes of the server's group: the server, its children and theirs."""
-        listed = subprocess.run(
-            ["ps", "-A", "-o", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
-        )
-        lines = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
-        return {
-            int(pid): args
-            for pid, pgid, stat, args in lines
-            if int(pgid) == self.process.pid and not stat.startswith("Z")
-        }
+        """The command lines of the living processes of the server: its group, and the runs that it has forked.
+
+        The latter have sessions of their own; like all others they have the server's mark in their environment.
+        """
+        found = {}
+        for process in psutil.process_iter():
+            # Others end while this looks, and some belong to other users.
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                is_ours = os.getpgid(process.pid) == self.process.pid or self._has_mark(process)
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found[process.pid] = " ".join(process.cmdline())
+        return found
+
+    def _has_mark(self, process: psutil.Process) -> bool:
+        return process.environ().get(_MARK) == self.mark
 
     def pid_of(self, words: str) -> int:
         """The process whose command line holds these words."""
@@ -73,9 +84,11 @@ class Server:
         return data
 
     def kill(self) -> None:
-        """What a host that goes down does: SIGKILL to every process of the group."""
-        if self.processes():
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """What a host that goes down does: SIGKILL to every process, until none is left."""
+        while found := self.processes():
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait(timeout=PAGE_S)
 
     def interrupt(self) -> int:
@@ -93,7 +106,8 @@ def serve(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     home, log = folder / "home", folder / "ui.log"
-    settings = {"ETL_SOURCES": sources, "ETL_HOME": home, "DAGSTER_HOME": folder / "dagster"}
+    mark = uuid.uuid4().hex
+    settings = {"ETL_SOURCES": sources, "ETL_HOME": home, "DAGSTER_HOME": folder / "dagster", _MARK: mark}
     with log.open("ab") as out:
         process = subprocess.Popen(
             # Not `python -m`, which would take modules from the folder in which it is started.
@@ -105,7 +119,7 @@ def serve(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(process, f"http://127.0.0.1:{port}", sources, home, log)
+    server = Server(process, f"http://127.0.0.1:{port}", sources, home, log, mark)
     try:
         wait_until(lambda: _answers(server), PAGE_S * 2, lambda: f"the UI to answer; its log ends:\n{_tail(log)}")
         yield server

@@ -11,7 +11,8 @@ _COPY_WORDS = """
     export exports exported dump download data output out report rows archive archived history version v rev q
     delta incremental inc daily weekly monthly utc am pm t z
     csv tsv tab txt dat json jsonl ndjson xlsx xlsm xls xlsb ods parquet orc avro feather arrow html htm xml
-    gz zst zip bz xz lz sz tar tgz rar
+    gz zst zip bz xz lz sz tar tgz rar numbers gsheet dbf sav dta rds pkl mdb accdb sqlite db gpg pgp enc aes
+    w cw kw h fy
     jan feb mar apr may jun jul aug sep oct nov dec january february march april june july august september october
     november december mon tue wed thu fri sat sun
 """

@@ -51,6 +51,12 @@ _OTHER_WORKBOOKS = (".xls", ".xlsb", ".ods")
 _OTHER_FORMATS = {
     ".json": "is JSON. Export it as JSON Lines (.jsonl), an object on each line.",
     **dict.fromkeys((".html", ".htm", ".xml"), "is no table. Export it as .csv."),
+    **dict.fromkeys((".numbers", ".gsheet"), "is no file of records. Export it as .xlsx or .csv."),
+    **dict.fromkeys((".gpg", ".pgp", ".enc", ".aes"), "is encrypted. Decrypt it."),
+    **dict.fromkeys(
+        (".dbf", ".sav", ".dta", ".rds", ".pkl", ".mdb", ".accdb", ".sqlite", ".db"),
+        "is of a format that is not read. Export its records as CSV or Parquet.",
+    ),
     **dict.fromkeys((".orc", ".avro", ".feather", ".arrow"), "is of a format that is not read. Export it as Parquet."),
     **dict.fromkeys(
         (".bz2", ".xz", ".lz4", ".sz", ".7z", ".rar", ".tar", ".tgz", ".lz"),

@@ -87,7 +87,14 @@ def _near(source: Source, root: Path) -> str:
     """A sentence on the files whose names speak of the source: what they are, or the line that reads them."""
     alike = [path for path in natural_order(root.iterdir()) if likeness(path.name, [source.name])[0] is Likeness.SAME]
     said = []
-    for path in [path for path in alike if path.is_file() and not is_mark(path.name)][:_NEAR_SHOWN]:
+    files = [path for path in alike if path.is_file() and not is_mark(path.name)]
+    endings = {suffix_of(path.name) for path in files}
+    if len(files) > 1 and len(endings) == 1 and all(path.name.startswith(source.name) for path in files):
+        # Such as the parts of one export.
+        pattern = f"{source.name}*{endings.pop()}"
+        names = f"{shown(files[0].name)} and {len(files) - 1:,} more"
+        return f' {names} may be it: write for {source.name} in etl_assets.yaml: files: ["{pattern}"]'
+    for path in files[:_NEAR_SHOWN]:
         reason = _what_it_is(path) or unreadable(path.name)
         way = f'write for {source.name} in etl_assets.yaml: files: ["{shown(glob.escape(path.name))}"]'
         said.append(f" {shown(path.name)} may be it: {f'it {reason}' if reason else way}")

@@ -26,7 +26,7 @@ from etl_assets.orchestration.instance.tags import HOST_TAG, LAUNCHED_BY_TAG, MA
 from etl_assets.project.settings import load_settings
 
 # Dagster sets it on each run that it hands to a code server: the server's socket, or its host and port.
-_SERVER_TAG = ".dagster/grpc_info"
+SERVER_TAG = ".dagster/grpc_info"
 # The address at which the code server answers now. `etl-assets ui` sets it for the daemon. A run's tag may have the
 # address of a server that is long gone.
 SERVER_VARIABLE = "ETL_ASSETS_CODE_SERVER"
@@ -49,12 +49,14 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Start the run's process."""
-        run = context.dagster_run
+        self._adopt(context.dagster_run)
+        super().launch_run(context)
+
+    def _adopt(self, run: dg.DagsterRun) -> None:
+        """A run of `etl-assets run`, re-executed in the UI with the tags of the first: this one is the daemon's."""
         if HOST_TAG in run.tags:
-            # A run of `etl-assets run`, re-executed in the UI with the tags of the first. This one is the daemon's.
             retries = str(self._instance.run_retries_max_retries)
             self._instance.add_run_tags(run.run_id, {LAUNCHED_BY_TAG: "re-execution", MAX_RETRIES_TAG: retries})
-        super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a started run is alive; it counts as running where that cannot be known."""
@@ -62,23 +64,21 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(
                 WorkerStatus.NOT_FOUND, f"The host of this run is gone: no process works in ETL_HOME. {_advice(run)}"
             )
-        known = _process(self._instance, run.run_id) if _is_of_this_machine(run) else None
+        known = noted_process(self._instance, run.run_id) if _is_of_this_machine(run) else None
         if known is None or process_was_there(*known) or not self._can_be_given_up(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(
-            WorkerStatus.NOT_FOUND,
-            f"Process {known[0]} of this run is gone: it was killed, or the machine was restarted. {_advice(run)}",
-        )
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, gone(run, known[0]))
 
     def _can_be_given_up(self, run: dg.DagsterRun) -> bool:
         if not _has_code_server(run):
             return True  # it is not repeated
         answered = self._answered_polls.get(run.run_id, 0)
-        self._answered_polls[run.run_id] = answered + 1 if _code_server_answers() else 0
+        self._answered_polls[run.run_id] = answered + 1 if code_server_answers() else 0
         return self._answered_polls[run.run_id] >= _ANSWERED_POLLS
 
 
-def _code_server_answers() -> bool:
+def code_server_answers() -> bool:
+    """Whether the process that holds the code can be reached now; runs are repeated by it."""
     path = os.environ.get(SERVER_VARIABLE)
     if not path:
         return True  # a plain `dagster dev`, which does not give the address, or a code server at a port
@@ -92,7 +92,7 @@ def _code_server_answers() -> bool:
 
 def _has_code_server(run: dg.DagsterRun) -> bool:
     # HOST_TAG alone does not say: a re-executed run has the tags of the first.
-    return _SERVER_TAG in run.tags
+    return SERVER_TAG in run.tags
 
 
 def _is_of_a_host_that_is_gone(run: dg.DagsterRun) -> bool:
@@ -113,20 +113,25 @@ def _is_of_this_machine(run: dg.DagsterRun) -> bool:
         return run.tags.get(HOST_TAG) == socket.gethostname()
     # A code server at a port may be on another machine, whose processes cannot be seen from here.
     try:
-        server = json.loads(run.tags[_SERVER_TAG])
+        server = json.loads(run.tags[SERVER_TAG])
     except (ValueError, RecursionError):
         # Anyone who launches a run can set tags. An error here would stop the check of all other runs.
         return False
     return isinstance(server, dict) and "socket" in server
 
 
-def _process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
+def noted_process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
     """The pid that the run's process has noted last, and when (Unix time); None when it has noted none yet."""
     for entry in reversed(instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         pid = entry.dagster_event.engine_event_data.metadata.get("pid") if entry.dagster_event else None
         if pid is not None and str(pid.value).isdecimal():
             return int(str(pid.value)), entry.timestamp
     return None
+
+
+def gone(run: dg.DagsterRun, pid: int) -> str:
+    """What is said of a run whose process is gone."""
+    return f"Process {pid} of this run is gone: it was killed, or the machine was restarted. {_advice(run)}"
 
 
 def _advice(run: dg.DagsterRun) -> str:

@@ -10,6 +10,8 @@ COMMAND, CALL = "etl-assets run", "etl_assets.run()"
 HOST_TAG = "etl_assets/host"
 # The same for all runs of one `etl-assets run`.
 INVOCATION_TAG = "etl_assets/invocation"
+# "true" on a run that was forked from the preloaded process; hidden in the UI, as its names begin with a dot.
+FORKED_TAG = ".etl_assets/forked"
 # Dagster's own: how often the daemon repeats a run that failed outside its steps.
 MAX_RETRIES_TAG = "dagster/max_retries"
 

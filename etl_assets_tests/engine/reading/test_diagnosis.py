@@ -182,6 +182,16 @@ def test_a_folder_of_nothing_but_folders_is_told_with_the_line_that_reads_them(t
     assert len(open_exports(source_of(files=["crm/**"]), tmp_path)) == 1
 
 
+def test_the_parts_of_a_missing_export_are_told_with_one_pattern(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"crm-00000000000{number}.csv").write_text(TEXT, encoding="utf-8")
+    text = refusal(tmp_path)
+    assert (
+        """crm-000000000000.csv and 2 more may be it: write for crm in etl_assets.yaml: files: ["crm*.csv"]""" in text
+    )
+    assert len(open_exports(source_of(files=["crm*.csv"]), tmp_path)) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

@@ -49,6 +49,7 @@ def root(tmp_path: Path) -> Path:
             "crm.csv.part",
             "crm.csv.bz2",
         ),
+        *("crm.numbers", "crm.csv.gpg", "crm.dbf", "crm_2026W18.csv", "crm.csv.001", "crm_000", "crm_0000_part_00"),
         *("crm_2026/part.csv", "CrmExport.tsv", "crm.csv.download", "Kopie von crm.csv".replace("von", "of")),
     ],
 )

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ PACKAGE = Path(tags.__file__).parents[2]
 INSTANCE = Path(tags.__file__).parent
 # Each private name, the parameters that are passed to it, and the members that are used of it.
 USED: dict[str, tuple[list[str], list[str]]] = {
+    # A command of click; `callback` is the function.
+    "dagster._cli.api.execute_run_command": ([], ["callback"]),
     "dagster._cli.dev": ([], ["ProxyServerManager", "open_ipc_subprocess"]),
     "dagster._cli.main": ([], []),
     "dagster._cli.proxy_server_manager.ProxyServerManager": (
@@ -40,17 +43,32 @@ USED: dict[str, tuple[list[str], list[str]]] = {
     "dagster._core.launcher.CheckRunHealthResult": (["status", "msg"], []),
     "dagster._core.launcher.DefaultRunLauncher": (
         [],
-        ["_instance", "check_run_worker_health", "launch_run", "supports_check_run_worker_health"],
+        [
+            "_instance",
+            "check_run_worker_health",
+            "launch_run",
+            "register_instance",
+            "supports_check_run_worker_health",
+            "terminate",
+        ],
     ),
-    "dagster._core.launcher.LaunchRunContext": ([], ["dagster_run"]),
+    "dagster._core.launcher.LaunchRunContext": ([], ["dagster_run", "workspace"]),
     "dagster._core.launcher.WorkerStatus": ([], ["NOT_FOUND", "RUNNING"]),
+    "dagster._core.run_coordinator.QueuedRunCoordinator": (
+        ["max_concurrent_runs"],
+        ["_instance", "get_run_queue_config"],
+    ),
+    "dagster._core.run_coordinator.queued_run_coordinator.RunQueueConfig": ([], ["max_concurrent_runs"]),
     # Dagster's records take the signature of their fields at the first call only; job_origin() is called below.
     "dagster._core.remote_origin.RegisteredCodeLocationOrigin": ([], []),
     "dagster._core.remote_origin.RemoteJobOrigin": ([], []),
     "dagster._core.remote_origin.RemoteRepositoryOrigin": ([], ["get_job_origin"]),
-    "dagster._grpc.client.DagsterGrpcClient": (["socket"], ["ping"]),
+    "dagster._core.remote_representation.code_location.GrpcServerCodeLocation": ([], ["client"]),
+    "dagster._grpc.client.DagsterGrpcClient": (["socket"], ["host", "ping", "socket"]),
+    "dagster._grpc.types.ExecuteRunArgs": (["job_origin", "run_id", "instance_ref"], []),
     "dagster._grpc.server.GrpcServerProcess": ([], ["create_client", "server_process"]),
     "dagster_shared.ipc.open_ipc_subprocess": (["parts"], []),
+    "dagster_shared.serdes.serialize_value": ([], []),
     "dagster_shared.yaml_utils.load_yaml_from_globs": (["globs"], []),
     "dagster_webserver.app": ([], ["DagsterWebserver"]),
     "dagster_webserver.cli.main": ([], []),
@@ -114,7 +132,7 @@ def test_dagster_still_has_what_is_used_of(name: str) -> None:
 def _assigned(found: type) -> set[str]:
     """The attributes that the class and its bases assign to an object."""
     sources = [inspect.getsource(base) for base in found.__mro__ if base.__module__.startswith("dagster")]
-    nodes = [node for source in sources for node in ast.walk(ast.parse(inspect.cleandoc(source)))]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(textwrap.dedent(source)))]
     return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
 
 
@@ -134,7 +152,7 @@ def test_an_origin_has_the_names_of_the_location_and_of_a_repository_without_a_n
 
 
 @pytest.mark.parametrize(
-    ("ours", "dagsters"), [(tags.MAX_RETRIES_TAG, "MAX_RETRIES_TAG"), (launcher._SERVER_TAG, "GRPC_INFO_TAG")]
+    ("ours", "dagsters"), [(tags.MAX_RETRIES_TAG, "MAX_RETRIES_TAG"), (launcher.SERVER_TAG, "GRPC_INFO_TAG")]
 )
 def test_tags_are_named_as_dagster_names_them(ours: str, dagsters: str) -> None:
     assert ours == getattr(dagster_tags, dagsters)
