@@ -1,5 +1,6 @@
 """Ids that most rows share, and how often which one."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +95,13 @@ def test_in_a_folder_the_rows_of_each_file_count(sources: Path, site: Site) -> N
     assert "24 of 30 rows (80.0%) have the customer_id of another row of their file" in _refused(sources, site).finding
 
 
-def test_a_lower_limit_counts_for_what_is_staged(sources: Path, site: Site) -> None:
+def test_a_lower_limit_counts_for_what_is_staged(sources: Path, site: Site, an_hour_later: Callable[[], None]) -> None:
     """Fails: lowering the setting does nothing until the next export."""
     write(sources, *map(row, "aaaaaab"))
+    an_hour_later()
     _stage(sources, site, ratio=1.0)
     request = replace(factory.staging_request(sources, site), max_superseded_ratio=0.4)
+    assert is_current(PRODUCT, replace(request, max_superseded_ratio=1.0))
     assert not is_current(PRODUCT, request)
     with pytest.raises(CollapsedError):
         stage(sources, site, max_superseded_ratio=0.4)
