@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +17,9 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.kept_warehouses import KEPT_DAYS, KeptWarehouse, forget, kept_warehouses
 from etl_assets.engine.published.restored import held_text, read_mark, release
 from etl_assets.engine.published.warehouse import publication_in, read_publication
-from etl_assets.engine.steps.restoring import restore
+from etl_assets.engine.steps.restoring import Restored, restore
+from etl_assets.errors import ConfigError
+from etl_assets.orchestration.instance.home import DEFAULT_HOME, dagster_home
 from etl_assets.pipeline.configuration import arm_faults, merge_limits
 from etl_assets.project.settings import Settings, load_settings
 
@@ -90,6 +94,24 @@ def _restore(console: Console, home: Home, settings: Settings, when: str | None)
         ),
         soft_wrap=True,
     )
+    sys.stdout.flush()
+    _report(done)
+
+
+def _report(done: Restored) -> None:
+    """Note the restore in the history that the UI shows, if there is one; the warehouse is restored in any case."""
+    named = os.environ.get("DAGSTER_HOME", "").strip()
+    if not Path(named or DEFAULT_HOME).expanduser().is_dir():
+        return
+    from dagster_shared.error import DagsterError
+    from sqlalchemy.exc import OperationalError
+
+    from etl_assets.orchestration.restore_event import report_restore
+
+    try:
+        report_restore(dagster_home(os.environ), done)
+    except (OSError, OperationalError, DagsterError, ConfigError) as error:
+        output.write_error(f"warning: the restore is not noted in Dagster's history: {str(error).splitlines()[0]}")
 
 
 def _list(console: Console, home: Home, *, is_json: bool) -> None:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from etl_assets.orchestration.instance.opening import open_instance
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import Cli
 
@@ -51,6 +53,11 @@ def test_a_bad_publication_is_undone_held_and_released(cli: Cli, own: Mapping[st
     assert "Restored 9 profiles published " in restored.stdout
     assert "Undo: etl-assets restore '" in restored.stdout
     assert _count(cli, own) == "9"
+    # The UI shows it on the asset's page.
+    with open_instance(Path(own["DAGSTER_HOME"])) as instance:
+        (seen,) = instance.fetch_observations(dg.AssetKey("merged_profiles"), limit=5).records
+    assert seen.asset_observation is not None
+    assert seen.asset_observation.metadata["record_count"].value == 9
     facts = json.loads(cli("status", "--json", env=own).stdout)["warehouse"]
     assert facts["state"] == "restored"
     assert facts["restored_at"] is not None

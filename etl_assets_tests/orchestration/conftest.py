@@ -24,7 +24,7 @@ def location(sources: Path, home: Home, instance: dg.DagsterInstance) -> CodeLoc
     write_exports(
         sources,
         crm=[row(name) for name in "abcdef"] + [row("", email="lost@x.example")],
-        billing=[row(name) for name in "abc"] + [row("d", mrr="n/a")],
+        billing=[row(name) for name in "abc"] + [row("d", mrr="many")],
         product=[row(name) for name in "def"],
         support=[row("a"), row("a", nps_score="3")],
     )

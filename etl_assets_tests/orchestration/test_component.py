@@ -83,7 +83,7 @@ def test_two_instances_live_beside_other_assets(two: DgProject) -> None:
     }
     graph = defs.resolve_asset_graph()
     checks = [(key.asset_key, key.name) for key in graph.asset_check_keys]
-    assert len(checks) == len(set(checks)) == 2 * (len(SOURCES) + 2 + 5)
+    assert len(checks) == len(set(checks)) == 2 * (len(SOURCES) + 2 + 6)
     assert graph.get(dg.AssetKey("mailing")).parent_keys == {dg.AssetKey(["customers", "merged_profiles"])}
 
 

@@ -185,7 +185,7 @@ def test_a_lower_reject_ratio_applies_to_what_is_staged(
     settings: Settings, instance: dg.DagsterInstance, sources: Path
 ) -> None:
     """Fails: what was accepted under a higher ratio stays accepted as long as nothing else changes."""
-    write_csv(sources / "billing.csv", BILLING, [row("a", mrr="n/a"), row("b")])
+    write_csv(sources / "billing.csv", BILLING, [row("a", mrr="many"), row("b")])
     report, _ = run(settings, instance)
     assert report.ok
     report, _ = run(settings.model_copy(update={"max_reject_ratio": 0.1}), instance, shards=["shard_03"])
@@ -195,7 +195,7 @@ def test_a_lower_reject_ratio_applies_to_what_is_staged(
 def test_a_failed_source_ends_the_run_before_the_shards(
     settings: Settings, instance: dg.DagsterInstance, sources: Path
 ) -> None:
-    write_csv(sources / "billing.csv", BILLING, [row("a", mrr="n/a"), row("b")])
+    write_csv(sources / "billing.csv", BILLING, [row("a", mrr="many"), row("b")])
     report, events = run(settings.model_copy(update={"max_reject_ratio": 0.1}), instance)
     assert not report.ok
     assert report.failed_sources == ["billing"]
@@ -321,7 +321,7 @@ def test_what_was_refused_is_gone_when_the_exports_of_before_are_there_again(
         (others / f"{name}.csv").hardlink_to(sources / f"{name}.csv")
     run(settings, instance)
     (good,) = (one for one in folder.iterdir() if one.is_dir())
-    write_csv(others / "billing.csv", BILLING, [row("a", mrr="n/a"), row("b")])
+    write_csv(others / "billing.csv", BILLING, [row("a", mrr="many"), row("b")])
     report, _ = run(settings.model_copy(update={"sources": others}), instance)
     assert report.failed_sources == ["billing"]
     refused = {one.name for one in folder.iterdir()} - {good.name, "current.json", "refused.json"}

@@ -5,10 +5,11 @@ are found is the file's.
 """
 
 import contextlib
+import glob
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
@@ -18,8 +19,9 @@ from etl_assets.engine.reading.encodings import chunks_of, detect_in
 from etl_assets.engine.reading.formats import Format, Packing
 from etl_assets.engine.reading.headers import missing_columns
 from etl_assets.engine.reading.kinds import Kind, kind_of
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.text_headers import cells_of
-from etl_assets.engine.reading.verified import FileStat
+from etl_assets.engine.reading.verified import FileStat, stat_files
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import EtlError, InputError, shown
 from etl_assets.project.contract import Source
@@ -29,6 +31,7 @@ from etl_assets.project.dialect import Dialect
 _NO_NAME = re.compile(r"\d{4}-\d\d-\d\d|@.+\.|^\s*-?\d+([.,]\d+)?\s*$")
 _SAMPLE_BYTES = 64 << 10
 _LINES = 40
+_SIBLINGS = 20
 _DELIMITERS = (",", ";", "\t", "|", ":", "^", "~", "\x01")
 _NAMES = {"\t": "tabs", "\x01": "the character \\x01"}
 _KIND_OF_PACKING = {Packing.GZIP: ".gz", Packing.ZSTD: ".zst", Packing.ZIP: ".zip"}
@@ -47,8 +50,7 @@ def diagnosed(error: InputError, source: Source, root: Path, stat: FileStat) -> 
 
 
 def _diagnosis(source: Source, root: Path, stat: FileStat) -> str | None:
-    with verified.open_verified(root, stat) as stream:
-        start = b"".join(chunks_of(stream, _SAMPLE_BYTES))
+    start = _start(root, stat, None)
     if not start.strip():
         return None
     packing, form, kind = formats.packing_of(stat.name), formats.format_of(stat.name), kind_of(start)
@@ -58,7 +60,7 @@ def _diagnosis(source: Source, root: Path, stat: FileStat) -> str | None:
     dialect = formats.dialect_of(source.dialect_of(stat.name), stat.name)
     if form is Format.OBJECTS and not packing and _encoding(dialect, start) != dialect.encoding:
         encoding = _encoding(dialect, start)
-        return f"is {encoding} text. {_written(source, dialect, {'encoding': encoding})}"
+        return f"is {encoding} text. {_written(source, dialect, {'encoding': encoding}, root, stat)}"
     expected = _KIND_OF_PACKING[packing] if packing else _KIND_OF_FORMAT.get(form, "")
     if kind is not None and not _is_expected(kind, expected):
         return None if kind.is_old_workbook and form is Format.SHEET else _wrong_kind(kind, stat.name)
@@ -72,7 +74,7 @@ def _diagnosis(source: Source, root: Path, stat: FileStat) -> str | None:
     inner = kind_of(data) if packing else None
     if inner is not None:
         return f"holds {shown(inner.what)}. {inner.advice or 'Unpack it, and name it by what it is.'}"
-    return _of_text(source, dialect, data)
+    return _of_text(source, dialect, data, root, stat)
 
 
 def _is_expected(kind: Kind, expected: str) -> bool:
@@ -112,15 +114,15 @@ def _of_sheet(source: Source, root: Path, stat: FileStat, dialect: Dialect) -> s
     form = replace(workbooks.reading_of(source, dialect), skip_lines=0, footer_lines=0, row_count=_LINES)
     with workbooks.opened(root, stat, form, Stop()) as stream:
         data = b"".join(chunks_of(stream, _SAMPLE_BYTES))
-    return _told(source, dialect, "utf-8", data.decode("utf-8", "replace"), is_sheet=True)
+    return _told(source, dialect, "utf-8", data.decode("utf-8", "replace"), root, stat)
 
 
-def _of_text(source: Source, dialect: Dialect, data: bytes) -> str | None:
+def _of_text(source: Source, dialect: Dialect, data: bytes, root: Path, stat: FileStat) -> str | None:
     encoding = _encoding(dialect, data)
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
     if "\r" in text and "\n" not in text:
         return "ends its lines with CR alone, as old programs for the Mac do. Convert it: tr '\\r' '\\n'"
-    return _told(source, dialect, encoding, text) or _no_header(source, dialect, text)
+    return _told(source, dialect, encoding, text, root, stat) or _no_header(source, dialect, text)
 
 
 def _encoding(dialect: Dialect, data: bytes) -> str:
@@ -145,7 +147,8 @@ class _Fit:
     missing_count: int
 
 
-def _told(source: Source, dialect: Dialect, encoding: str, text: str, *, is_sheet: bool = False) -> str | None:
+def _told(source: Source, dialect: Dialect, encoding: str, text: str, root: Path, stat: FileStat) -> str | None:
+    is_sheet = formats.format_of(stat.name) is Format.SHEET
     lines = list(io.StringIO(text, newline=None))[:_LINES]
     fits = list(_fits(source, dialect, lines, is_sheet=is_sheet))
     if not fits:
@@ -175,7 +178,7 @@ def _told(source: Source, dialect: Dialect, encoding: str, text: str, *, is_shee
         expected = f"{'' if is_sheet else f'{expected}, '}the header {'in row' if is_sheet else 'on line'} " + str(
             dialect.skip_lines + 1
         )
-    line = f"{' and '.join(said)}; expected {expected}. {_written(source, dialect, changes)}"
+    line = f"{' and '.join(said)}; expected {expected}. {_written(source, dialect, changes, root, stat)}"
     if best.missing_count:
         missing = ", ".join(" or ".join(headers) for headers, _ in missing_columns(source, best.header))
         line += f" It lacks the columns {missing} then; its header has: {shown(', '.join(best.header)[:500])}."
@@ -220,15 +223,46 @@ def _quoted_lines(source: Source, dialect: Dialect, lines: Sequence[str]) -> str
     return None
 
 
-def _written(source: Source, dialect: Dialect, changes: dict[str, object]) -> str:
-    return f"Write for {source.name} in etl_assets.yaml: {yaml_line(dialect, changes)}"
+def _written(source: Source, dialect: Dialect, changes: dict[str, object], root: Path, stat: FileStat) -> str:
+    """The line of the contract: for all files of the source, or for this one if another one is as declared."""
+    line = yaml_line(dialect, changes)
+    if _is_exception(source, root, stat):
+        line = f"csv_by_file: [{yaml_words({'files': glob.escape(stat.name)} | changes)}]"
+    return f"Write for {source.name} in etl_assets.yaml: {shown(line)}"
+
+
+def _is_exception(source: Source, root: Path, stat: FileStat) -> bool:
+    """Whether another file of the source has its header as it is declared."""
+    for path in find_files(source, root)[:_SIBLINGS]:
+        other = stat_files([path], root)[0]
+        if other.name == stat.name or formats.format_of(other.name) is not Format.TEXT:
+            continue
+        packing, dialect = formats.packing_of(other.name), formats.dialect_of(source.dialect_of(other.name), other.name)
+        with contextlib.suppress(EtlError, ValueError, StopIteration):
+            text = _start(root, other, packing).decode(dialect.encoding, "replace").removeprefix("\ufeff")
+            header = list(io.StringIO(text, newline=None))[dialect.skip_lines]
+            if not missing_columns(source, cells_of(header.rstrip("\r\n"), dialect)):
+                return True
+    return False
+
+
+def _start(root: Path, stat: FileStat, packing: Packing | None) -> bytes:
+    if packing:
+        return _unpacked(root, stat, packing)
+    with verified.open_verified(root, stat) as stream:
+        return b"".join(chunks_of(stream, _SAMPLE_BYTES))
 
 
 def yaml_line(declared: Dialect, changes: dict[str, object]) -> str:
     """The word `csv` with what is declared already and these changes, as a line of the contract."""
     words = {name: value for name, value in declared.model_dump(exclude_unset=True).items() if name != "files"}
-    written = ", ".join(f"{name}: {_yaml(value)}" for name, value in (words | changes).items() if value is not None)
-    return f"csv: {{{written}}}"
+    return f"csv: {yaml_words(words | changes)}"
+
+
+def yaml_words(words: Mapping[str, object]) -> str:
+    """Words of a dialect as a mapping on one line."""
+    written = ", ".join(f"{name}: {_yaml(value)}" for name, value in words.items() if value is not None)
+    return f"{{{written}}}"
 
 
 def _yaml(value: object) -> str:

@@ -42,7 +42,12 @@ def plain_key(key: str) -> str:
     """SQL of a key without what is not seen as a difference. Keys of plain ASCII, the rule, take the first branch."""
     ascii_only = f"lower(replace({key}, ' ', ''))"
     any_text = f"lower(regexp_replace(nfc_normalize({key}), '{_NOTHING_SEEN}', '', 'g'))"
-    return f"ltrim(CASE WHEN strlen({key}) = length({key}) THEN {ascii_only} ELSE {any_text} END, '0')"
+    is_ascii = f"strlen({key}) = length({key})"
+    # What sorts from 1 on has no leading zero; trimming takes as long as all the rest.
+    return (
+        f"CASE WHEN {is_ascii} AND {key} >= '1' THEN {ascii_only} WHEN {is_ascii} THEN ltrim({ascii_only}, '0') "
+        f"ELSE ltrim({any_text}, '0') END"
+    )
 
 
 def has_near_keys(connection: duckdb.DuckDBPyConnection, contract: Contract) -> bool:
@@ -127,12 +132,15 @@ def _notice(
     is_personal = any(contract.source(name).has_personal_ids for name in (source, other))
     listed = "" if is_personal else f", such as {', '.join(f'{_cell(a)} and {_cell(b)}' for a, b in examples)}"
     where = source if source == other else f"{source} and {other}"
-    noun = "pair" if count == 1 else "pairs"
+    pairs = (
+        f"{count:,} pair of {contract.key.name} differs"
+        if count == 1
+        else f"{count:,} pairs of {contract.key.name} differ"
+    )
     return Notice(
         NoticeKind.NEAR_KEYS,
         where,
-        f"{where}: {count:,} {noun} of {contract.key.name} differ only in {difference}{listed}. If they mean the same, "
-        f"{_remedy(contract, difference)}.",
+        f"{where}: {pairs} only in {difference}{listed}. If they mean the same, {_remedy(contract, difference)}.",
         {"pair_count": count},
     )
 

@@ -44,7 +44,7 @@ def notice(
     notices = [
         *before,
         *source_notices(snapshots.values()),
-        *overlap_notices(overlap, contract, publication.record_count),
+        *overlap_notices(overlap, contract, publication.record_count, connection),
         *(near_key_notices(connection, contract) if distinct.has_near_keys else ()),
         *compared,
     ]

@@ -95,6 +95,8 @@ def test_a_sound_warehouse_passes_every_check(copied: Home) -> None:
         ({"accounting_closed"}, "UPDATE quarantine SET source = 'crm' WHERE source = 'billing'"),
         ({"accounting_closed"}, "UPDATE source_snapshots SET rows_in = rows_in + 1 WHERE source = 'product'"),
         ({"accounting_closed"}, "DELETE FROM source_snapshots"),
+        ({"nothing_unusual"}, "INSERT INTO publication_notices VALUES ('rows', 'crm', 'Few rows.', '{}', true)"),
+        (set(), "INSERT INTO publication_notices VALUES ('rows', 'crm', 'Some rows.', '{}', false)"),
     ],
 )
 def test_each_check_fails_on_its_own_defect(copied: Home, failing: set[str], statement: str) -> None:

@@ -82,14 +82,19 @@ def test_thirty_sources_are_counted_by_the_sets_they_occur_in(connection: duckdb
     ],
 )
 def test_a_source_that_shares_almost_none_of_what_it_could_share_is_noticed(
-    key_count: int, only_count: int, record_count: int, is_noticed: bool
+    connection: duckdb.DuckDBPyConnection, key_count: int, only_count: int, record_count: int, is_noticed: bool
 ) -> None:
     """Fails: the wrong key column was exported, every profile is half empty, and all is green."""
     one = SourceOverlap("crm", key_count, only_count, 0, {"billing": key_count - only_count})
-    notices = list(overlap_notices([one], factory.PROJECT.contract, record_count))
+    connection.execute(
+        "CREATE TABLE merged_profiles AS SELECT unnest(['\u200b7', 'c7']) AS customer_id, "
+        "unnest([['crm'], ['billing']]) AS sources"
+    )
+    notices = list(overlap_notices([one], factory.PROJECT.contract, record_count, connection))
     assert [notice.subject for notice in notices] == ["crm"] * is_noticed
     if is_noticed:
         assert f"shares {key_count - only_count} of its {key_count:,} customers" in notices[0].finding
+        assert "such as '\\u200b7' here and 'c7' there" in notices[0].finding
 
 
 def test_the_warehouse_keeps_the_overlap_and_its_notices(sources: Path, home: Home) -> None:

@@ -78,6 +78,17 @@ def test_what_is_declared_already_stays_in_the_line(tmp_path: Path) -> None:
     assert 'csv: {decimal: ",", nulls: ["N/A"], delimiter: ";"}' in text
 
 
+def test_one_file_of_several_is_told_with_the_line_for_it_alone(tmp_path: Path) -> None:
+    """Fails: whoever writes the line reads the one file, and none of the others any more."""
+    (tmp_path / "crm").mkdir()
+    (tmp_path / "crm" / "a.csv").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "crm" / "b.csv").write_text(cut(TEXT, ";"), encoding="utf-8")
+    text = refusal(tmp_path)
+    line = 'csv_by_file: [{files: "crm/b.csv", delimiter: ";"}]'
+    assert line in text
+    assert len(open_exports(source_of(**yaml.safe_load(line)), tmp_path)) == 2
+
+
 def test_columns_that_are_missing_besides_are_told_at_once(tmp_path: Path) -> None:
     """Fails: the delimiter is mended, and only then the column's name is told."""
     (tmp_path / "crm.csv").write_text(cut(TEXT, ";").replace("city", "town"), encoding="utf-8")

@@ -160,7 +160,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(sources: Path) -> None
 def test_a_header_may_be_all_there_is(sources: Path) -> None:
     write_bytes(sources / "crm.csv", HEADER)
     (export,) = exports.open_exports(CRM, sources)
-    assert surveying.survey(export) == surveying.Survey(0, 0, is_regular=True)
+    assert surveying.survey(export) == surveying.Survey(0, 0, is_regular=True, is_unended=True)
 
 
 def test_an_empty_file_is_refused(sources: Path) -> None:
@@ -176,9 +176,9 @@ def test_an_empty_file_is_refused(sources: Path) -> None:
         ("crm.csv", b"\xef\xbb\xbf", "starts with an empty line"),
         ("crm.csv", HEADER.encode("utf-16"), "is utf-16 text; expected utf-8"),
         ("crm.csv", b"\xfe\xff" + HEADER.encode("utf-16-be"), "is utf-16 text; expected utf-8"),
-        ("crm.csv", f"{HEADER},größe\n".encode("latin-1"), "is cp1252 text"),
+        ("crm.csv", f"{HEADER},größe\n".encode("latin-1"), "looks like cp1252 text"),
         ("crm.csv", f'{HEADER},"open\n'.encode(), "is not a sound CSV line"),
-        ("crm.csv", f"{HEADER}\ra,b\r".encode(), "is not a sound CSV line"),
+        ("crm.csv", f"{HEADER}\ra,b\r".encode(), "ends its lines with CR alone"),
         ("crm.csv.gz", gzip.compress(b""), "starts with an empty line"),
         ("crm.csv.gz", HEADER.encode(), "is text, not what its name says. Rename it to crm.csv."),
         ("crm.csv.gz", gzip.compress(HEADER.encode())[:-12], "is not a readable gzip file"),
@@ -316,7 +316,7 @@ def test_a_time_stamp_put_back_does_not_hide_a_change(sources: Path) -> None:
     ("rows", "survey"),
     [
         (b"a\nb\n", surveying.Survey(2, 0, is_regular=True)),
-        (b"a\nb", surveying.Survey(2, 0, is_regular=True)),
+        (b"a\nb", surveying.Survey(2, 0, is_regular=True, is_unended=True)),
         (b'"a\nb"\n', surveying.Survey(1, 0, is_regular=True)),
         (b"a\n\nb\n\n", surveying.Survey(2, 0, is_regular=False)),
         (b"a\r\nb\n", surveying.Survey(2, 0, is_regular=False)),

@@ -61,7 +61,7 @@ def test_ids_that_look_alike_in_two_sources_are_counted_and_shown(
         :1
     ]
     assert (notice.kind, notice.subject, notice.figures) == (NoticeKind.NEAR_KEYS, "crm and billing", {"pair_count": 1})
-    assert f"differ only in {difference}" in notice.finding
+    assert f"1 pair of customer_id differs only in {difference}" in notice.finding
     assert remedy in notice.finding
     assert all(letter not in notice.finding for letter in "\u200b\ufeff\u00a0\u00ad\u202a\u0308"), "they cannot be seen"
 
