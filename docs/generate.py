@@ -29,6 +29,7 @@ from etl_assets.project.contract import Column, ColumnType, Contract, ProfileCol
 from etl_assets.project.dialect import Dialect, FileDialect
 from etl_assets.project.identity import Key, KeyMap
 from etl_assets.project.loading import load_project, shipped_folder
+from etl_assets.project.null_words import DEFAULT_NULLS, SHEET_ERRORS
 from etl_assets.project.schema import SCHEMA_FILE, contract_schema
 from etl_assets.project.settings import DECLARABLE, variable
 from etl_assets.project.settings import table as settings_table
@@ -208,6 +209,7 @@ def _contract() -> str:
     sections = "\n".join(
         f"\n## {title}\n{note and chr(10)}{note}{note and chr(10)}\n{_fields(model)}" for title, model, note in parts
     )
+    nulls, errors = (", ".join(f"`{word}`" for word in words) for words in (DEFAULT_NULLS, SHEET_ERRORS))
     return f"""
 # The project folder
 
@@ -229,7 +231,7 @@ schema beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors comp
 | type | DuckDB | read from |
 |---|---|---|
 | `text` | {ColumnType.TEXT.duckdb} | any text; an empty cell, or one of white space only, is null |
-| `int` | {ColumnType.INT.duckdb} | `12`, `+12`, `12.0`; not `12.7`, `1_000` or `1e3` |
+| `int` | {ColumnType.INT.duckdb} | `12`, `+12`, `12.0`, `1.2e3`; not `12.7`, `1_000` or `1.2E+3` |
 | `float` | {ColumnType.FLOAT.duckdb} | `12`, `12.5`, `.5`, `1.2e3`; not `nan` or `inf`. Minus zero becomes zero |
 | `decimal(p,s)` | {ColumnType.DECIMAL.duckdb}(p,s) | as `float`, exactly and without an exponent: a number with more than `s` digits after the point is invalid, not rounded |
 | `bool` | {ColumnType.BOOL.duckdb} | `true`, `yes`, `1`, `false`, `no`, `0`, … (`true_words`, `false_words`), in any case |
@@ -237,10 +239,23 @@ schema beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors comp
 | `timestamp` | {ColumnType.TIMESTAMP.duckdb}, in UTC | `2026-05-01T14:22:33Z`, `2026-05-01 14:22:33 +0200`, `2026-05-01 14:22`; without a zone, UTC |
 
 White space around numbers, dates and truth values is ignored. Numbers with other marks, signs or words need `csv`.
+A whole number may have an exponent (`9.9213206E7`), but not `1.23E+12`: a spreadsheet leaves that of more digits.
 
 A value that is not of its type, or breaks `min`, `max`, `values` or `pattern`, is invalid. By default its cell becomes
 null: the row stays, the cell is in `quarantine`, and the profile's `issues` name it. `on_invalid: reject_row` rejects the
-row, and so does a column that is `required`. Rows with such a cell count for `ETL_MAX_REJECT_RATIO`.
+row, and so does a column that is `required`. Rows with such a cell count for `ETL_MAX_REJECT_RATIO`. All bad cells of a
+row are in `quarantine`, also those of a row that is rejected for another reason.
+
+## Null words
+
+Besides the empty cell, these words mean null: {nulls}. In texts case counts, because `Null`, `NONE` and `Nan` are names,
+and so are null: {errors}. In numbers, dates and truth values case does not count, and an error of a spreadsheet is a bad
+cell. A row whose key is such a word, in any case, is rejected as `missing_<key>`. `NA` is no such word: it is Namibia, North
+America and a grade. Neither are `none`, `unknown` and `--`.
+
+`nulls` in `csv` replaces the words for a source or a file, `nulls` in a column for that column. `nulls: []` keeps every word
+as a text, such as the last name None. Words that a column lists under `values` are values. A key refuses the default words
+beside declared ones; only `csv: {{nulls: []}}` makes keys of them.
 
 ## The relations that `sql/profiles.sql` reads
 
@@ -264,7 +279,8 @@ lower case, blanks and punctuation in the header do not matter: `Company Name` i
 contract does not name are ignored and reported. A missing file or column stops the source.
 
 JSON Lines have an object on each line. Its fields are columns, and `from: address.city` is a field of an object in it.
-A field that is left out or null is null. Numbers and truth values keep their text as it is written. A list or an object
+A field that is left out or null is null. Numbers and truth values keep their text as it is written; a number that is an
+id has to be whole. A list or an object
 where a column is declared is a bad cell; in a source whose columns all take any text, it costs the row. A line that is no
 object, or has a field twice, is a malformed row. A field of the key, or one that is `required`, must be in one of a file's
 first 1,000 records; other fields may be missing in all, which `check` reports.
@@ -272,6 +288,15 @@ first 1,000 records; other fields may be missing in all, which `check` reports.
 Of a workbook, one sheet is read: the first, or the one that `sheet:` names. Its header is the row after `skip_lines`, a
 line is a row of the sheet. Numbers have all their digits and no `.0`, dates are ISO dates, errors such as `#N/A` are
 their text. In cells that hold texts, numbers and dates are read as `csv:` says.
+
+In Parquet, the type of a column counts. Ids are the same texts as in CSV: whole numbers of type DOUBLE below 2^53, FLOAT
+below 2^24 and DECIMAL are integers (`1.0` is `1`, as in JSON), NaN is no id, a UUID and a DATE are as they are written.
+Other numbers as ids, and BOOLEAN, TIMESTAMP, TIME, INTERVAL and JSON, are refused by name. Bytes without a type (BLOB)
+are UTF-8, or refused. Lists, structs, maps and unions in a declared column are refused. Other values are read by
+DuckDB's text; whole numbers of type DOUBLE in a column of texts have no `.0`.
+
+Rows of a text or a sheet whose cells are all empty (`,,,,`, also with blanks and quotes) are left out as blank lines are,
+and counted in `rows_empty` of `source_snapshots`.
 
 Folders of Parquet files may name columns, as in `crm/day=2026-05-01/part-0.parquet` (`files: crm/**`). They are columns
 that can be declared, unless the file has one of that name. Their texts are decoded as in addresses;
@@ -290,7 +315,7 @@ A rejected row goes to the table `quarantine` with its file, line, raw text and 
 | `unmapped_<key>` | has an id that the source's `key_map` does not have; in the quarantine the id stands in the place of the key |
 | `ambiguous_<key>` | has an id to which the `key_map` gives several keys; here and in the row above, the quarantine shows the id in the place of the key |
 | `missing:<column>` | has no value in a column that is required |
-| `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long. With a `cell`, the row was accepted without it |
+| `invalid:<column>` | has a value in that column that breaks the contract; for the key, one that is too long, or that a spreadsheet damaged: `1.23457E+12`, `1E+15`, `#REF!`, `####` (`key: {{damaged: keep}}` takes them). With a `cell`, the row was accepted without it, or rejected for another reason |
 | `malformed_row` | is not a sound record: too few or too many fields, broken quotes, bytes that are not of its declared encoding, no JSON object; or is over 1 MB, in Parquet too |
 | `not_utf8` | holds bytes that are not UTF-8, in a file for which no other encoding is declared |
 | `superseded` | was sound, but a later row with the same key replaced it |

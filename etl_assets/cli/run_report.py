@@ -110,8 +110,11 @@ def _show_sources(console: Console, sources: Sequence[SourceReport]) -> None:
     for source in sources:
         reasons.update(source.reasons)
         cells.update({f"{source.source}.{name.removeprefix('invalid:')}": n for name, n in source.cell_reasons.items()})
+    empty = ", ".join(f"{source.source} {source.rows_empty:,}" for source in sources if source.rows_empty)
+    if empty:
+        console.print(terminal.plain(f"rows of empty cells, left out: {empty}"), soft_wrap=True)
     _show_counts(console, "quarantined", reasons, "other reason")
-    _show_counts(console, "invalid cells, now null", cells, "other column")
+    _show_counts(console, "invalid cells", cells, "other column")
     for source in sources:
         for text in unmatched_texts(source.source, source.key_map):
             console.print(terminal.plain(text), soft_wrap=True)

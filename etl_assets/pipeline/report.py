@@ -34,6 +34,8 @@ class SourceReport:
     # The files that it was read from, and columns in them that the contract does not name.
     files: tuple[ReadFile, ...] = ()
     ignored_columns: tuple[IgnoredColumn, ...] = ()
+    # Rows of empty cells, which are left out.
+    rows_empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,4 +131,5 @@ def source_report(
         key_map=key_map_facts(source, snapshot),
         files=read_files(home, snapshot),
         ignored_columns=ignored_columns(source, snapshot),
+        rows_empty=snapshot.rows_empty,
     )

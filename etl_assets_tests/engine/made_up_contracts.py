@@ -265,6 +265,9 @@ def kept_rows(made: MadeUp, name: str) -> tuple[dict[str, list[Row]], dict[str, 
     found: dict[str, list[Row]] = {}
     for group_rows in groups.values():
         last = max(group_rows, key=lambda entry: entry[:2])[2]
+        # A row whose order is unreadable may have been the last one.
+        doubtful = "latest_by" in source
+        rejected |= {str(row.key) for *_, row in group_rows if doubtful and row is not last and row.cells[0].is_invalid}
         reasons["superseded"] += len(group_rows) - 1
         assert last.key is not None
         found.setdefault(last.key, []).append(last)

@@ -80,6 +80,8 @@ class Snapshot:
     cell_reasons: dict[str, Count]
     slices: tuple[Slice, ...]
     key_map: KeyMapFigures | None = None
+    # Rows of empty cells only, which are no rows.
+    rows_empty: Count = 0
     # Of each of `files`: its rows, and when it was last changed (ISO 8601, UTC).
     file_rows: tuple[Count, ...] = ()
     file_times: tuple[str, ...] = ()

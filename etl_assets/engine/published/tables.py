@@ -134,9 +134,10 @@ SOURCE_SNAPSHOTS = Table(
         TableColumn("file_rows", "BIGINT[]", "Records in each of these files, blank lines left out"),
         TableColumn("file_times", "TIMESTAMP WITH TIME ZONE[]", "When each of these files was last changed (UTC)"),
         TableColumn("rows_in", "BIGINT", "Records in the files, blank lines left out"),
+        TableColumn("rows_empty", "BIGINT", "Rows of empty cells, such as ,,,, which are left out as blank lines are"),
         TableColumn("rows_accepted", "BIGINT", "Rows that went to the shards"),
         TableColumn("rows_quarantined", "BIGINT", "Rows that went to quarantine"),
-        TableColumn("cells_quarantined", "BIGINT", "Cells of accepted rows that are null because they were invalid"),
+        TableColumn("cells_quarantined", "BIGINT", "Bad cells in quarantine: null in their rows, or of rejected rows"),
         TableColumn("data_hash", "VARCHAR", "xxh3_128 of the files' bytes"),
         TableColumn("size_bytes", "BIGINT", "Size of the files"),
         TableColumn("extra_columns", "VARCHAR[]", "Columns of the files that the contract does not name; ignored"),
@@ -234,7 +235,11 @@ def quarantine_table(contract: Contract) -> Table:
                 f"missing_{key}, unmapped_{key}, ambiguous_{key}, missing:<column>, superseded, malformed_row, "
                 "not_utf8 or invalid:<column>",
             ),
-            TableColumn("cell", "VARCHAR", "The cell that is null in the accepted row; null when the row was rejected"),
+            TableColumn(
+                "cell",
+                "VARCHAR",
+                "A bad cell: null in its row, or of a row that is rejected for another reason; null for the row",
+            ),
         ),
     )
 

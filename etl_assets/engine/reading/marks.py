@@ -44,6 +44,14 @@ class Marks:
         return re.compile(quote + self._content + quote, re.DOTALL)
 
     @cached_property
+    def empty(self) -> re.Pattern[bytes]:
+        """A record without anything in its cells."""
+        quote, delimiter = re.escape(self.quote), re.escape(self.delimiter)
+        blanks = rb"(?:(?!" + delimiter + rb")\s)*+"
+        cell = blanks + rb"(?:" + quote + rb"\s*+" + quote + blanks + rb")?+"
+        return re.compile(cell + rb"(?:" + delimiter + cell + rb")*+")
+
+    @cached_property
     def open_field(self) -> re.Pattern[bytes]:
         """A quoted cell that does not end in the data at hand."""
         # A backslash at the end may belong to what comes next.

@@ -46,6 +46,7 @@ class Reading:
     limit_bytes: int
     is_copy: bool = False
     is_unended: bool = False
+    empty_row_count: int = 0
 
     @property
     def rejects_table(self) -> str:

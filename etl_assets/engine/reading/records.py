@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from etl_assets.engine.reading.empty_records import empty_records
 from etl_assets.engine.reading.marks import PLAIN, Marks
 
 CHUNK_BYTES = 4 << 20
@@ -36,7 +37,8 @@ class Block:
     """Consecutive records of one file; all arrays have one entry a record.
 
     `starts` and `ends` are byte offsets into `data` (terminator left out), `lines` the 1-based physical line of the
-    file on which each record starts. A damaged record is one whose structure no reader could trust.
+    file on which each record starts. A damaged record is one whose structure no reader could trust. Rows of empty cells
+    are given as blank lines, and counted.
     """
 
     data: bytes
@@ -46,6 +48,7 @@ class Block:
     damaged: Mask
     uniform_lf: bool
     uniform_crlf: bool
+    empty_row_count: int = 0
 
     @property
     def blank(self) -> Mask:
@@ -83,8 +86,9 @@ def scan(
 
     A comment is given as a blank line. `first_line` is the number of the stream's first line in the file.
 
-    With `column_count`, a record with empty cells beyond that many is damaged: DuckDB drops them without a word, and
-    the usual cause is an unquoted comma in a value, which shifted every cell behind it.
+    With `column_count`, rows of empty cells are blank lines. A record with empty cells beyond that many is damaged:
+    DuckDB drops them without a word, and the usual cause is an unquoted comma in a value, which shifted every cell
+    behind it.
     """
     carry, at_start = b"", True
     while True:
@@ -128,7 +132,10 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
     if marks.comment:
         is_comment = _begins_with(buffer, split.starts, ends, marks.comment)
         ends, damaged = np.where(is_comment, split.starts, ends), damaged & ~is_comment
+    empty_row_count = 0
     if column_count is not None:
+        empty = empty_records(data, split.starts, ends, marks) & (ends - split.starts <= MAX_RECORD_BYTES)
+        ends, damaged, empty_row_count = np.where(empty, split.starts, ends), damaged & ~empty, int(empty.sum())
         damaged[_with_surplus(data, split.starts, ends, column_count, marks)] = True
     return Block(
         data,
@@ -138,6 +145,7 @@ def _block(data: bytes, split: _Split, first_line: int, column_count: int | None
         damaged,
         uniform_lf=not has_crlf.any(),
         uniform_crlf=bool(has_crlf[has_lf].all()),
+        empty_row_count=empty_row_count,
     )
 
 

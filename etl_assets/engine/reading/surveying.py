@@ -29,6 +29,7 @@ class Survey:
     damaged_count: int
     is_regular: bool
     is_unended: bool = False
+    empty_row_count: int = 0
 
 
 def survey(export: Export, limit_bytes: int | None = None) -> Survey:
@@ -36,7 +37,7 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
 
     InputError when a packed file unpacks to more than `limit_bytes`.
     """
-    record_count = damaged_count = 0
+    record_count = damaged_count = empty_row_count = 0
     uniform_lf = uniform_crlf = True
     blanks, last_byte = False, b"\n"
     for block in data_blocks(export, limit_bytes):
@@ -45,12 +46,13 @@ def survey(export: Export, limit_bytes: int | None = None) -> Survey:
         blanks = blanks or bool(blank.any())
         record_count += len(blank) - int(blank.sum())
         damaged_count += int(block.damaged.sum())
+        empty_row_count += block.empty_row_count
         uniform_lf = uniform_lf and block.uniform_lf
         uniform_crlf = uniform_crlf and block.uniform_crlf
         last_byte = block.data[-1:]
     is_unended = last_byte not in (b"\n", b"\r") and not export.is_sheet
     is_regular = damaged_count == 0 and not blanks and (uniform_lf or uniform_crlf)
-    return Survey(record_count, damaged_count, is_regular and export.is_read_directly, is_unended)
+    return Survey(record_count, damaged_count, is_regular and export.is_read_directly, is_unended, empty_row_count)
 
 
 def write_sound_records(export: Export, target: Path, limit_bytes: int | None = None) -> None:
@@ -97,6 +99,7 @@ def data_blocks(export: Export, limit_bytes: int | None = None) -> "Iterator[Blo
                     block.damaged[1:],
                     block.uniform_lf,
                     block.uniform_crlf,
+                    block.empty_row_count,
                 )
 
 

@@ -3,6 +3,7 @@
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, Snapshot
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
+from etl_assets.engine.steps.damaged_ids import damaged_text
 from etl_assets.engine.steps.reject_examples import examples_text
 from etl_assets.errors import AccountingError, Action, Advice, RejectRatioError, shown
 from etl_assets.project.contract import Source
@@ -30,7 +31,7 @@ def check_reject_ratio(home: Home, source: Source, snapshot: Snapshot, max_rejec
     )
     path = home.snapshot(snapshot.source, snapshot.folder) / QUARANTINE_FILE
     unmatched = "".join(f" {text}." for text in unmatched_texts(source.name, key_map_facts(source, snapshot)))
-    examples = examples_text(source, path, snapshot.rows_in)
+    examples = examples_text(source, path, snapshot.rows_in) + damaged_text(source, path)
     raise RejectRatioError(
         f"Source '{snapshot.source}': {snapshot.reject_ratio:.1%} of {snapshot.rows_in} rows broke the contract, at "
         f"most {max_reject_ratio:.1%} are allowed ({counts}).{unmatched}{examples} The rejected rows with file, line "

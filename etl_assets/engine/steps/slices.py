@@ -21,6 +21,8 @@ from etl_assets.project.contract import Source
 # The newer encodings are a fifth smaller and read in two thirds of the time. The search for a dictionary is given up
 # early, because addresses and names have none.
 PARQUET = "FORMAT parquet, COMPRESSION snappy, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 5000"
+# Keys of superseded rows that may have been the last ones.
+_DOUBTFUL = "doubtful"
 
 
 def finish_slices(
@@ -33,6 +35,7 @@ def finish_slices(
     connection.execute(
         "CREATE TEMP TABLE rejected (file_index SMALLINT, source_row BIGINT, key VARCHAR, reason VARCHAR, cell VARCHAR)"
     )
+    connection.execute(f"CREATE TEMP TABLE {_DOUBTFUL} (key VARCHAR)")
     nothing = no_rows_sql(source)
     rejected = target / "rejected.parquet"
     _take_partition(connection, nothing, target, REJECTED, rejected)
@@ -85,9 +88,12 @@ def _write_rejected_keys(
     key = source.key
     left_out = (SUPERSEDED, f"invalid:{key.name}", unmapped_key(key), ambiguous_key(key))
     path = target / REJECTED_KEYS_FILE
+    doubtful = f"UNION SELECT key FROM {_DOUBTFUL}" if source.latest_by else ""
+    reasons = ", ".join(map(literal, left_out))
+    keys = f"SELECT key FROM rejected WHERE key IS NOT NULL AND reason NOT IN ({reasons}) {doubtful}"
     connection.execute(
-        f"COPY (SELECT DISTINCT key, route(key) AS shard FROM rejected WHERE key IS NOT NULL AND reason NOT IN "
-        f"({', '.join(map(literal, left_out))}) ORDER BY shard, key) TO {literal(str(path))} ({PARQUET})"
+        f"COPY (SELECT DISTINCT key, route(key) AS shard FROM ({keys}) ORDER BY shard, key) "
+        f"TO {literal(str(path))} ({PARQUET})"
     )
     rows = connection.execute(
         f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"
@@ -147,9 +153,18 @@ def _supersede(connection: duckdb.DuckDBPyConnection, source: Source, paths: Seq
     window = (
         f"row_number() OVER (PARTITION BY {identifiers(columns)} ORDER BY {latest}{FILE_INDEX} DESC, {SOURCE_ROW} DESC)"
     )
+    rows = f"read_parquet({pattern_list(paths)})"
+    key = identifier(source.key.name)
+    if source.latest_by:
+        # Of a row whose own order is unreadable, no one knows whether it is the last one.
+        is_unreadable = f"contains(',' || {ISSUES} || ',', {literal(f',{source.latest_by},')})"
+        connection.execute(
+            f"INSERT INTO {_DOUBTFUL} SELECT {key} FROM (SELECT {key}, {ISSUES} FROM {rows} QUALIFY {window} > 1) "
+            f"WHERE {is_unreadable}"
+        )
     connection.execute(
-        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {identifier(source.key.name)}, '{SUPERSEDED}', "
-        f"NULL FROM read_parquet({pattern_list(paths)}) QUALIFY {window} > 1"
+        f"INSERT INTO rejected SELECT {FILE_INDEX}, {SOURCE_ROW}, {key}, '{SUPERSEDED}', NULL "
+        f"FROM {rows} QUALIFY {window} > 1"
     )
 
 

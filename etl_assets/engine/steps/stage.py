@@ -275,6 +275,7 @@ def _of_files(opened: _Opened, readings: Sequence[Reading]) -> dict[str, Any]:
     """What a snapshot says of its files."""
     return {
         "files": opened.files,
+        "rows_empty": sum(reading.empty_row_count for reading in readings),
         "file_rows": tuple(reading.record_count for reading in readings),
         "file_times": tuple(stat.modified_at for stat in opened.inputs.exports),
         "extra_columns": tuple(sorted({name for export in opened.exports for name in export.extra_columns})),
@@ -308,7 +309,8 @@ def prepare(export: Export, number: int, scratch: Path, limit_bytes: int, files:
         held = files.enter_context(export.held())
         return Reading(export, number, held, survey.record_count, limit_bytes, is_unended=survey.is_unended)
     surveying.write_sound_records(export, copy, limit_bytes)
-    return Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True, is_unended=survey.is_unended)
+    reading = Reading(export, number, copy, survey.record_count, limit_bytes, is_copy=True)
+    return replace(reading, is_unended=survey.is_unended, empty_row_count=survey.empty_row_count)
 
 
 def _write_partitions(
