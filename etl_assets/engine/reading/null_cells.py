@@ -3,13 +3,16 @@
 Nearly no cell is such a word, and every cell is asked, so each question begins with what rules nearly all of them out.
 """
 
+from collections.abc import Iterable
+
 from etl_assets.engine.sql_text import literal
 from etl_assets.project.columns import Column
 from etl_assets.project.dialect import Dialect
 from etl_assets.project.null_words import DEFAULT_NULLS, declared_nulls, folded_nulls, key_refuses_defaults, text_nulls
 
 _FOLDED = folded_nulls()
-_LONGEST_FOLDED = max(map(len, _FOLDED))
+# Between these are all letters and digits, and few of the signs with which words for null begin.
+_FIRST_SIGN, _NO_SIGN = ".", "\x7f"
 # The damage that a spreadsheet does to ids: a long number with an exponent, an error, a column that was too narrow.
 # Deliberately not `4e12`, which may be the start of a hash: a mark or a plus sign tells a number.
 DAMAGED = r"(?i)[+-]?[0-9]+([.,][0-9]*e[+-]?[0-9]+|e\+[0-9]+)|#[¡¿]?[\p{L}/ ]+0?[!?]|#{2,}"
@@ -20,13 +23,9 @@ def text_sql(cell: str, dialect: Dialect, column: Column) -> str:
     if declared_nulls(dialect, column) is not None:
         return f"blank_to_null({cell})"
     words = text_nulls(dialect, column)
-    longest = max(len(word.encode()) for word in words)
-    # A map is asked in half the time of IN. Other blanks than a space never pad the cells of a whole column.
+    # A map is asked in half the time of IN.
     is_word = f"map([{', '.join(map(literal, ('', *words)))}], {[True] * (len(words) + 1)})[strip({cell})]"
-    return (
-        f"CASE WHEN strlen({cell}) > {longest} AND {cell} >= '!' AND NOT ends_with({cell}, ' ') THEN {cell} "
-        f"WHEN {is_word} IS NULL THEN {cell} END"
-    )
+    return f"CASE WHEN {_begins_otherwise_sql(cell, words)} THEN {cell} WHEN {is_word} IS NULL THEN {cell} END"
 
 
 def cell_sql(text: str, dialect: Dialect, column: Column | None = None) -> str:
@@ -51,11 +50,23 @@ def key_cell_sql(text: str, dialect: Dialect) -> str:
     declared = cell_sql(text, dialect)
     if not key_refuses_defaults(dialect):
         return declared
+    spellings = [spelling for word in _FOLDED for spelling in (word, word.upper())]
     return (
-        f"CASE WHEN strlen({text}) > {_LONGEST_FOLDED} AND NOT ends_with({text}, ' ') THEN {declared} "
-        f"WHEN {text} >= '.' AND {text} < ':' THEN {declared} "
+        f"CASE WHEN {_begins_otherwise_sql(text, spellings)} THEN {declared} "
         f"WHEN NOT {is_folded_null_sql(f'strip({text})')} THEN {declared} END"
     )
+
+
+def _begins_otherwise_sql(text: str, words: Iterable[str]) -> str:
+    """Whether a text begins with a letter, a digit or a sign that begins none of the words; it may miss some that do.
+
+    It compares first bytes, which takes DuckDB a fifth of the time of looking at the end of a text or into a map.
+    """
+    firsts = sorted({word[0] for word in words if word and _FIRST_SIGN <= word[0] < _NO_SIGN})
+    bounds = zip([_FIRST_SIGN, *(chr(ord(sign) + 1) for sign in firsts)], [*firsts, _NO_SIGN], strict=True)
+    # Most texts begin with a letter, and those come last.
+    ranges = [f"({text} >= {literal(low)} AND {text} < {literal(high)})" for low, high in bounds if low < high]
+    return f"({' OR '.join(reversed(ranges))})"
 
 
 def is_folded_null_sql(text: str) -> str:
