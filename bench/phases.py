@@ -86,7 +86,7 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
     from dagster._core.instance.methods.event_methods import EventMethods
 
     from etl_assets.engine.reading import quarantine, surveying, verified
-    from etl_assets.engine.steps import build, build_many, merge, stage
+    from etl_assets.engine.steps import build, build_many, merge, shard_rows, stage
     from etl_assets.orchestration import merged_profiles, shard_profiles
 
     clock = Clock()
@@ -110,7 +110,7 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
         (build, "_validate", "shard: validate"),
         (build, "_publish_manifest", "shard: manifest"),
         (merge, "merge_shards", "merge: all"),
-        (merge, "copy_shards", "merge: copy"),
+        (shard_rows, "copy_shards", "merge: copy"),
         (merge, "hash_by_shard", "merge: read back, digest"),
         (merge, "drop_duplicates", "merge: duplicates"),
         (merged_profiles, "check_warehouse", "merge: checks of the warehouse"),

@@ -271,6 +271,8 @@ def _read_file(path: Path) -> Iterator[tuple[int, bytes, dict[str, str] | None]]
     for line_number, raw, is_sound in records:
         if raw:
             cells = _cells(raw) if is_sound else None
+            if cells is not None and not any(cell.strip(_WHITE_SPACE) for cell in cells):
+                continue  # a blank line, as spreadsheets write it
             is_whole = cells is not None and len(cells) == len(names)
             yield line_number, raw, dict(zip(names, cells or (), strict=True)) if is_whole else None
 

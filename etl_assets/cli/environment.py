@@ -12,20 +12,23 @@ from etl_assets.cli.program import command
 
 HELP = """\
 environment:
-  ETL_PROJECT           folder of your own project
-  ETL_SOURCES           folder of the exports (data/sources)
-  ETL_HOME              folder of everything the pipeline makes (data)
-  ETL_NUM_SHARDS        number of shards (10)
-  ETL_MAX_REJECT_RATIO  largest share of a source's rows that may break the contract (0.05)
-  ETL_WORKERS           sources or shards worked on at once in one run (number of cores, at most 8)
-  ETL_MEMORY_LIMIT      DuckDB's memory for one run (700MB)
-  ETL_SHARD_TIMEOUT_S   seconds after which an attempt at a shard is interrupted and retried (1800)
-  ETL_SOURCE_TIMEOUT_S  seconds after which reading a source is interrupted and retried (3600)
-  ETL_MAX_UNPACKED      what one packed or Parquet file may unpack to (16384MB)
-  DAGSTER_HOME          folder of the Dagster instance (.dagster)
-  ETL_FAULT             breaks something on purpose (etl_assets/engine/faults.py)
-  CHAOS_FAIL_SHARD      number of a shard whose first attempt fails on purpose
-  ETL_ENV               production refuses faults
+  ETL_PROJECT              folder of your own project
+  ETL_SOURCES              folder of the exports (data/sources)
+  ETL_HOME                 folder of everything the pipeline makes (data)
+  ETL_NUM_SHARDS           number of shards (10)
+  ETL_MAX_REJECT_RATIO     largest share of a source's rows that may break the contract (0.05)
+  ETL_MAX_SUPERSEDED_RATIO largest share of a source's rows that repeat a key of their file (0.5)
+  ETL_MIN_ROWS_RATIO       least share of the last publication's rows (0.5)
+  ETL_WORKERS              sources or shards worked on at once in a run (number of cores, at most 8)
+  ETL_MEMORY_LIMIT         DuckDB's memory for one run (700MB)
+  ETL_SHARD_TIMEOUT_S      seconds after which an attempt at a shard is ended and retried (1800)
+  ETL_SOURCE_TIMEOUT_S     seconds after which reading a source is interrupted and retried (3600)
+  ETL_MAX_UNPACKED         what one packed or Parquet file may unpack to (16384MB)
+  ETL_KEEP_WAREHOUSES      warehouses that stay after they were replaced (3)
+  DAGSTER_HOME             folder of the Dagster instance (.dagster)
+  ETL_FAULT                breaks something on purpose (etl_assets/engine/faults.py)
+  CHAOS_FAIL_SHARD         number of a shard whose first attempt fails on purpose
+  ETL_ENV                  production refuses faults
 """
 
 

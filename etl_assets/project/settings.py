@@ -82,8 +82,7 @@ class Settings(BaseSettings):
         le=1,
     )
     max_superseded_ratio: Share = setting(
-        "largest share of the rows of a source with `rows: one`, without `latest_by`, that may have the key of another "
-        "row of their file",
+        "largest share of a source's rows that repeat a key of their file; not with `latest_by` or `rows: many`",
         "a share from 0 to 1",
         "0.5",
         default=0.5,
@@ -91,8 +90,8 @@ class Settings(BaseSettings):
         le=1,
     )
     min_rows_ratio: Share = setting(
-        "share of the last publication's rows below which a source, and of its profiles below which the result, is "
-        "refused; 0 accepts any, `etl-assets run --accept-shrunk` this once",
+        "least share of the last publication's rows; a source with fewer is refused, and a result with fewer profiles; "
+        "0 accepts any, `etl-assets run --accept-shrunk` does this once",
         "a share from 0 to 1",
         "0.5",
         default=0.5,
@@ -100,7 +99,7 @@ class Settings(BaseSettings):
         le=1,
     )
     workers: Whole = setting(
-        "sources or shards worked on at once in one run, and threads of the merge and of shards too large to share the "
+        "sources or shards worked on at once in a run, and threads of the merge and of shards too large to share the "
         "memory",
         f"a whole number from 1 to {MAX_WORKERS}",
         "number of cores, at most 8",
@@ -118,7 +117,7 @@ class Settings(BaseSettings):
     )
     # Ten times what a shard of ten million customers takes; a hung disk or network is noticed within the hour.
     shard_timeout_s: Whole = setting(
-        "seconds after which an attempt at a shard is interrupted and retried; 0 for no limit",
+        "seconds after which an attempt at a shard is ended and retried; 0 for no limit",
         f"a whole number from 0 to {_WEEK_S}",
         "1800",
         default=1800,

@@ -17,7 +17,7 @@ def _help_text() -> str:
     lines = ["environment:"]
     for name, default, meaning in settings.table():
         clause = re.split("[;,]", meaning.replace("`", ""))[0]
-        lines.append(f"  {name:<21} {clause}" + ("" if default == "not set" else f" ({default})"))
+        lines.append(f"  {name:<24} {clause}" + ("" if default == "not set" else f" ({default})"))
     return "\n".join(lines) + "\n"
 
 

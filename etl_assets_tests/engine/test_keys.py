@@ -27,8 +27,9 @@ _GOLDEN: Mapping[str, tuple[Mapping[str, Mapping[str, str]], str]] = {
     "a record of nulls elsewhere": ({"billing": {}}, "8886743fee1f3386d0d7e046aacbe1cd"),
     "an email": ({"crm": {"email": "a@x.example"}}, "4180404a1e2f54ef477a69badb978551"),
     "the same email elsewhere": ({"billing": {"email": "a@x.example"}}, "f70c112e56f05c1f366bae1e99b0b021"),
-    "the text null": ({"crm": {"company_name": "null"}}, "b797fbd7c8ecbac46a99ca35cbfee636"),
-    "the text NULL": ({"crm": {"company_name": "NULL"}}, "c63c81f7016f2f1df75c19976f725db6"),
+    # Names; `null` and `NULL` are read as null before there is a key.
+    "the text Null": ({"crm": {"company_name": "Null"}}, "cfee1c39d5ad843030dde9a3012fe9b1"),
+    "the text NONE": ({"crm": {"company_name": "NONE"}}, "a89481e9abdec2efb33c0989929f40f3"),
     "two quotes": ({"crm": {"company_name": '""'}}, "e22fe453975ea9e77b617f23e9ff3f29"),
     "a then bc": ({"crm": {"company_name": "a", "industry": "bc"}}, "e697fa5c92230ec2187e06d51e8cc31f"),
     "ab then c": ({"crm": {"company_name": "ab", "industry": "c"}}, "0e2c772d1a4169ce5121becdd0a016b8"),

@@ -64,7 +64,7 @@ def test_what_is_missing_is_named_with_its_place(findings_in: Finding, contract:
         (
             _column("{zzz: [a]}"),
             "line 5: sources.crm.columns.email.zzz: unknown word; known are type, precision, scale, min, max, values, "
-            "required, unique, relationships, pii, meaning, from, pattern, on_invalid",
+            "required, unique, relationships, pii, meaning, from, pattern, nulls, on_invalid",
         ),
     ],
 )

@@ -44,7 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_exports(
         folder / "sources",
         crm=[row(name) for name in "abcdef"] + [row("")],
-        billing=[row("d", mrr="n/a"), row("a")],
+        billing=[row("d", mrr="a lot"), row("a")],
         support=[row("a"), row("a", nps_score="3")],
     )
     run_engine(folder / "sources", site_at(Home(folder / "home")))

@@ -5,6 +5,7 @@ import pytest
 from etl_assets.engine.reading.remedies import BadRow, bad_text, words_for_cells, words_for_rows
 from etl_assets.project.columns import Column
 from etl_assets.project.dialect import Dialect
+from etl_assets.project.null_words import DEFAULT_NULLS
 
 PLAIN = Dialect()
 
@@ -32,7 +33,7 @@ def column(kind: str, name: str = "amount") -> Column:
             ["ja", "nein"],
             {"true_words": [*PLAIN.true_words, "ja"], "false_words": [*PLAIN.false_words, "nein"]},
         ),
-        ("float", ["unknown", "$5"], {"nulls": ["unknown"], "currency": ["$"]}),
+        ("float", ["unknown", "$5"], {"nulls": [*DEFAULT_NULLS, "unknown"], "currency": ["$"]}),
         # Nothing tells day and month apart, no number is in it, and a mark that most cells do not have.
         ("date", ["01/02/2026"], {}),
         ("float", ["many", "few"], {}),

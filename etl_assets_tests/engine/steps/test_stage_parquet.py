@@ -11,7 +11,7 @@ from etl_assets.engine.reading import exports
 from etl_assets.engine.reading.records import MAX_RAW_BYTES, MAX_RECORD_BYTES
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import stage as staging
-from etl_assets.errors import Action, Advice, InputError
+from etl_assets.errors import Action, Advice, CollapsedError, InputError
 from etl_assets_tests.engine.steps.product_exports import PRODUCT, accepted, no_reading, stage, write, write_parquet
 from etl_assets_tests.factory import read_quarantine, row
 
@@ -169,7 +169,8 @@ class TestLimits:
         with pytest.raises(InputError) as caught:
             stage(sources, site, max_unpacked_mb=limit_mb)
         assert caught.value.advice == (Advice(Action.SET, "ETL_MAX_UNPACKED", f"{2 * limit_mb}MB"),)
-        assert [path for path in site.home.root.rglob("*") if path.is_file()] == []
+        # What was refused, and why; nothing of what was unpacked.
+        assert [path.name for path in site.home.root.rglob("*") if path.is_file()] == ["refused.json"]
         return str(caught.value)
 
     def test_two_kilobytes_that_declare_many_rows_are_refused_before_they_are_read(
@@ -184,7 +185,9 @@ class TestLimits:
             patch.setattr(staging, "_write_partitions", no_reading)
             text = self.refusal(sources, site, 1)
         assert text == f"product.parquet ({path.stat().st_size} bytes) unpacks to more than the 1 MB that are allowed."
-        assert stage(sources, site, max_unpacked_mb=64).rows_in == 150_000
+        # With room for them they are read, and are all of one customer.
+        with pytest.raises(CollapsedError, match="all 150,000 rows"):
+            stage(sources, site, max_unpacked_mb=64)
 
     def test_few_texts_that_are_repeated_are_refused(self, sources: Path, site: Site) -> None:
         """Fails: a megabyte becomes gigabytes of slices, shards and warehouse."""

@@ -34,7 +34,7 @@ CSV_MOMENTS: dict[str, tuple[Any, str]] = {
     "quarantine": (quarantine, "_locate_csv"),
 }
 PARQUET_MOMENTS: dict[str, tuple[Any, str]] = {
-    "header": (exports, "_parquet_columns"),
+    "header": (exports, "_parquet_types"),
     "hash": (verified, "hash_files"),
     "count": (parquet, "row_count"),
     "duckdb": (staging, "_write_partitions"),
