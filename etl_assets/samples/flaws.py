@@ -74,16 +74,16 @@ _LINE_FLAWS = (
 # Values that their column cannot hold, by source.
 _BAD_CELLS: Mapping[str, Sequence[tuple[str, str]]] = {
     "crm": (
-        *(("employee_count", "n/a"), ("employee_count", "12.7")),
+        *(("employee_count", "tbd"), ("employee_count", "12.7")),
         *(("deal_value", "1.234,50"), ("last_contact", "2024-02-30")),
     ),
-    "billing": (("mrr", "n/a"), ("subscription_start", "03/31/2025"), ("last_payment", "2024-02-30")),
+    "billing": (("mrr", "tbd"), ("subscription_start", "03/31/2025"), ("last_payment", "2024-02-30")),
     "product": (
-        *(("total_sessions", "n/a"), ("features_used", "12.7")),
+        *(("total_sessions", "tbd"), ("features_used", "12.7")),
         *(("usage_pct", "130"), ("last_active", "2024-02-30")),
     ),
     "support": (
-        *(("total_tickets", "12.7"), ("open_tickets", "n/a"), ("last_ticket_date", "2024-02-30")),
+        *(("total_tickets", "12.7"), ("open_tickets", "tbd"), ("last_ticket_date", "2024-02-30")),
         *(("nps_score", "11"), ("csat_score", "9.9")),
     ),
 }

@@ -125,6 +125,7 @@ def test_its_own_checks_run_beside_those_of_the_engine(fleet: Site) -> None:
         "accounting_closed",
         "count_equals_shards",
         "keys_unique_and_not_null",
+        "nothing_unusual",
         "vehicles_unique",
         "profiles_as_declared",
         "heavy_vehicles_cost",

@@ -25,10 +25,10 @@ _GOLDEN = {
         "support": "e880fd48ea491a3c62a24d8d520286d9b8b9e737784f5aa74ad302db83c2e52b",
     },
     0.2: {
-        "crm": "b161ff967ae4dadea1763d9fd4d9f53702b05a5fbdc2c5f99c20640eb9219a66",
-        "billing": "e1730ea3942a511c06e8e14479682a7d77f4090d621f0cacd4975eeac15b0ea4",
-        "product": "e8837c541ab48968e8da55d31f8c6280eea7f3989cc585f8081757644258e998",
-        "support": "76373f5fbec18453440b35e4d8efdcfb766bde8c38648626dc96ed195f54f89d",
+        "crm": "e9d3853843fb6b7ce744ff6c0b6d3a855f638ce139950b717c65d4f939c55134",
+        "billing": "b13f297516a0fbf22addc13653f216cc301fc0d01a17aa27eaafda649f3ae7ad",
+        "product": "bd94d93440c4d61cc0dfaf3d22239c62fdcc2ffc15bf8be621f5d3c0d55b9571",
+        "support": "39a7474c740657f8d89da55696ee93b731829b73b42b4a04e1d7aa98ac472587",
     },
 }
 
