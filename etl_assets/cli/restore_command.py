@@ -103,7 +103,7 @@ def _report(done: Restored) -> None:
     named = os.environ.get("DAGSTER_HOME", "").strip()
     if not Path(named or DEFAULT_HOME).expanduser().is_dir():
         return
-    from dagster_shared.error import DagsterError
+    from dagster import DagsterError
     from sqlalchemy.exc import OperationalError
 
     from etl_assets.orchestration.restore_event import report_restore

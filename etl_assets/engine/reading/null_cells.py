@@ -65,7 +65,7 @@ def _begins_otherwise_sql(text: str, words: Iterable[str]) -> str:
     firsts = sorted({word[0] for word in words if word and _FIRST_SIGN <= word[0] < _NO_SIGN})
     bounds = zip([_FIRST_SIGN, *(chr(ord(sign) + 1) for sign in firsts)], [*firsts, _NO_SIGN], strict=True)
     # Most texts begin with a letter, and those come last.
-    ranges = [f"({text} >= {literal(low)} AND {text} < {literal(high)})" for low, high in bounds if low < high]
+    ranges = [f"({text} >= {literal(first)} AND {text} < {literal(end)})" for first, end in bounds if first < end]
     return f"({' OR '.join(reversed(ranges))})"
 
 

@@ -64,13 +64,15 @@ def refuse_strays(contract: Contract, source: Source, root: Path) -> None:
 def unread_names(contract: Contract, root: Path) -> tuple[str, ...]:
     """The files in the folder of the exports that no source reads, for a report: the first of them, in order.
 
-    Marks of other programs are left out. A folder of more entries than anyone lists is looked through in part.
+    Marks of other programs are left out. A folder of more entries than anyone lists is looked through in part; one that
+    may not be read has none, and its sources say why.
     """
-    read = _files_of(contract, root)
     found = []
-    for path in itertools.islice(_entries_below(root), _ENTRIES_LISTED):
-        if path not in read and path.is_file():
-            found.append(path.relative_to(root).as_posix())
+    with contextlib.suppress(PermissionError):
+        read = _files_of(contract, root)
+        for path in itertools.islice(_entries_below(root), _ENTRIES_LISTED):
+            if path not in read and path.is_file():
+                found.append(path.relative_to(root).as_posix())
     return tuple(sorted(found)[:_NAMES_LISTED])
 
 

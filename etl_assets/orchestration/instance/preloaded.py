@@ -9,6 +9,7 @@ No thread may run in it and nothing that does not survive a fork may be open: a 
 connection. `why_unfit` looks.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -49,8 +50,11 @@ def main() -> None:
     for name in MODULES:
         importlib.import_module(name)
     unfit = why_unfit(connection.fileno())
-    _send(connection, {"unfit": unfit} if unfit else {"ready": os.getpid()})
-    order = None if unfit else _serve(connection)
+    order = None
+    # When the starter is gone there is nothing to serve, and in a forked process no run that anyone knows of.
+    with contextlib.suppress(ConnectionError):
+        _send(connection, {"unfit": unfit} if unfit else {"ready": os.getpid()})
+        order = None if unfit else _serve(connection)
     connection.close()
     if order is not None:
         do_run(order)

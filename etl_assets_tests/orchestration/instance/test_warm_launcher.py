@@ -28,6 +28,11 @@ from etl_assets.orchestration.instance.warm_launcher import WarmRunLauncher
 from etl_assets_tests.orchestration.test_code_location import CHECKOUT
 
 PYTHON = "/the/python/of/the/code"
+# A shell starts background jobs, such as these tests, with SIGINT ignored.
+SLEEPER = (
+    "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); print('ready', flush=True); "
+    "time.sleep(600)"
+)
 
 
 @pytest.fixture
@@ -43,10 +48,12 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[bytes]"]:
     """The process of a run."""
-    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    started = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True, stdout=subprocess.PIPE)
+    assert started.stdout is not None
+    assert started.stdout.readline() == b"ready\n"
     yield started
     started.kill()
-    started.wait()
+    started.communicate()
 
 
 @pytest.fixture
