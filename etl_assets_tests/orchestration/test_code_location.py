@@ -76,6 +76,7 @@ def test_checks_are_the_ones_a_person_expects(defs: dg.Definitions) -> None:
         "count_equals_shards",
         "customers_unique",
         "keys_unique_and_not_null",
+        "nothing_unusual",
         "profiles_as_declared",
     )
     assert keys == (
