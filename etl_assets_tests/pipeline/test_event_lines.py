@@ -104,7 +104,17 @@ def test_the_report_names_what_failed_and_the_recovery() -> None:
         "unmatched": [],
     }
     assert set(read["sources"][0]) == {
-        *("source", "rows_in", "rows_accepted", "rows_quarantined", "reasons", "reused", "elapsed_ms", "error"),
+        *(
+            "source",
+            "rows_in",
+            "rows_accepted",
+            "rows_empty",
+            "rows_quarantined",
+            "reasons",
+            "reused",
+            "elapsed_ms",
+            "error",
+        ),
         *("error_kind", "cell_reasons", "key_map", "files", "ignored_columns"),
     }
 
