@@ -107,15 +107,14 @@ def read_past(home: Home) -> Past:
         found: dict[tuple[int, str, str], list[Figure]] = {}
         for moment, input_hash, code_version, kind, *figure in rows:
             found.setdefault((moment, input_hash, code_version), []).append(Figure(FigureKind(kind), *figure))
-    except (duckdb.Error, OSError, ValueError):
-        return Past(why_none="The figures of the last warehouse could not be read.")
-    return Past(
-        tuple(
+        past = tuple(
             PublishedFigures(datetime.fromtimestamp(moment / 1e6, UTC), input_hash, code_version, tuple(figures))
             for (moment, input_hash, code_version), figures in found.items()
-        ),
-        "" if found else "The last warehouse has no figures.",
-    )
+        )
+    # The file may be anyone's: a moment may be null, or none that there is.
+    except (duckdb.Error, OSError, ValueError, OverflowError, TypeError):
+        return Past(why_none="The figures of the last warehouse could not be read.")
+    return Past(past, "" if past else "The last warehouse has no figures.")
 
 
 def before(past: Past, present: PublishedFigures) -> tuple[PublishedFigures, ...]:

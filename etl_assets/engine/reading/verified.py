@@ -10,7 +10,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,11 @@ from etl_assets.engine.stopping import Stop
 from etl_assets.errors import InputError, SourceChangedError, shown
 
 _HASHED_BYTES = 1 << 20
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A file system, or a damaged document, may say anything.
+_FIRST_SECOND = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+_LAST_SECOND = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,9 @@ class FileStat:
 
     @property
     def modified_at(self) -> str:
-        """When its contents were last changed (ISO 8601, UTC), to the second."""
-        return datetime.fromtimestamp(self.modified_ns // 1_000_000_000, UTC).isoformat()
+        """When its contents were last changed (ISO 8601, UTC), to the second; the years are 1 to 9999."""
+        seconds = min(max(self.modified_ns // 1_000_000_000, _FIRST_SECOND), _LAST_SECOND)
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def stat_files(paths: Sequence[Path], root: Path) -> list[FileStat]:
