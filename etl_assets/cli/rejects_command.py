@@ -1,6 +1,6 @@
 """`etl-assets rejects`: the rejected rows and cells, also of a source that failed and before the first publication.
 
-It shows personal data, as `query` does: the rows are the user's own, and a masked cell cannot be mended.
+It shows personal data, as `query` does. The rows belong to the user, who has to see a cell to correct it.
 """
 
 import argparse

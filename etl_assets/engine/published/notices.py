@@ -141,7 +141,7 @@ def _totals(snapshot: Snapshot) -> Iterator[Notice]:
 
 
 def _full_sheets(snapshot: Snapshot) -> Iterator[Notice]:
-    """Files that hold as many rows as a sheet of Excel: it drops what is beyond, and says so once, to whoever saves."""
+    """Files with as many rows as fit on an Excel sheet. Excel drops the rest, and warns only the person who saves."""
     for name, count in zip(snapshot.files, snapshot.file_rows, strict=False):
         if count in _ROWS_OF_A_SHEET:
             yield Notice(

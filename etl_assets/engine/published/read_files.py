@@ -1,6 +1,6 @@
 """The files that a source was read from: rows and date of each, and what in them was passed over.
 
-Whoever reads a report sees at once that the newest file is not among them.
+A report lists them, so that a missing file is noticed at once.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ _BEGINNINGS = (
     "~$",  # locks of Microsoft Office
 )
 _CHECKSUM_ENDINGS = (".crc", ".md5", ".sha1", ".sha256", ".sha512", ".sig", ".asc")
-# For people and for programs; nobody exports records as these.
+# Documentation and programs. No system exports records in these formats.
 _DOCUMENT_ENDINGS = (
     *(".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".png", ".jpg", ".jpeg", ".gif", ".svg"),
     *(".sql", ".py", ".ipynb", ".sh", ".ps1", ".bat", ".r", ".yaml", ".yml", ".toml", ".ini", ".log"),

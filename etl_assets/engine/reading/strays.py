@@ -1,7 +1,7 @@
 """Files that look like a source's data and are read by none: each stops its source, by name.
 
-They are in the source's own folder, or beside its files under a name that speaks of it, or with its columns. Nobody
-notices rows that are not read: the run succeeds without them.
+Such a file is in the source's own folder, or it is beside the source's files and has a similar name or the source's
+columns. Without this check the run would succeed, and its rows would be missing.
 """
 
 import contextlib

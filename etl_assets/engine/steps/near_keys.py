@@ -71,7 +71,7 @@ def near_key_notices(connection: duckdb.DuckDBPyConnection, contract: Contract) 
 
 
 def _difference(key: Key) -> str:
-    """SQL of the difference of the keys `a` and `b`: what settings join is told by reading them with these settings."""
+    """SQL for how the keys `a` and `b` differ: under which settings of `key:` they become equal, if under any."""
 
     def is_joined_by(**settings: object) -> str:
         other = key.model_copy(update=settings)

@@ -1,7 +1,7 @@
 """What rejected rows look like: one example for each of the most frequent reasons, and the line that reads them.
 
-Whoever meets the limit of rejects for the first time sees a file, a line and a cell, not a count. Personal data is
-masked; of a row whose structure is broken, only the place is shown where a column of its source is personal.
+When a source exceeds the limit of rejects, its message shows a file, a line and a cell, not only a count. Personal
+data is masked; of a row whose structure is broken, only the place is shown where a column of its source is personal.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The run launcher of this project's instance: Dagster's own, and it notices when a run's process is gone.
+"""Dagster's run launcher, which also notices when a run's process is gone. warm_launcher.py adds the forking of runs.
 
 Dagster's launcher leaves that to the code server, the parent of the runs' processes, which reports a killed one within
 a second. When the code server is killed together with them (the host goes down, a container is stopped, memory runs
