@@ -288,8 +288,12 @@ def test_the_ui_itself_loads_follows_and_obeys_its_buttons(visitor: "Visitor", w
     # The first one selects the row; the switch comes later.
     switch = visitor.see(visitor.row("daily_refresh")).get_by_role("checkbox").nth(1)
     before = ui.effects(with_daemon.server).schedule
-    # Until the page knows it, a click asks for what is so already.
-    wait_until(lambda: switch.is_checked() == (before == "RUNNING"), PAGE_S, lambda: f"the switch to show {before}")
+    # Until the page knows the state, the switch is disabled and stands on off, and a click is lost.
+    wait_until(
+        lambda: switch.is_enabled() and switch.is_checked() == (before == "RUNNING"),
+        PAGE_S,
+        lambda: f"the switch to show {before}",
+    )
     # The input itself is hidden under its picture.
     switch.dispatch_event("click")
     wait_until(
