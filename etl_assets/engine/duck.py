@@ -8,6 +8,7 @@ lockdown a view in a database file from elsewhere could read any file of this us
 import contextlib
 import inspect
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,6 +32,9 @@ _ROW_GROUP_ROWS = 61_440
 _SMALL_BLOCK_BYTES = 16_384
 # For connections that read one file: enough to hash rows, and to find the first rows of a large table in key order.
 _READER_MB = 256
+# Readers of one file that wait to be used again, by process and path: to make one takes longer than most reads.
+_IDLE: dict[tuple[int, str], duckdb.DuckDBPyConnection] = {}
+_IDLE_READERS = 8
 # Fixed when a connection is made. Else the first ATTACH of another kind of file, or a function of an extension, would
 # download code; and a table name could refer to a Python variable of the program.
 _CLOSED: Mapping[str, bool] = {
@@ -164,7 +168,8 @@ def connect(
         connection.execute(f"SET threads = {limits.threads}")
         connection.execute(f"SET temp_directory = {literal(str(scratch or ''))}")
         for name, value in settings.items():
-            connection.execute(f"SET {name} = {literal(str(value))}")
+            # Global, so that it holds for cursors too.
+            connection.execute(f"SET GLOBAL {name} = {literal(str(value))}")
         lock_down(connection, folders, files)
     except BaseException:
         connection.close()
@@ -186,13 +191,23 @@ def opened(path: Path, *tables: str) -> Iterator[duckdb.DuckDBPyConnection]:
     Deliberately not duckdb.connect(path): within one process that returns an older instance of the same path that
     another thread still holds open, from before the file was swapped.
     """
-    small = connect(Limits(_READER_MB), None, files=[path], settings=_IN_UTC)
-    with contextlib.closing(small) as connection, attached(connection, path, *tables):
-        connection.execute("USE opened")
-        try:
-            yield connection
-        finally:
-            connection.execute("USE memory")
+    key = (os.getpid(), str(path))
+    small = _IDLE.pop(key, None) or connect(Limits(_READER_MB), None, files=[path], settings=_IN_UTC)
+    try:
+        # What is temporary ends with the cursor.
+        with contextlib.closing(small.cursor()) as connection, attached(connection, path, *tables):
+            connection.execute("USE opened")
+            try:
+                yield connection
+            finally:
+                connection.execute("USE memory")
+    except BaseException:
+        small.close()
+        raise
+    if len(_IDLE) < _IDLE_READERS:
+        _IDLE[key] = small
+    else:
+        small.close()
 
 
 @contextlib.contextmanager

@@ -147,3 +147,30 @@ def test_a_log_that_is_a_link_to_another_file_is_refused(warehouse: Path, tmp_pa
     # What blocks the log of a replaced file leads nowhere.
     log.symlink_to("nowhere/wal")
     assert factory.query(warehouse, "FROM publication") == [(1,)]
+
+
+def test_a_file_that_is_opened_again_shows_what_was_published_since_and_nothing_of_before(warehouse: Path) -> None:
+    """Fails: connections are used again together with what was read or made with them."""
+    for value in (1, 2):
+        with duck.opened(warehouse, "publication") as connection:
+            assert connection.execute("FROM publication").fetchall() == [(value,)]
+            assert duck.scalar(connection, "SELECT current_setting('TimeZone')") == "UTC"
+            connection.execute("CREATE TEMP VIEW mine AS SELECT 1")
+        coming = warehouse.with_name("coming.duckdb")
+        factory.alter(coming, f"CREATE TABLE publication AS SELECT {value + 1} AS a")
+        coming.replace(warehouse)
+
+
+def test_a_file_can_be_opened_twice_at_once(warehouse: Path) -> None:
+    with duck.opened(warehouse) as first, duck.opened(warehouse) as second:
+        for connection in (first, second):
+            assert connection.execute("FROM publication").fetchall() == [(1,)]
+
+
+def test_a_connection_is_not_used_again_after_an_error(warehouse: Path) -> None:
+    """Fails: a reader that was interrupted, or holds a transaction that failed, spoils the next one."""
+    for _ in range(2):
+        with pytest.raises(duckdb.Error), duck.opened(warehouse) as connection:
+            connection.begin().execute("FROM nothing")
+    with duck.opened(warehouse, "publication") as connection:
+        assert connection.execute("FROM publication").fetchall() == [(1,)]

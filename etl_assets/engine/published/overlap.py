@@ -24,10 +24,13 @@ MIN_SHARED_RATIO = 0.01
 MIN_KEYS = 20
 _CHARS_SHOWN = 40
 # By the distinct sets of sources: there are few of them, and many profiles. Grouped by text, which takes half the time
-# of lists; no source's name has a comma.
+# of lists; no source's name has a comma. Profiles of all sources, mostly the most, need no text.
 _PAIRS = f"""
     WITH combined AS (
-        SELECT array_to_string({SOURCES_COLUMN}, ',') AS names, count(*) AS profiles
+        SELECT
+            CASE WHEN len({SOURCES_COLUMN}) = len($names) THEN array_to_string($names, ',')
+            ELSE array_to_string({SOURCES_COLUMN}, ',') END AS names,
+            count(*) AS profiles
         FROM {PROFILES_TABLE} GROUP BY names
     ), combinations AS (
         SELECT string_split(names, ',') AS {SOURCES_COLUMN}, profiles FROM combined
@@ -42,7 +45,7 @@ _PAIRS = f"""
         other_source,
         sum(profiles)::BIGINT,
         coalesce(sum(profiles) FILTER (source_count = 1), 0)::BIGINT,
-        coalesce(sum(profiles) FILTER (source_count = ?), 0)::BIGINT
+        coalesce(sum(profiles) FILTER (source_count = len($names)), 0)::BIGINT
     FROM pairs
     GROUP BY source, other_source
 """
@@ -80,7 +83,7 @@ def measure_overlap(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
     """Count in the profiles of the current database; nothing for a single source."""
     if len(names) < 2:
         return ()
-    rows = connection.execute(_PAIRS, [len(names)]).fetchall()
+    rows = connection.execute(_PAIRS, {"names": list(names)}).fetchall()
     shared = {(source, other): count for source, other, count, _, _ in rows}
     alone = {source: (only, everywhere) for source, other, _, only, everywhere in rows if source == other}
     return tuple(

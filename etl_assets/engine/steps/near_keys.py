@@ -43,10 +43,10 @@ def plain_key(key: str) -> str:
     ascii_only = f"lower(replace({key}, ' ', ''))"
     any_text = f"lower(regexp_replace(nfc_normalize({key}), '{_NOTHING_SEEN}', '', 'g'))"
     is_ascii = f"strlen({key}) = length({key})"
-    # What sorts from 1 on has no leading zero; trimming takes as long as all the rest.
+    # What sorts from 1 on has no leading zero; to look for blanks takes half the time of replacing them.
     return (
-        f"CASE WHEN {is_ascii} AND {key} >= '1' THEN {ascii_only} WHEN {is_ascii} THEN ltrim({ascii_only}, '0') "
-        f"ELSE ltrim({any_text}, '0') END"
+        f"CASE WHEN {is_ascii} AND {key} >= '1' AND NOT contains({key}, ' ') THEN lower({key}) "
+        f"WHEN {is_ascii} THEN ltrim({ascii_only}, '0') ELSE ltrim({any_text}, '0') END"
     )
 
 
