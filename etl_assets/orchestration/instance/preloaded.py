@@ -31,13 +31,32 @@ MODULES = (
     "dagster._cli.api",
     "dagster._core.definitions.external_asset",
     "dagster._core.definitions.repository_definition.repository_data_builder",
+    "dagster._core.execution.plan.active",
+    "dagster._core.executor.in_process",
+    "dagster._core.instance.factory",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.migration.utils",
+    "dagster._core.storage.root",
     "dagster._core.storage.sqlite_storage",
+    "dagster._core.system_config.composite_descent",
+    "dagster._core.types.primitive_mapping",
+    "dagster._core.types.transform_typing",
+    "dagster._core.workspace.autodiscovery",
+    "dagster._utils.test.definitions",
     "alembic.command",
     "duckdb",
-    "sqlalchemy.dialects.sqlite",
-    "etl_assets.orchestration.code_location",
+    "importlib.readers",
     "importlib.resources.readers",
+    "sqlalchemy.dialects.sqlite",
+    "upath.implementations.local",
+    "watchdog.observers.polling",
+    "zstandard",
+    "etl_assets.orchestration.code_location",
+    "etl_assets.orchestration.instance.coordinator",
+    "etl_assets.orchestration.instance.migrations",
 )
+# Linear algebra, which DuckDB's Python functions do not need, would start a thread for each core when it is imported.
+_NO_THREADS = ("OPENBLAS_NUM_THREADS", "1")
 
 _STANDARD_ERROR = 2
 
@@ -47,8 +66,7 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     # The starter ends this process by closing its end; a Ctrl-C in the terminal is for the starter.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in MODULES:
-        importlib.import_module(name)
+    prepare()
     unfit = why_unfit(connection.fileno())
     order = None
     # When the starter is gone there is nothing to serve, and in a forked process no run that anyone knows of.
@@ -58,6 +76,32 @@ def main() -> None:
     connection.close()
     if order is not None:
         do_run(order)
+
+
+def prepare() -> None:
+    """Import everything that a run needs, and read what does not change."""
+    for name in MODULES:
+        importlib.import_module(name)
+    _import_numpy()
+    from etl_assets.orchestration.instance.migrations import read_migrations_ahead
+
+    read_migrations_ahead()
+
+
+def _import_numpy() -> None:
+    """Import what DuckDB imports for functions in Python.
+
+    Its linear algebra then uses one thread in the runs too. They share the cores with each other anyway.
+    """
+    name, value = _NO_THREADS
+    mine = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        importlib.import_module("numpy")
+    finally:
+        del os.environ[name]
+        if mine is not None:
+            os.environ[name] = mine
 
 
 def do_run(order: str) -> None:

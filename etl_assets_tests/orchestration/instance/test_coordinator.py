@@ -81,3 +81,12 @@ def test_the_daemon_prepares_the_launcher_before_the_first_run(monkeypatch: pyte
         instance.get_concurrency_config()
         instance.get_concurrency_config()
     assert prepared == ["started"]
+
+
+@pytest.mark.parametrize(("configured", "expected"), [(1, 0.5), (5, 5)])
+def test_the_queue_is_looked_at_twice_a_second_unless_dagster_yaml_gives_it_more_time(
+    configured: int, expected: float
+) -> None:
+    """Fails: each wave of runs of a backfill waits a second for the next look."""
+    made = coordinator.SizedRunCoordinator(dequeue_interval_seconds=configured)
+    assert made.dequeue_interval_seconds == expected

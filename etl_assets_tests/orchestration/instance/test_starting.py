@@ -15,6 +15,7 @@ import pytest
 from etl_assets.engine.files.processes import process_is_alive
 from etl_assets.orchestration.instance import preloaded
 from etl_assets.orchestration.instance.starting import Forked, NotForkedError, RunStarter
+from etl_assets.samples.writing import generate
 
 # A preloaded process that imports little, and whose runs write down who they are.
 PROGRAM = """
@@ -22,7 +23,7 @@ import json, os, sys, time
 from pathlib import Path
 from etl_assets.orchestration.instance import preloaded
 
-preloaded.MODULES = ("imported",)
+preloaded.prepare = lambda: __import__("imported")
 
 def note(order):
     name, seconds = json.loads(order)
@@ -173,17 +174,34 @@ def test_the_real_preloaded_process_may_be_forked() -> None:
         starter.close()
 
 
-def test_a_run_imports_next_to_nothing_that_is_not_preloaded() -> None:
+def test_a_run_imports_nothing_of_the_libraries_that_is_not_preloaded(tmp_path: Path) -> None:
     """Fails: every shard in the UI pays again for imports, a tenth of a second for a hundred modules."""
+    generate(tmp_path / "sources", rows=50)
+    changes = {"ETL_SOURCES": tmp_path / "sources", "ETL_HOME": tmp_path / "home", "DAGSTER_HOME": tmp_path / "dagster"}
     code = (
-        "import importlib, sys; from etl_assets.orchestration.instance.preloaded import MODULES\n"
-        "for name in MODULES: importlib.import_module(name)\n"
+        "import sys; from etl_assets.orchestration.instance import preloaded\n"
+        "preloaded.prepare()\n"
         "before = set(sys.modules)\n"
-        "import etl_assets.definitions\n"
-        "print(len(set(sys.modules) - before))"
+        "from etl_assets.cli.main import main\n"
+        "exit_code = main(['run'])\n"
+        "only_here = ('execution.execute_in_process', 'instance.runs', 'storage.noop_compute_log_manager')\n"
+        "libraries = ('alembic', 'dagster', 'duckdb', 'fsspec', 'numpy.lib', 'pydantic', 'sqlalchemy', 'upath')\n"
+        "found = {name for name in set(sys.modules) - before if name.startswith(libraries)}\n"
+        "found -= {name for name in found if name.removeprefix('dagster._core.').startswith(only_here)}\n"
+        "print(exit_code, sorted(found))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) <= 10
+    environment = os.environ | {name: str(value) for name, value in changes.items()}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_numpy_gets_the_threads_that_the_user_has_set_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("3", None):
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        if value is not None:
+            monkeypatch.setenv("OPENBLAS_NUM_THREADS", value)
+        preloaded._import_numpy()
+        assert os.environ.get("OPENBLAS_NUM_THREADS") == value
 
 
 def test_a_module_that_is_changed_or_removed_is_noticed(tmp_path: Path) -> None:
