@@ -1,6 +1,7 @@
-"""Text files that end in the middle of a line."""
+"""Text files that end in the middle of a line, and exports that end where a sheet of Excel does."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from etl_assets.engine.published.notices import NoticeKind, source_notices
 from etl_assets.engine.site import Site
 from etl_assets_tests import factory
+from etl_assets_tests.engine.reading.sheets import Cell, workbook
 from etl_assets_tests.engine.steps.product_exports import HEADER, PRODUCT, stage
 
 LINES = f"{HEADER}\n{factory.csv_line(PRODUCT, 'a')}\n{factory.csv_line(PRODUCT, 'b')}\n"
@@ -77,3 +79,20 @@ def test_as_many_rows_as_a_sheet_holds_are_noted(sources: Path, site: Site, coun
     (sources / "product.csv").write_text(f"{HEADER}\n" + "".join(f"{line.format(n)}\n" for n in range(count)))
     found = [notice.finding for notice in source_notices([stage(sources, site)])]
     assert any("exactly as many as fit on a sheet of Excel" in finding for finding in found) is is_noted
+
+
+@pytest.mark.parametrize(("count", "is_noted"), [(1_048_574, False), (1_048_575, True), (1_048_576, False)])
+@pytest.mark.parametrize("name", ["product.csv", "product.xlsx"])
+def test_a_full_sheet_of_the_present_form_is_noted(
+    sources: Path, site: Site, name: str, count: int, *, is_noted: bool
+) -> None:
+    """Fails: only the sheets of 2003 are known, and a million customers of more are published as all."""
+    if name.endswith(".csv"):
+        (sources / name).write_text(LINES)
+    else:
+        rows: list[list[Cell]] = [list(line.split(",")) for line in LINES.splitlines()]
+        (sources / name).write_bytes(workbook({"Sheet1": rows}))
+    snapshot = stage(sources, site)
+    assert (snapshot.files, snapshot.file_rows) == ((name,), (2,))
+    full = [one for one in source_notices([replace(snapshot, file_rows=(count,))]) if one.kind == NoticeKind.FULL_SHEET]
+    assert [(one.is_warning, one.figures) for one in full] == [(True, {"row_count": count})] * is_noted

@@ -116,6 +116,24 @@ def test_one_record_a_key_can_be_the_latest_by_a_column(tmp_path: Path) -> None:
     assert profiles(site)["a"]["name"] == "2001"
 
 
+def test_a_record_whose_own_order_is_unreadable_marks_its_key(tmp_path: Path) -> None:
+    """It may have been the last one. Fails: the older record passes for the present one, and nothing says so."""
+    lines = "a,1,old,5,2026-01-01\na,1,new,50,yesterday\nb,2,old,1,2026-01-01\nb,2,new,2,2026-01-02\nc,3,x,1,soon\n"
+    site = publish(exports(tmp_path / "x", lines), project(row_key="number", latest_by="changed"))
+    found = {key: (row["minutes"], row["issues"]) for key, row in profiles(site).items()}
+    assert found == {"a": (5, ["tickets: row rejected"]), "b": (2, []), "c": (1, ["tickets.changed"])}
+
+
+def test_one_record_a_key_with_an_unreadable_order_marks_its_key(tmp_path: Path) -> None:
+    sources = exports(tmp_path / "x", "", crm="client,name\na,2001\na,MMII\nb,2000\nb,2001\nc,2001\nc,\n")
+    contract = project().contract.model_dump(by_alias=True, exclude_defaults=True)
+    crm = {**contract["sources"][0], "columns": [{"name": "name", "type": "int"}], "latest_by": "name"}
+    contract["sources"] = [crm, *contract["sources"][1:]]
+    site = publish(sources, Project(Contract.model_validate(contract), PROFILES))
+    found = {key: (row["name"], row["issues"]) for key, row in profiles(site).items()}
+    assert found == {"a": (2001, ["crm: row rejected"]), "b": (2001, []), "c": (2001, [])}
+
+
 def test_a_record_without_its_number_is_rejected(tmp_path: Path) -> None:
     site = publish(exports(tmp_path / "x", "a,,one,5,\na,2,two,7,\n"), project(row_key="number"))
     assert tickets_of(site).reasons == {"missing:number": 1}

@@ -113,6 +113,17 @@ def test_a_command_of_a_container_that_is_gone_is_given_up_when_no_one_works_in_
     os.close(descriptor)
 
 
+def test_a_command_of_this_host_is_judged_by_its_process_alone(
+    instance: dg.DagsterInstance, dead_pid: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fails: the UI of another ETL_HOME, in which no one works, ends a run that is alive."""
+    monkeypatch.setenv("ETL_HOME", str(tmp_path))
+    (tmp_path / "scratch").mkdir()
+    of_this_host = {HOST_TAG: socket.gethostname()}
+    assert _looks(instance, _run(instance, of_this_host, os.getpid())) == [WorkerStatus.RUNNING] * 3
+    assert _looks(instance, _run(instance, of_this_host, dead_pid), 1) == [WorkerStatus.NOT_FOUND]
+
+
 def test_a_run_that_has_not_noted_its_process_counts_as_running(instance: dg.DagsterInstance) -> None:
     assert _looks(instance, _run(instance, BY_SOCKET, None)) == [WorkerStatus.RUNNING] * 3
 
