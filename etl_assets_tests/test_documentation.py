@@ -156,6 +156,12 @@ def test_every_module_that_a_page_names_exists(page: str) -> None:
     assert {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)} <= _NO_MODULES
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_holds_no_marks_of_a_merge(page: str) -> None:
+    """Fails: a reader gets both versions of a sentence, and `<<<<<<<` between them."""
+    assert re.findall(r"^(?:<{7}|={7}$|>{7})", _text(page), re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_every_variable_in_the_documentation_is_a_setting(page: str) -> None:
     known = {name for name, _, _ in settings_table()}
