@@ -3,8 +3,9 @@
 Nothing is looked up twice, and no module keeps it as a global: two sites in one process do not touch each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import duckdb
 
@@ -26,6 +27,8 @@ class Site:
     project: Project
     home: Home
     shard_count: int
+    # The folder of the exports, which messages name; the steps that read it have it in their requests.
+    exports: Path | None = field(default=None, compare=False)
 
     @property
     def contract(self) -> Contract:

@@ -22,7 +22,7 @@ def project_of(settings: Settings) -> Project:
 
 def site_of(project: Project, settings: Settings) -> Site:
     """The project at work where the settings say."""
-    return Site(project, Home(settings.home), settings.num_shards)
+    return Site(project, Home(settings.home), settings.num_shards, settings.sources)
 
 
 def run_limits(settings: Settings) -> Limits:

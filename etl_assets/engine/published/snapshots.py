@@ -229,9 +229,10 @@ def current_snapshots(site: Site) -> dict[str, Snapshot]:
     found = {name: current_snapshot(site.home, name) for name in site.contract.source_names}
     unstaged = [name for name, snapshot in found.items() if snapshot is None or not is_of_site(site, snapshot)]
     if unstaged:
+        exports = f"; their exports are read from ETL_SOURCES, {shown(str(site.exports))}" if site.exports else ""
         raise ConfigError(
             f"Source{'s' if len(unstaged) > 1 else ''} {', '.join(unstaged)} not staged for {site.shard_count} shards "
-            f"by this project and version yet. Looked for them in ETL_HOME, {shown(str(site.home.root))}.",
+            f"by this project and version yet. Looked for them in ETL_HOME, {shown(str(site.home.root))}{exports}.",
             Advice(Action.STAGE),
             subject=unstaged[0],
         )
