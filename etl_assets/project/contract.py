@@ -54,6 +54,11 @@ class Source(Model):
         description="Patterns of its files in the folder of the exports, such as `accounts-*.csv` or `crm/**`; by "
         "default `<name>.csv`, the name with another ending, or `<name>/*`.",
     )
+    ignore: Names = Field(
+        default=(),
+        description="Patterns of files and folders that are left out though they lie among its files, such as "
+        "`crm/readme*.txt`; other files that look like its data and are not read stop the source.",
+    )
     key_from: Names = Field(
         default=(),
         alias="key",
@@ -113,8 +118,9 @@ class Source(Model):
         if self.latest_by and self.has_many and not self.row_key:
             wrong.append((("latest_by",), "with rows: many it needs row_key: without it no record replaces another"))
         wrong += [
-            (("files", number), finding)
-            for number, pattern in enumerate(self.files)
+            ((word, number), finding)
+            for word, patterns in (("files", self.files), ("ignore", self.ignore))
+            for number, pattern in enumerate(patterns)
             if (finding := file_patterns.refusal(pattern)) is not None
         ]
         wrong += [
@@ -125,6 +131,11 @@ class Source(Model):
         if wrong:
             raise MisdeclaredError(wrong)
         return self
+
+    def ignores(self, name: str, *, is_folder: bool = False) -> bool:
+        """Whether a file or a folder is left out; `name` is its path in the folder of the exports."""
+        names = file_patterns.names_folder if is_folder else file_patterns.matches
+        return any(names(pattern, name) for pattern in self.ignore)
 
     def dialect_of(self, file: str) -> Dialect:
         """How a file is written; `file` is its path in the folder of the exports."""

@@ -29,6 +29,12 @@ def matches(pattern: str, name: str) -> bool:
     return _matches(PurePosixPath(files_of(pattern)).parts, PurePosixPath(name).parts)
 
 
+def names_folder(pattern: str, name: str) -> bool:
+    """Whether a pattern names everything in this folder, as `old/**` does."""
+    steps, parts = PurePosixPath(pattern).parts, PurePosixPath(name).parts
+    return steps[-1] == _ANY_DEPTH and (_matches(steps[:-1], parts) or matches(pattern, name))
+
+
 def _matches(steps: Sequence[str], parts: Sequence[str]) -> bool:
     if not steps or not parts:
         return not steps and not parts

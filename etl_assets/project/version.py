@@ -18,8 +18,10 @@ VERSION_CHARS = 12
 _PROSE = frozenset({"meaning", "title", "pii"})
 # What is checked of the finished warehouse decides no profile.
 _CHECKED = frozenset({"checks", "unique", "relationships"})
+# Which files are left out shows in the list of those that are read.
+_UNREAD = frozenset({"ignore"})
 # How exports are read changes which records a source has, never what is made of them.
-_READING = frozenset({"files", "key_from", "key_map", "from_", "csv", "csv_by_file", "sheet"})
+_READING = frozenset({"files", "ignore", "key_from", "key_map", "from_", "csv", "csv_by_file", "sheet"})
 # Where and with how much memory the work is done decides nothing of the result.
 _NO_RESULT = _READING | {"settings"}
 # Strings, quoted identifiers and dollar-quoted texts stay as they are; comments and white space become one blank.
@@ -55,7 +57,7 @@ def plain_sql(text: str) -> str:
 
 def _declared(model: BaseModel, left_out: frozenset[str] = frozenset()) -> object:
     """What a model declares, without prose, checks and what is as it is by default: a new word changes no version."""
-    return _without(model.model_dump(mode="json", exclude_defaults=True), _PROSE | _CHECKED | left_out)
+    return _without(model.model_dump(mode="json", exclude_defaults=True), _PROSE | _CHECKED | _UNREAD | left_out)
 
 
 def _written(declared: Source | KeyMap) -> list[object]:

@@ -68,8 +68,12 @@ def _sub(pattern: str, text: str) -> Change:
         _sub(r", pii: true", ""),
         _sub(r"entity: customers\nkey: (.*)\n", r"key: \1\nentity: customers\n"),
         _sub(r"\{type: int, min: 0, max: 100,", "{max: 100, min: 0, type: int,"),
+        _sub(r"    title: CRM\n", "    title: CRM\n    ignore: crm/readme*.txt\n"),
     ],
-    ids=["comment", "blank lines", "name", "title", "meaning", "personal", "order of words", "order of bounds"],
+    ids=[
+        *("comment", "blank lines", "name", "title", "meaning", "personal", "order of words", "order of bounds"),
+        "files that are left out",
+    ],
 )
 def test_prose_of_the_contract_changes_no_version(
     changed: Callable[..., Site], before: tuple[str, dict[str, str]], change: Change

@@ -59,13 +59,20 @@ def _require_named(source: Source, files: Sequence[Path], root: Path) -> None:
 
 def _find_files(source: Source, root: Path) -> list[Path]:
     if source.files:
-        return [path for path in matching_files(source, root) if _is_file(path, root)]
+        found = [path for path in matching_files(source, root) if _is_meant(path, source, root)]
+        if not found:
+            raise InputError(
+                f"No file of source '{source.name}' is left: its ignore names all that its files name.",
+                Advice(Action.EDIT, value="etl_assets.yaml"),
+                subject=source.name,
+            )
+        return found
     candidates = (path for path in root.iterdir() if path.name.startswith(source.name))
     named = [path for path in candidates if path.name[len(source.name) :].lower() in SUFFIXES]
     _refuse_folder_of_parts(source, named)
-    found = natural_order(path for path in named if _is_file(path, root))
+    found = natural_order(path for path in named if _is_meant(path, source, root))
     folder = root / source.name
-    if folder.is_dir():
+    if folder.is_dir() and not source.ignores(folder.name, is_folder=True):
         found += [folder]
     if not found:
         raise InputError(
@@ -132,7 +139,7 @@ def _require_text(path: Path) -> None:
 
 
 def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
-    files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_file(path, root)]
+    files = [path for path in natural_order(filter(_is_export, folder.iterdir())) if _is_meant(path, source, root)]
     if not files:
         below = any(path.is_dir() and not is_kept_apart(path.name) for path in folder.iterdir())
         way = f' To read the folders in it, write for {source.name}: files: ["{source.name}/**"]' if below else ""
@@ -147,6 +154,11 @@ def _files_in(folder: Path, source: Source, root: Path) -> list[Path]:
 def _is_export(path: Path) -> bool:
     name = path.name.lower()
     return name.endswith(SUFFIXES) and not is_mark(path.name)
+
+
+def _is_meant(path: Path, source: Source, root: Path) -> bool:
+    """Whether there is a file that the source does not ignore; InputError as for `_is_file`."""
+    return not source.ignores(path.relative_to(root).as_posix()) and _is_file(path, root)
 
 
 def _is_file(path: Path, root: Path) -> bool:

@@ -45,6 +45,11 @@ class _Room:
         """The folders in which it reads itself, at any depth."""
         return frozenset(folder for path in self.files for folder in path.parents)
 
+    def is_ignored(self, path: Path) -> bool:
+        """Whether a source says that this is no data: one word is enough, whichever sources it looks like."""
+        name, is_folder = path.relative_to(self.root).as_posix(), path.is_dir()
+        return any(source.ignores(name, is_folder=is_folder) for source in self.contract.sources)
+
 
 def refuse_strays(contract: Contract, source: Source, root: Path) -> None:
     """InputError when files that look like data of this source are read by no source of the contract.
@@ -117,7 +122,9 @@ def _fixed_steps(pattern: str) -> Iterator[str]:
 
 def _in_own_folders(room: _Room) -> Iterator[Path]:
     for folder in _own_folders(room):
-        yield from (path for path in _entries_below(folder) if path not in room.read and path not in room.folders)
+        for path in _entries_below(folder):
+            if path not in room.read and path not in room.folders and not room.is_ignored(path):
+                yield path
 
 
 def _entries_below(folder: Path) -> Iterator[Path]:
@@ -139,16 +146,21 @@ def _beside(room: _Room) -> Iterator[Path]:
         if any(folder.is_relative_to(one) for one in own):
             continue
         for path in sorted(folder.iterdir()):
-            alike = None if path in room.read or path in own or _is_passed_over(path) else _likeness(room, path)
+            is_known = path in room.read or path in own or _is_passed_over(path) or room.is_ignored(path)
+            alike = None if is_known else _likeness(room, path)
             if alike is None:
                 continue
             if alike is Likeness.SAME:
-                if path.is_file() or (path not in room.shared and any(True for _ in _entries_below(path))):
+                if path.is_file() or (path not in room.shared and _has_entries(room, path)):
                     yield path
             elif headers_left and path.is_file():
                 headers_left -= 1
                 if _has_columns(room, path, is_named_alike=alike is Likeness.MENTIONS):
                     yield path
+
+
+def _has_entries(room: _Room, folder: Path) -> bool:
+    return any(not room.is_ignored(path) for path in _entries_below(folder))
 
 
 def _is_passed_over(path: Path) -> bool:
@@ -192,7 +204,7 @@ def _unread(room: _Room, found: Sequence[Path]) -> InputError:
     )
     return InputError(
         f"Source '{source.name}' reads only {_listed(read)}. {_listed(names)} {looks} not read. "
-        f"{_way_in(room, names)}or move {them} out of {root}.",
+        f"{_way_in(room, names)}{_way_out(names)}, or move {them} out of {root}.",
         subject=source.name,
     )
 
@@ -208,12 +220,19 @@ def _way_in(room: _Room, names: Sequence[str]) -> str:
     refused = next((f"{shown(name)} {reason} " for name, reason in reasons.items() if reason), "")
     rest = [name for name, reason in reasons.items() if not reason]
     if not rest:
-        return f"{refused}Do that, "
+        return f"{refused}Do that; "
     patterns = ", ".join(f'"{pattern}"' for pattern in _patterns(room, rest))
     which = "the others" if refused else "it" if len(rest) == 1 else "them"
     return (
-        f"{refused}To read {which} too, write for {room.source.name} in etl_assets.yaml: files: [{shown(patterns)}], "
+        f"{refused}To read {which} too, write for {room.source.name} in etl_assets.yaml: files: [{shown(patterns)}]; "
     )
+
+
+def _way_out(names: Sequence[str]) -> str:
+    """The line of the contract that leaves these files and folders out."""
+    patterns = ", ".join(f'"{glob.escape(name.rstrip("/"))}{"/**" * name.endswith("/")}"' for name in names[:_SHOWN])
+    more = ", …" if len(names) > _SHOWN else ""
+    return f"to leave {'it' if len(names) == 1 else 'them'} out: ignore: [{shown(patterns)}{more}]"
 
 
 def _patterns(room: _Room, names: Sequence[str]) -> list[str]:

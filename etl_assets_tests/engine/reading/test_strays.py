@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from etl_assets.engine.reading.listing import find_files
 from etl_assets.engine.reading.strays import refuse_strays, unread_names
 from etl_assets.errors import InputError
 from etl_assets.project.contract import Contract
@@ -142,6 +143,66 @@ def test_the_line_that_reads_them_too_reads_them(
     assert line in caught.value.finding
     patterns = tuple(line.removeprefix('files: ["').removesuffix('"]').split('", "'))
     refuse_strays(contract(files=patterns), contract(files=patterns).source("crm"), root)
+
+
+@pytest.mark.parametrize(
+    ("present", "others", "line"),
+    [
+        ("crm.csv", ["crm (1).csv"], 'ignore: ["crm (1).csv"]'),
+        ("crm.csv", ["crm[1].csv", "CRM.CSV"], 'ignore: ["CRM.CSV", "crm[[]1].csv"]'),
+        ("crm.csv", ["crm-2/a.csv"], 'ignore: ["crm-2/**"]'),
+        ("crm/a.csv", ["crm/old/b.csv", "crm/c.csv.bak"], 'ignore: ["crm/c.csv.bak", "crm/old/b.csv"]'),
+    ],
+)
+def test_the_line_that_leaves_them_out_leaves_them_out(root: Path, present: str, others: list[str], line: str) -> None:
+    """Fails: a backup beside an export must be moved away, or be read."""
+    put(root, present, *others)
+    with pytest.raises(InputError) as caught:
+        refuse_strays(contract(), contract().source("crm"), root)
+    assert f"{line}, or move " in caught.value.finding
+    leaving_out = contract(ignore=line.removeprefix('ignore: ["').removesuffix('"]').split('", "'))
+    refuse_strays(leaving_out, leaving_out.source("crm"), root)
+    assert [path.relative_to(root).as_posix() for path in find_files(leaving_out.source("crm"), root)] == [present]
+    # It is no secret: the report lists them still.
+    assert set(unread_names(leaving_out, root)) == set(others)
+
+
+@pytest.mark.parametrize("files", [(), ("crm/**",), ("crm/*", "crm/2026/*")])
+def test_a_file_of_a_readable_form_is_left_out_too(root: Path, files: tuple[str, ...]) -> None:
+    """Fails: a legend in the folder of the exports is read as customers, or its header stops the source."""
+    put(root, "crm/a.csv", "crm/legend 1.txt", "crm/2026/legend 2.txt", "crm/2026/b.csv")
+    words = contract(
+        files=files, ignore=["crm/legend*.txt", "crm/**/legend*.txt", *(() if files else ("crm/2026/**",))]
+    )
+    refuse_strays(words, words.source("crm"), root)
+    found = [path.relative_to(root).as_posix() for path in find_files(words.source("crm"), root)]
+    assert sorted(found) == sorted(["crm/a.csv", *(["crm/2026/b.csv"] if files else [])])
+
+
+def test_a_file_that_one_source_leaves_out_stops_no_other_one(root: Path) -> None:
+    put(root, "crm.csv", "Export (3).csv")
+    both = {"crm": {"columns": COLUMNS}, "people": {"files": "crm.csv", "columns": COLUMNS, "ignore": "Export*.csv"}}
+    two = Contract.model_validate({"name": "any", "sources": both})
+    for source in two.sources:
+        refuse_strays(two, source, root)
+
+
+def test_a_folder_that_is_left_out_is_no_second_export(root: Path) -> None:
+    put(root, "crm.csv", "crm/2025.csv")
+    with pytest.raises(InputError, match=r"more than one export"):
+        find_files(contract().source("crm"), root)
+    without = contract(ignore="crm/**")
+    refuse_strays(without, without.source("crm"), root)
+    assert find_files(without.source("crm"), root) == [root / "crm.csv"]
+
+
+def test_a_source_of_which_nothing_is_left_is_refused(root: Path) -> None:
+    """Fails: a pattern that is too wide empties a source."""
+    put(root, "crm/a.csv")
+    for files in ((), ("crm/*.csv",)):
+        source = contract(files=files, ignore="crm/**").source("crm")
+        with pytest.raises(InputError, match=r"No export of source 'crm'|No file of source 'crm' is left"):
+            find_files(source, root)
 
 
 def test_one_pattern_is_proposed_where_it_names_no_other_file(root: Path) -> None:
