@@ -19,6 +19,7 @@ from etl_assets.engine.reading.cell_forms import NEARLY
 from etl_assets.engine.reading.forms import value_sql
 from etl_assets.engine.reading.judging import cells_sql
 from etl_assets.engine.reading.null_cells import any_cell_sql
+from etl_assets.engine.reading.parquet_values import nested_columns
 from etl_assets.engine.reading.rules import cell_name
 from etl_assets.engine.sql_text import identifier, literal
 from etl_assets.engine.steps.stage import prepare
@@ -107,16 +108,22 @@ def observe(
     `number` is the first of the numbers that its files take. InputError when a file cannot be read.
     """
     headers = [header for header in sniffed.header if header.strip() and _is_once(header, sniffed.header)]
-    columns = [Observed(name, header) for name, header in zip(column_names(headers), headers, strict=True)]
+    nested = nested_columns(exports.open_exports(_source(group, _named(headers), sniffed.words), root))
+    columns = _named([header for header in headers if header not in nested] or headers)
     table = _load(connection, _source(group, columns, sniffed.words), root, scratch, number)
     table = replace(table, group=group, columns=tuple(_counted(connection, table.name, columns)), words=sniffed.words)
     sample = _sampled(connection, table)
     words, notes = _value_words(table, sample, str(sniffed.words.get("delimiter", ",")))
     left_out = [header for header in dict.fromkeys(sniffed.header) if header not in headers and header.strip()]
     notes += [f"left out: {header}, {MORE_THAN_ONCE}" for header in left_out]
+    notes += [f"left out: {header}, of type {kind}, which holds no single values" for header, kind in nested.items()]
     words = {**sniffed.words, **words}
     typed = [_typed(connection, table.name, column, words, sample[column.name]) for column in table.columns]
     return replace(table, columns=tuple(typed), words=words, notes=(*sniffed.guesses, *notes))
+
+
+def _named(headers: Sequence[str]) -> list[Observed]:
+    return [Observed(name, header) for name, header in zip(column_names(headers), headers, strict=True)]
 
 
 def _is_once(header: str, headers: Sequence[str]) -> bool:

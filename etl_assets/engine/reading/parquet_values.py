@@ -45,6 +45,12 @@ def id_sql(column: str, kind: str) -> str:
     return label_sql(column, kind)
 
 
+def nested_columns(exports: Iterable[Export]) -> dict[str, str]:
+    """The columns that hold lists, objects and the like instead of single values, and their types."""
+    found = {column: kind for export in exports for column, kind in export.types.items()}
+    return {column: kind for column, kind in found.items() if _NESTED.search(kind)}
+
+
 def require_types(exports: Iterable[Export], source: Source) -> None:
     """InputError for a declared column whose type holds no single values, and for a key whose type is no id's."""
     for export in exports:
