@@ -19,6 +19,7 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps import build
 from etl_assets.engine.steps.merge import Merged, merge_shards
+from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit
 from etl_assets.engine.steps.stage import StagingRequest, stage
 from etl_assets.project.contract import Source
 from etl_assets.project.loading import Project, load_project
@@ -125,12 +126,12 @@ def verify_shard(home: Home, manifest: Manifest) -> Obstacle | None:
         return shards.verify_shard(home, manifest, connection)
 
 
-def run_engine(sources: Path, site: Site, *, run_id: str = "run") -> Merged:
+def run_engine(sources: Path, site: Site, *, run_id: str = "run", shrink: ShrinkLimit = ANY_SIZE) -> Merged:
     """The whole engine without Dagster: stage, build every shard, merge."""
     stage_all(staging_request(sources, site))
     for shard_id in site.shard_ids:
         build_shard(site, input_of(site, shard_id), run_id=run_id)
-    return merge_shards(site, LIMITS, run_id=run_id)
+    return merge_shards(site, LIMITS, run_id=run_id, shrink=shrink)
 
 
 def query(path: Path, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

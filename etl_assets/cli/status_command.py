@@ -24,8 +24,8 @@ from etl_assets.project.settings import load_settings
 _DESCRIPTION = """
     Show the sources (rows in, accepted, quarantined; whether their files have changed
     or were refused, when and why), every shard (published, stale,
-    missing, damaged, running or failed, and why) and the warehouse. Changes nothing; works before, during and after a
-    run. The exit code is 0 in every state; scripts read --json.
+    missing, damaged, running or failed, and why) and the warehouse (and why the last merge was refused, if it was).
+    Changes nothing; works before, during and after a run. The exit code is 0 in every state; scripts read --json.
 """
 _EXAMPLES = """
     etl-assets status
@@ -176,12 +176,17 @@ def _show_warehouse(console: Console, warehouse: facts.WarehouseFacts) -> None:
             f"{terminal.count(warehouse.record_count, 'record')}, published {terminal.moment(warehouse.published_at)}, "
             f"digest {warehouse.digest}"
         )
+    if warehouse.refusal:
+        when = warehouse.refusal.refused_at[:19].replace("T", " ")
+        why = printable_lines(advised(warehouse.refusal.finding, warehouse.refusal.advice))
+        console.print(Text.assemble((f"The last merge was refused at {when} UTC: ", "bold"), why), overflow="fold")
 
 
 def _show_next(console: Console, found: facts.Facts) -> None:
     console.print()
     if found.next_step:
-        first = "fix the cause, then " if any(source.refusal for source in found.sources) else ""
+        is_refused = found.warehouse.refusal or any(source.refusal for source in found.sources)
+        first = "fix the cause, then " if is_refused else ""
         console.print(Text.assemble(f"Next: {first}", (command_line(found.next_step), "bold")))
     elif found.warehouse.state == "restored":
         console.print(f"Nothing is merged over it before: {command_line('restore --release')}", soft_wrap=True)

@@ -13,7 +13,7 @@ import dagster as dg
 import duckdb
 
 from etl_assets.engine.duck import Limits
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
@@ -169,6 +169,7 @@ class _Pipeline:
         if published is not None:
             report.publication, report.broken_checks = published
             report.is_unchanged = True
+            sweeping.discard(self._site.home.refused_merge)
             sweep_unused(self._site)
             sweep_kept(self._site.home, self._settings.keep_warehouses)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))

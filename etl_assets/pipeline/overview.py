@@ -15,13 +15,14 @@ from etl_assets.engine.files.access import unreadable
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.notices import Notice, read_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
+from etl_assets.engine.published.refused_merge import read_refused_merge
 from etl_assets.engine.published.restored import held_text, read_mark
 from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
-from etl_assets.errors import ConfigError
+from etl_assets.errors import Action, Advice, ConfigError, ShrunkError
 from etl_assets.pipeline.source_states import SourceFacts, source_facts
 from etl_assets.project.settings import Settings
 
@@ -61,10 +62,21 @@ class ShardFacts:
 
 
 @dataclass(frozen=True)
+class MergeRefusalFacts:
+    """Why the shards that are there now were not published: `kind` is the class of the error."""
+
+    refused_at: str
+    kind: str
+    finding: str
+    advice: Sequence[Advice]
+
+
+@dataclass(frozen=True)
 class WarehouseFacts:
     """The warehouse: `outdated` means that merging the shards now would publish something else.
 
-    `restored` means that it was brought back, at `restored_at`, and that nothing is merged over it.
+    `restored` means that it was brought back, at `restored_at`, and that nothing is merged over it. `refusal` says why
+    the last merge of these shards was refused, if it was.
     """
 
     path: str
@@ -77,6 +89,7 @@ class WarehouseFacts:
     is_partial: bool | None
     missing_shards: Sequence[str]
     restored_at: str | None = None
+    refusal: MergeRefusalFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -191,11 +204,12 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
 def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]) -> WarehouseFacts:
     path = site.home.warehouse
     published = read_publication(site.home)
+    refusal = _merge_refusal(site, found, published)
     if published is None:
         is_there = publishing.size_bytes(path) is not None
         state: WarehouseState = "damaged" if is_there else "missing"
         reason = unreadable(path) or "it cannot be read" if is_there else None
-        return WarehouseFacts(str(path), state, reason, None, None, None, None, None, ())
+        return WarehouseFacts(str(path), state, reason, None, None, None, None, None, (), refusal=refusal)
     reason = _why_outdated(site, found, published) or _newer_exports(sources)
     state = "outdated" if reason else "current"
     if published.is_partial:
@@ -203,7 +217,8 @@ def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]
         state, reason = "partial", f"without {', '.join(published.missing_shards)}"
     mark = read_mark(site.home, published)
     if mark is not None:
-        state, reason = "restored", f"{held_text(mark)}{f' {reason.capitalize()}.' if reason else ''}"
+        more = f" {reason[0].upper()}{reason[1:].removesuffix('.')}." if reason else ""
+        state, reason = "restored", f"{held_text(mark)}{more}"
     return WarehouseFacts(
         str(path),
         state,
@@ -215,7 +230,21 @@ def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]
         published.is_partial,
         published.missing_shards,
         _utc(mark.restored_at) if mark else None,
+        refusal,
     )
+
+
+def _merge_refusal(site: Site, found: ShardSet, published: Publication | None) -> MergeRefusalFacts | None:
+    """Why the shards that are there now were refused; what was refused of other shards says nothing about these."""
+    refused = read_refused_merge(site.home)
+    if refused is None or not found.snapshots or refused.set_hash != found.set_hash:
+        return None
+    if published is not None and published.published_at >= refused.refused_at:
+        # A merge that was killed after its publication leaves the note of an earlier one.
+        return None
+    has_shrunk = refused.kind == ShrunkError("").kind
+    advice = (Advice(Action.EXPORT_AGAIN), Advice(Action.ACCEPT_SHRUNK)) if has_shrunk else ()
+    return MergeRefusalFacts(_utc(refused.refused_at), refused.kind, refused.finding, advice)
 
 
 def _why_outdated(site: Site, found: ShardSet, published: Publication) -> str | None:
@@ -244,6 +273,7 @@ def _next_step(
     if warehouse.state == "restored":
         return None
     is_settled = all(source.state == "current" for source in sources) and warehouse.state == "current"
+    is_settled = is_settled and warehouse.refusal is None
     return None if is_settled else "run"
 
 

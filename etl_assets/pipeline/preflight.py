@@ -132,6 +132,8 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     sweeping.sweep_home(site.home)
     for name in site.contract.source_names:
         sweeping.discard(site.home.refused_pointer(name))
+    # A merge of these shards would not be refused any more: nothing is to be merged.
+    sweeping.discard(site.home.refused_merge)
     sweep_unused(site)
     sweep_kept(site.home, settings.keep_warehouses)
     return Report(

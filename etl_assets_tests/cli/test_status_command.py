@@ -13,15 +13,18 @@ from etl_assets.engine.published import attempts, warehouse
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
+from etl_assets.engine.steps.shrinking import ShrinkLimit
+from etl_assets.errors import ShrunkError
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import Cli
+
+ROWS = [factory.row(f"cust_{number}") for number in range(30)]
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> dict[str, str]:
     """The environment of a published warehouse that a test may spoil."""
-    customers = [factory.row(f"cust_{number}") for number in range(30)]
-    factory.write_exports(tmp_path / "sources", crm=customers, billing=customers, product=customers)
+    factory.write_exports(tmp_path / "sources", crm=ROWS, billing=ROWS, product=ROWS)
     factory.run_engine(tmp_path / "sources", factory.site_at(Home(tmp_path / "home")))
     return {
         "ETL_SOURCES": str(tmp_path / "sources"),
@@ -124,8 +127,7 @@ def test_the_structure_of_the_json_is_what_scripts_rely_on(cli: Cli, own: Mappin
     }
     assert set(facts["warehouse"]) == {
         *("path", "state", "reason", "published_at", "record_count", "digest", "shard_count", "is_partial"),
-        "missing_shards",
-        "restored_at",
+        *("missing_shards", "restored_at", "refusal"),
     }
 
 
@@ -252,6 +254,28 @@ def test_a_warehouse_older_than_its_shards_is_outdated(cli: Cli, own: Mapping[st
     factory.build_shard(_site(own), factory.input_of(_site(own), "shard_00"), run_id="another")
     warehouse = _facts(cli, own)["warehouse"]
     assert (warehouse["state"], warehouse["reason"]) == ("outdated", "shards or sources were published since")
+
+
+def test_a_merge_that_was_refused_says_when_why_and_what_helps(cli: Cli, own: Mapping[str, str]) -> None:
+    """Fails: the warehouse is called outdated, and why no run makes it current stands in a log of last night only."""
+    site = _site(own)
+    rows = [{**row, "company_name": ""} for row in ROWS]
+    factory.write_exports(Path(own["ETL_SOURCES"]), crm=rows, billing=ROWS, product=ROWS)
+    with pytest.raises(ShrunkError) as caught:
+        factory.run_engine(Path(own["ETL_SOURCES"]), site, shrink=ShrinkLimit(0.5))
+    facts = _facts(cli, own)
+    refusal = facts["warehouse"]["refusal"]
+    assert facts["warehouse"]["state"] == "outdated"
+    assert (refusal["kind"], refusal["finding"]) == ("shrunk", caught.value.finding)
+    assert [one["action"] for one in refusal["advice"]] == ["export_again", "accept_shrunk"]
+    shown = cli("status", env=own).stdout
+    when = refusal["refused_at"][:19].replace("T", " ")
+    flat = " ".join(shown.split())
+    assert f"The last merge was refused at {when} UTC: Columns have lost all of their values: company_name" in flat
+    assert "If it is right, accept it this once: etl-assets run --accept-shrunk" in flat
+    assert "Next: fix the cause, then etl-assets run" in shown
+    factory.run_engine(Path(own["ETL_SOURCES"]), site)
+    assert _facts(cli, own)["warehouse"]["refusal"] is None
 
 
 def test_a_partial_warehouse_names_what_is_missing(cli: Cli, own: Mapping[str, str]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.publishing import publish_json
 from etl_assets.engine.published import attempts
+from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
 from etl_assets.pipeline.configuration import site_of
-from etl_assets.pipeline.overview import Facts, collect
+from etl_assets.pipeline.overview import Facts, MergeRefusalFacts, collect
 from etl_assets.project.settings import Settings
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for
@@ -145,6 +147,24 @@ def test_another_number_of_shards_needs_force(published: Site, settings: Setting
     assert states(facts) == (["stale"] * 4, ["stale"] * 3 + ["missing"], "outdated", "run --force")
     assert facts.sources[0].reason == "staged for 3 shards, not 4"
     assert facts.warehouse.reason == "published from 3 shards, ETL_NUM_SHARDS is 4"
+
+
+def test_a_refused_merge_is_of_the_shards_that_are_there(published: Site, settings: Settings) -> None:
+    """Fails: an old refusal is shown of shards that were merged since, or a new check is said to be fulfilled."""
+    refuse = {"set_hash": inspect_shards(published).set_hash, "finding": "mine: 2 failing rows", "kind": "check"}
+
+    def seen(**changes: str) -> tuple[str, MergeRefusalFacts | None, str | None]:
+        publish_json(published.home.refused_merge, {**refuse, **changes})
+        facts = collect(published, settings)
+        return facts.warehouse.state, facts.warehouse.refusal, facts.next_step
+
+    later, earlier = "2100-01-01T00:00:00+00:00", "2020-01-01T00:00:00+00:00"
+    refusal = MergeRefusalFacts(later, "check", "mine: 2 failing rows", ())
+    assert seen(refused_at=later) == ("current", refusal, "run")
+    assert seen(refused_at=earlier) == ("current", None, None)
+    assert seen(refused_at=later, set_hash="another") == ("current", None, None)
+    published.home.warehouse.unlink()
+    assert seen(refused_at=later) == ("missing", refusal, "run")
 
 
 def test_a_warehouse_without_its_exports_is_current_still(published: Site, settings: Settings) -> None:

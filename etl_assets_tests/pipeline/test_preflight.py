@@ -146,8 +146,10 @@ class TestNothingToDo:
         refused = shutil.copytree(staged / "crm" / current, staged / "crm" / "0123456789abcdef")
         published.home.refused_pointer("crm").write_text('{"folder": "0123456789abcdef"}')
         shutil.copy(published.home.shard_file("shard_00"), published.home.shards / "shard_07.duckdb")
+        published.home.refused_merge.write_text("{}")
         assert preflight.nothing_to_do(published, settings)
         assert not refused.exists()
+        assert not published.home.refused_merge.exists()
         assert {path.name for path in (staged / "crm").iterdir()} == {current, "current.json"}
         assert list((staged / "before").iterdir()) == []
         assert list(published.home.shards.glob("shard_07*")) == []

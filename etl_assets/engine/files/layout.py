@@ -9,6 +9,7 @@ attempts/shard_NN/*.json                       one small file for each attempt a
 warehouse.duckdb                               the published result
 warehouses/<time>-<digest>.duckdb              results that it replaced, the last few
 restored.json                                  that the published result is a restored one, which is not merged over
+refused_merge.json                             why the last merge was refused, until one is published
 scratch/                                       where DuckDB may spill; swept like any leftover
 """
 
@@ -52,6 +53,11 @@ class Home:
     def restored_mark(self) -> Path:
         """The file that says that the warehouse was restored."""
         return self.root / "restored.json"
+
+    @property
+    def refused_merge(self) -> Path:
+        """The file that says why the last merge was refused."""
+        return self.root / "refused_merge.json"
 
     @property
     def scratch(self) -> Path:

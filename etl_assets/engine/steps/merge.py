@@ -45,6 +45,7 @@ from etl_assets.engine.steps.duplicates import Distinct, drop_duplicates
 from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
 from etl_assets.engine.steps.noticing import Noticed, notice
+from etl_assets.engine.steps.refusing import refusing_merge
 from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import SHARD_COLUMN
@@ -86,7 +87,8 @@ def merge_shards(
         if found.obstacles and not (allow_partial and found.manifests):
             raise refusal(found.obstacles)
         sweeping.sweep_home(site.home)
-        merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink, keep_count, replace_restored))
+        with refusing_merge(site.home, found.set_hash):
+            merged = _publish(_Merge(site, limits, found, run_id, started_s, shrink, keep_count, replace_restored))
     # Here too: when the sources were staged, shards may still have been reading the snapshots of before.
     sweep_unused(site)
     sweep_kept(site.home, keep_count)

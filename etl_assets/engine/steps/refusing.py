@@ -1,6 +1,7 @@
-"""What is noted of exports that were refused: `refused.json`, which `status` and `rejects` show.
+"""What is noted of exports and merges that were refused: `refused.json` and `refused_merge.json`, for `status`.
 
-One function writes it, whatever the error is, so every refusal of a source is a block of `refusing`.
+One function writes each, whatever the error is: every refusal of a source is a block of `refusing`, and every one of a
+merge a block of `refusing_merge`.
 """
 
 import contextlib
@@ -9,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from etl_assets.engine.files import publishing
+from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.holding import sweep_replaced
+from etl_assets.engine.published.refused_merge import RefusedMerge
 from etl_assets.engine.published.snapshots import Refused, Snapshot
-from etl_assets.errors import EtlError, StoppedError, shown
+from etl_assets.errors import AccountingError, CheckError, EtlError, ShrunkError, StoppedError, WriteError, shown
 
 _LOG = logging.getLogger(__name__)
+# What the same shards would be refused for again. What is wrong with a shard is known from the shard itself.
+_OF_THE_RESULT = (AccountingError, CheckError, ShrunkError, WriteError)
 
 
 @dataclass
@@ -49,6 +53,26 @@ def refusing(home: Home, source: str) -> Iterator[Refusal]:
                 # Such as a full disk: the error itself says more.
                 _LOG.warning("warning: why '%s' was refused cannot be noted (%s).", source, shown(str(failure)))
             raise
+
+
+@contextlib.contextmanager
+def refusing_merge(home: Home, set_hash: str) -> Iterator[None]:
+    """Note an error of the block as the reason why these shards were not published, and raise it.
+
+    What was noted goes when the block succeeds.
+    """
+    try:
+        yield
+    except _OF_THE_RESULT as error:
+        refused = RefusedMerge(set_hash, error.finding, error.kind, datetime.now(UTC))
+        try:
+            publishing.publish_json(
+                home.refused_merge, asdict(refused) | {"refused_at": refused.refused_at.isoformat()}
+            )
+        except OSError as failure:
+            _LOG.warning("warning: why the merge was refused cannot be noted (%s).", shown(str(failure)))
+        raise
+    sweeping.discard(home.refused_merge)
 
 
 def _note(home: Home, source: str, error: EtlError, snapshot: Snapshot | None) -> None:

@@ -12,6 +12,7 @@ def test_the_layout_of_the_home_is_the_documented_one(home: Home) -> None:
     assert home.snapshot("crm", "abc") == home.root / "staged" / "crm" / "abc"
     assert home.source_pointer("crm") == home.root / "staged" / "crm" / "current.json"
     assert home.refused_pointer("crm") == home.root / "staged" / "crm" / "refused.json"
+    assert home.refused_merge == home.root / "refused_merge.json"
     assert home.scratch == home.root / "scratch"
 
 

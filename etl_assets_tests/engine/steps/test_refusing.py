@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.engine.published.refused_merge import read_refused_merge
 from etl_assets.engine.published.snapshots import Refused, read_refused, refused_folder
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps.refusing import refusing
-from etl_assets.errors import InputError, RejectRatioError, StoppedError
+from etl_assets.engine.steps.refusing import refusing, refusing_merge
+from etl_assets.errors import CheckError, InputError, RejectRatioError, ShardSetError, StoppedError
 from etl_assets_tests.engine.steps.product_exports import stage, write
 from etl_assets_tests.factory import row
 
@@ -73,6 +74,34 @@ def test_nothing_is_noted_of_a_run_that_was_stopped_or_of_a_home_that_does_not_e
     with pytest.raises(StoppedError), refusing(site.home, "product"):
         raise StoppedError("stopped")
     assert read_refused(site.home, "product") is None
+
+
+def test_a_refused_result_is_noted_with_its_shards_until_a_merge_publishes(site: Site) -> None:
+    """Fails: no one can say later why the warehouse stayed as it was, or it is said of a merge that was published."""
+    site.home.root.mkdir()
+    with pytest.raises(CheckError), refusing_merge(site.home, "a-set"):
+        raise CheckError("a check fails\n  mine: 1 failing row")
+    refused = read_refused_merge(site.home)
+    assert refused is not None
+    assert (refused.set_hash, refused.kind) == ("a-set", "check")
+    assert refused.finding == "a check fails\n  mine: 1 failing row"
+    assert timedelta() <= datetime.now(UTC) - refused.refused_at < timedelta(minutes=10)
+    for other in (StoppedError("stopped"), ShardSetError("a shard is missing")):
+        with pytest.raises(type(other)), refusing_merge(site.home, "another-set"):
+            raise other
+    assert read_refused_merge(site.home) == refused
+    with refusing_merge(site.home, "a-set"):
+        pass
+    assert read_refused_merge(site.home) is None
+
+
+def test_a_merge_whose_refusal_cannot_be_noted_raises_it_all_the_same(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.home.root.write_text("a file where the folder should be")
+    with pytest.raises(CheckError, match="a check fails"), refusing_merge(site.home, "a-set"):
+        raise CheckError("a check fails")
+    assert "cannot be noted" in caplog.text
 
 
 def test_a_refusal_that_cannot_be_noted_is_raised_all_the_same(site: Site, caplog: pytest.LogCaptureFixture) -> None:
