@@ -20,7 +20,9 @@ from etl_assets.engine.reading.mapping import find_inputs
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current
 from etl_assets.errors import ConfigError, InputError
+from etl_assets.orchestration.finished import ranges
 from etl_assets.orchestration.instance.job_type import AssetJob
+from etl_assets.orchestration.partitions import range_tags, shards_a_run
 from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES, Wiring
 from etl_assets.pipeline.configuration import staging_request
@@ -54,11 +56,11 @@ def refresh_job(wiring: Wiring) -> AssetJob:
 
 
 def rebuild_job(wiring: Wiring) -> AssetJob:
-    """Build shards, a run each."""
+    """Build shards, as many a run as a backfill does."""
     return dg.define_asset_job(
         wiring.name("rebuild_shards"),
         selection=dg.AssetSelection.assets(wiring.key(SHARD_PROFILES)),
-        description="Build one shard a run.",
+        description="Build shards.",
         executor_def=dg.in_process_executor,
     )
 
@@ -173,7 +175,7 @@ def rebuild_sensor(wiring: Wiring, refresh: AssetJob, rebuild: AssetJob) -> dg.S
         run_status=dg.DagsterRunStatus.SUCCESS,
         monitored_jobs=[refresh],
         request_job=rebuild,
-        description="After the job refresh_sources: a run for every shard whose data changed, and for no other.",
+        description="After the job refresh_sources: runs for the shards whose data changed, and for no others.",
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -188,10 +190,19 @@ def rebuild_sensor(wiring: Wiring, refresh: AssetJob, rebuild: AssetJob) -> dg.S
             return
         if not found.obstacles:
             yield dg.SkipReason("Every shard is current.")
-        for shard_id in found.obstacles:
-            yield dg.RunRequest(run_key=f"{context.dagster_run.run_id}:{shard_id}", partition_key=shard_id)
+        refresh_id, at_once = context.dagster_run.run_id, shards_a_run(wiring.site.shard_count)
+        for part in ranges(list(found.obstacles), wiring.site.shard_ids):
+            for first in range(0, len(part), at_once):
+                yield _rebuild_request(refresh_id, part[first : first + at_once])
 
     return rebuild_stale_shards
+
+
+def _rebuild_request(refresh_id: str, shard_ids: Sequence[str]) -> dg.RunRequest:
+    run_key = f"{refresh_id}:{shard_ids[0]}"
+    if len(shard_ids) == 1:
+        return dg.RunRequest(run_key=run_key, partition_key=shard_ids[0])
+    return dg.RunRequest(run_key=run_key, tags=range_tags(shard_ids))
 
 
 def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:

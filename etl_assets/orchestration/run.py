@@ -35,6 +35,7 @@ from etl_assets.orchestration.finished import finished_shards, ranges
 from etl_assets.orchestration.instance import origin
 from etl_assets.orchestration.instance.tags import COMMAND, command_tags
 from etl_assets.orchestration.metadata import CHECK_ERROR, FAILING_ROWS, FIRST_ROWS
+from etl_assets.orchestration.partitions import range_tags
 from etl_assets.orchestration.sources import OP_NAME
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES
 from etl_assets.pipeline.configuration import merge_limits, staging_request
@@ -46,7 +47,6 @@ from etl_assets.project.settings import Settings
 from etl_assets.project.severity import Severity
 
 _DATA_VERSION = "dagster/data_version"
-_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # The run's log goes to the instance; the terminal shows the observer's display.
 _QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
 
@@ -152,8 +152,7 @@ class _Pipeline:
             count = finished[name].record_count
             self._note(StepEvent(Status.REUSED, SHARD_PROFILES, name, record_count=count, elapsed_ms=0))
         for part in parts:
-            tags = {_RANGE_START: part[0], _RANGE_END: part[-1]}
-            result = self._run([SHARD_PROFILES], {SHARD_PROFILES: {"force": force}}, tags)
+            result = self._run([SHARD_PROFILES], {SHARD_PROFILES: {"force": force}}, range_tags(part))
             why = None if result.success else str(_why(result))
             known = read_attempts(self._site.home, part)
             mine = [_shard_report(name, result.run_id, why, known) for name in part]

@@ -18,7 +18,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards, unfinished
 from etl_assets.errors import AccountingError, ProfileError
 from etl_assets.orchestration.metadata import row_count, table_facts
-from etl_assets.orchestration.partitions import shard_partitions
+from etl_assets.orchestration.partitions import backfill_policy, shard_partitions
 from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
 from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
 from etl_assets.orchestration.ui_wording import explained
@@ -98,7 +98,9 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         if outcome.failed:
             raise _failure(outcome.failed, len(shard_ids))
 
-    return shard_profiles
+    policy = backfill_policy(wiring.site.shard_count)
+    # The decorator's own parameter is called beta.
+    return shard_profiles.with_attributes(backfill_policy=policy) if policy else shard_profiles
 
 
 def _check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
