@@ -189,7 +189,7 @@ def test_every_request_comes_equally_long_after_a_poll_of_the_daemon(
         ({"launchPartitionBackfill": [{"launchPartitionBackfill": {"__typename": "Unauthorized"}}]}, "refused: Unauth"),
         ({"partitionBackfillOrError": [progress("COMPLETED_FAILED")]}, "the backfill ended as COMPLETED_FAILED"),
         ({"tags": [{"runsOrError": {"results": [recorded(1), recorded(2, status="FAILURE")]}}]}, "a run ended as FAIL"),
-        ({"tags": [{"runsOrError": {"results": [recorded(1)]}}]}, "1 runs for 2 shards"),
+        ({"tags": [{"runsOrError": {"results": [recorded(1)]}}]}, "1 runs for 2 shards, expected 2"),
     ],
 )
 def test_a_backfill_that_fails_has_no_times(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
