@@ -233,13 +233,13 @@ schema beside `etl_assets.yaml`, `.etl_assets.schema.json`, so that editors comp
 | `text` | {ColumnType.TEXT.duckdb} | any text; an empty cell, or one of white space only, is null |
 | `int` | {ColumnType.INT.duckdb} | `12`, `+12`, `12.0`, `1.2e3`; not `12.7`, `1_000` or `1.2E+3` |
 | `float` | {ColumnType.FLOAT.duckdb} | `12`, `12.5`, `.5`, `1.2e3`; not `nan` or `inf`. Minus zero becomes zero |
-| `decimal(p,s)` | {ColumnType.DECIMAL.duckdb}(p,s) | as `float`, exactly and without an exponent: a number with more than `s` digits after the point is invalid, not rounded |
+| `decimal(p,s)` | {ColumnType.DECIMAL.duckdb}(p,s) | as `float`, exactly: a number with more than `s` digits after the point is invalid, not rounded |
 | `bool` | {ColumnType.BOOL.duckdb} | `true`, `yes`, `1`, `false`, `no`, `0`, … (`true_words`, `false_words`), in any case |
 | `date` | {ColumnType.DATE.duckdb} | `2026-05-01`; of a moment, its day in UTC; other forms by `dates` |
 | `timestamp` | {ColumnType.TIMESTAMP.duckdb}, in UTC | `2026-05-01T14:22:33Z`, `2026-05-01 14:22:33 +0200`, `2026-05-01 14:22`; without a zone, UTC |
 
 White space around numbers, dates and truth values is ignored. Numbers with other marks, signs or words need `csv`.
-A whole number may have an exponent (`9.9213206E7`), but not `1.23E+12`: a spreadsheet leaves that of more digits.
+A whole number or a decimal may have an exponent (`9.9213206E7`), but not `1.23E+12`: a spreadsheet leaves that of more digits.
 
 A value that is not of its type, or breaks `min`, `max`, `values` or `pattern`, is invalid. By default its cell becomes
 null: the row stays, the cell is in `quarantine`, and the profile's `issues` name it. `on_invalid: reject_row` rejects the

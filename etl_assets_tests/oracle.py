@@ -421,7 +421,11 @@ def _parse_float(cell: str) -> float | None:
 
 def _parse_money(cell: str) -> Decimal | None:
     text = cell.strip(_WHITE_SPACE)
-    if _MONEY_TEXT.fullmatch(text) is None or Decimal(text).copy_abs() >= _NO_MONEY_FROM:
+    if _INT_WITH_EXPONENT.fullmatch(text):
+        number = Decimal(text)
+        if number.copy_abs() >= 2**53 or number != number.quantize(Decimal("0.01")):
+            return None
+    elif _MONEY_TEXT.fullmatch(text) is None or Decimal(text).copy_abs() >= _NO_MONEY_FROM:
         return None
     # With two digits after the point, however it was written; minus zero is zero.
     return (Decimal(text) + 0).quantize(Decimal("0.01"))

@@ -18,7 +18,7 @@ from etl_assets.project.loading import Project
 from etl_assets_tests import factory
 
 # What was pinned, and for which version of the engine.
-VERSION = 3
+VERSION = 4
 RESULT = "ede804d63d805323af640e30ee697c36"
 
 CONTRACT = {

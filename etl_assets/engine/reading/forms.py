@@ -18,6 +18,8 @@ MACROS = ("strip", "blank_to_null", "parse_int", "parse_float", "parse_timestamp
 _UNICODE_BLANKS = r"[\s\p{Z}\x{200B}-\x{200D}\x{2060}\x{FEFF}]+"
 # Blanks that spreadsheets and browsers write between groups of digits.
 _DIGIT_BLANKS = r"[ \x{00A0}\x{2009}\x{202F}]"
+# A number with an exponent, and the first one from which not every whole double is exact: as in parse_int.sql.
+_WITH_EXPONENT, _FIRST_INEXACT = r"[+-]?[0-9]{1,16}(\.[0-9]{0,17})?[eE][0-9]{1,2}", 2**53
 _COUNTED = {
     "epoch": "make_timestamp(TRY_CAST({cell} AS BIGINT) * 1000000)",
     "epoch_ms": "make_timestamp(TRY_CAST({cell} AS BIGINT) * 1000)",
@@ -117,12 +119,18 @@ def _digits_pattern(dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _decimal_sql(number: str, column: Column) -> str:
-    """Exactly the number that is written; more digits after the point than the column has are refused, not rounded."""
-    scale = column.scale
+    """Exactly the number that is written; more digits after the point than the column has are refused, not rounded.
+
+    With an exponent, such as Java's `8.0E7`, under the limits of `parse_int`.
+    """
+    scale, text = column.scale, f"strip({number})"
     without_whole = rf"\.[0-9]{{1,{scale}}}0*" if scale else r"\.0+"
     form = rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|{without_whole})"
+    exact = f"TRY_CAST({text} AS DECIMAL(38, 18))"
     return (
-        f"CASE WHEN regexp_full_match(strip({number}), '{form}') THEN TRY_CAST(strip({number}) AS {column.duckdb}) END"
+        f"CASE WHEN regexp_full_match({text}, '{form}') THEN TRY_CAST({text} AS {column.duckdb}) "
+        f"WHEN regexp_full_match({text}, '{_WITH_EXPONENT}') AND abs({exact}) < {_FIRST_INEXACT} "
+        f"AND TRY_CAST({exact} AS {column.duckdb}) = {exact} THEN TRY_CAST({exact} AS {column.duckdb}) END"
     )
 
 
