@@ -52,4 +52,6 @@ def _listed(read: Sequence[ReadFile]) -> Sequence[ReadFile]:
 
 
 def _column(column: IgnoredColumn) -> str:
-    return column.name + (f" (is it {column.near}, which no record has?)" if column.near else "")
+    # As of a comma at the end of the header.
+    name = column.name if column.name.strip() else "a column without a name"
+    return name + (f" (is it {column.near}, which no record has?)" if column.near else "")

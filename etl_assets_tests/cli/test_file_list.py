@@ -32,6 +32,12 @@ def test_many_files_are_listed_by_the_first_and_the_last(count: int, line_count:
         assert "192" in lines[1]
 
 
+def test_a_column_without_a_name_is_said_to_be_one() -> None:
+    """Fails: a line ends after `ignored:`, and no one knows what is missing."""
+    lines = shown([], [IgnoredColumn(" "), IgnoredColumn("phone")])
+    assert lines == ["crm: not declared, so ignored: a column without a name, phone"]
+
+
 def test_ignored_columns_are_named_with_the_one_that_they_may_be() -> None:
     """Fails: a misspelt column is null for every customer, and nothing says so."""
     lines = shown([], [IgnoredColumn("phone"), IgnoredColumn("indstry", "industry")])

@@ -87,8 +87,11 @@ def _nearest(missing: Sequence[tuple[Sequence[str], str]], columns: Sequence[str
     named = {plain_name(column): column for column in columns}
     sentences = []
     for headers, word in missing:
-        close = get_close_matches(plain_name(headers[0]), named, n=1)
+        wanted = plain_name(headers[0])
+        # An id is never meant by the name of anything else: `visit_id` is no `last_visit_date`.
+        near = [one for one in named if one.endswith("_id") <= wanted.endswith("_id")]
+        close = get_close_matches(wanted, near, n=1)
         if close:
-            near = shown(named[close[0]])
-            sentences.append(f" Is {headers[0]} the column '{near}'? Then write for it: {word}: \"{near}\".")
+            name = shown(named[close[0]])
+            sentences.append(f" Is {headers[0]} the column '{name}'? Then write for it: {word}: \"{name}\".")
     return "".join(sentences[:_NEAREST_SHOWN])

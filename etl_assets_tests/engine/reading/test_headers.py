@@ -78,3 +78,13 @@ def test_plain_names() -> None:
         "größe",
         "x",
     ]
+
+
+def test_an_id_is_proposed_for_ids_only() -> None:
+    """Fails: whoever exports tickets is asked whether the date of the last one is the column `ticket_id`."""
+    spec = {"columns": ["last_ticket_date", "desk_id"]}
+    made = Contract.model_validate({"name": "p", "sources": {"crm": spec}}).sources[0]
+    with pytest.raises(InputError) as caught:
+        find_columns(made, ["customer_id", "ticket_id", "the_desk_id"], "crm.csv")
+    assert "last_ticket_date the column" not in caught.value.finding
+    assert "Is desk_id the column 'the_desk_id'?" in caught.value.finding
