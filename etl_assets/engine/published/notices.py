@@ -41,6 +41,7 @@ class NoticeKind(StrEnum):
     UNENDED_FILE = "unended_file"
     FULL_SHEET = "full_sheet"
     TOTAL_ROW = "total_row"
+    HEADER_ROW = "header_row"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def source_notices(snapshots: Iterable[Snapshot]) -> Iterator[Notice]:
         yield from _unended(snapshot)
         yield from _full_sheets(snapshot)
         yield from _totals(snapshot)
+        yield from _headers(snapshot)
 
 
 def read_notices(home: Home) -> tuple[Notice, ...]:
@@ -137,6 +139,20 @@ def _totals(snapshot: Snapshot) -> Iterator[Notice]:
             f"{snapshot.source} has a row whose key is {listed}: a sum at the end of a report passes for a record. "
             "Leave it out of the export, or write for the source: csv: {footer_lines: 1}",
             {"key_count": len(snapshot.total_keys)},
+        )
+
+
+def _headers(snapshot: Snapshot) -> Iterator[Notice]:
+    """Keys that are the key's own name, as in files that were put together, or the dashes below a header."""
+    if snapshot.header_keys:
+        listed = ", ".join(f"'{shown(key)}'" for key in snapshot.header_keys)
+        yield Notice(
+            NoticeKind.HEADER_ROW,
+            snapshot.source,
+            f"{snapshot.source} has a row whose key is {listed}: a header, or the line below one, passes for a record. "
+            "Take it out of the export. A line that begins with a mark of its own is left out by, for example, "
+            'csv: {comment: "--"}',
+            {"key_count": len(snapshot.header_keys)},
         )
 
 

@@ -93,6 +93,8 @@ class Snapshot:
     unended_files: tuple[str, ...] = ()
     # The first keys that are words for a sum, such as `Total`.
     total_keys: tuple[str, ...] = ()
+    # The first keys that are the key's own header, or a line of dashes.
+    header_keys: tuple[str, ...] = ()
 
     @property
     def is_consistent(self) -> bool:

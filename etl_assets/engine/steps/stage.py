@@ -42,9 +42,9 @@ from etl_assets.engine.sql_text import literal
 from etl_assets.engine.steps.accounting import check_reject_ratio, close_books
 from etl_assets.engine.steps.collapsing import check_collapse, count_repeated, is_collapsed
 from etl_assets.engine.steps.refusing import Refusal, refusing
+from etl_assets.engine.steps.report_rows import report_rows
 from etl_assets.engine.steps.shrinking import ShrinkLimit, check_source
 from etl_assets.engine.steps.slices import PARQUET, finish_slices
-from etl_assets.engine.steps.totals import total_keys
 from etl_assets.engine.stopping import Stop
 from etl_assets.errors import AttemptTimeoutError, SourceChangedError
 from etl_assets.project.contract import Source
@@ -257,7 +257,7 @@ def _build(source: Source, request: StagingRequest, opened: _Opened, holder: con
             reasons=reasons,
             cell_reasons=cell_reasons,
             slices=tuple(slices),
-            total_keys=total_keys(connection, source, target),
+            **report_rows(connection, source, readings, target),
             rows_repeated=count_repeated(connection, source, target, len(opened.files)),
             unended_files=tuple(reading.export.name for reading in readings if reading.is_unended),
             key_map=replace(key_map, unmatched=unmatched_ids(connection, source)) if key_map else None,
