@@ -184,6 +184,18 @@ def test_status_copes_with_a_state_file_of_any_shape(place: Place, kind: str) ->
         place.status()
 
 
+def test_status_copes_with_a_note_of_a_refused_merge_of_any_shape(place: Place) -> None:
+    """Fails: a note that another release wrote ends every `status` in a traceback."""
+    note = {"set_hash": "x", "finding": "why", "kind": "check", "refused_at": "2100-01-01T00:00:00+00:00", "count": 1}
+    path = place.site.home.refused_merge
+    for shape in SHAPES:
+        _write(path, shape, json.dumps(note))
+        assert place.status().warehouse.refusal is None
+    path.unlink()
+    os.mkfifo(path)
+    assert place.status().warehouse.refusal is None
+
+
 # All kinds of files together by default, which takes a quarter of the time.
 @pytest.mark.slow
 @pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] if IS_ALL else [list(KINDS)], ids=" ".join)
