@@ -64,6 +64,7 @@ class Action(StrEnum):
     QUERY = "query"  # another statement; `value` is one that works
     ALLOW = "allow"  # let this user read the file or folder `value`
     CHECK_DISK = "check_disk"
+    INSTALL = "install"  # install the package `value`
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,10 @@ class ShardSetError(EtlError):
 
 class WriteError(EtlError):
     """A file that was just written cannot be read back: the machine's disk or memory is not to be trusted."""
+
+
+class StoreError(EtlError):
+    """The object store did not answer, or failed; trying again can help."""
 
 
 class StoppedError(EtlError):

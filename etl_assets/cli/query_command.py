@@ -40,6 +40,7 @@ from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.kept_warehouses import chosen
 from etl_assets.engine.published.tables import table_names
 from etl_assets.errors import ConfigError, EtlError
+from etl_assets.pipeline.fetching import readable_home
 from etl_assets.project.settings import Settings, load_settings
 
 _DESCRIPTION = """
@@ -232,7 +233,7 @@ def _give_up(reason: BaseException, scratch: Path, text: str) -> NoReturn:
 def _connected(settings: Settings, scratch: Path, kept: Path | None) -> contextlib.closing[duckdb.DuckDBPyConnection]:
     """A connection that sees the published warehouse and nothing else."""
     limits = duck.Limits(settings.memory_limit, settings.workers)
-    return contextlib.closing(warehouse.connect(Home(settings.home), limits, scratch, path=kept))
+    return contextlib.closing(warehouse.connect(readable_home(settings), limits, scratch, path=kept))
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, clock: Clock) -> _Streamed:

@@ -15,13 +15,13 @@ from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, a
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.output import printable_lines, write_error
 from etl_assets.engine import duck
-from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.private_folders import private_folder
 from etl_assets.engine.published import rejects
 from etl_assets.engine.published.rejects import REJECTS, Origin, Rejects
 from etl_assets.engine.sql_text import identifier
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline.configuration import project_of
+from etl_assets.pipeline.fetching import readable_home
 from etl_assets.project.settings import Settings, load_settings
 
 _DESCRIPTION = """
@@ -72,7 +72,10 @@ def command(args: argparse.Namespace) -> int:
     chosen = [args.source] if args.source is not None else list(names)
     with (
         terminations.ordinary_end(),
-        rejects.opened(Home(settings.home), contract, chosen, limits, private_folder()) as (connection, places),
+        rejects.opened(readable_home(settings, with_profiles=False), contract, chosen, limits, private_folder()) as (
+            connection,
+            places,
+        ),
     ):
         _select(connection, args.reason)
         if args.format == "table":

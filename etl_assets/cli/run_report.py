@@ -170,7 +170,8 @@ def _show_publication(console: Console, report: Report, published: Publication, 
     )
     console.print(headline + Text(f", digest {published.digest}"), soft_wrap=True)
     size = terminal.size(publishing.size_bytes(warehouse) or 0)
-    console.print(f"to {printable(str(warehouse))} ({size})", soft_wrap=True)
+    place = site.lake_url or f"{warehouse} ({size})"
+    console.print(f"to {printable(place)}", soft_wrap=True)
     if published.is_partial:
         missing = ", ".join(published.missing_shards)
         console.print(

@@ -43,6 +43,12 @@ class SetHash:
         return f"{self.count}-{self.first:016x}-{self.second:016x}"
 
     @classmethod
+    def of_text(cls, text: str) -> "SetHash":
+        """From its own text."""
+        count, first, second = text.split("-")
+        return cls(int(count), int(first, 16), int(second, 16))
+
+    @classmethod
     def of_row(cls, values: Sequence[int]) -> "SetHash":
         """From the row of a query with `set_hash_sql`: a count and two sums that may exceed 64 bits."""
         count, first, second = (int(value) for value in values)

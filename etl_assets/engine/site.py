@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.lake.store import Store
 from etl_assets.engine.routing import shard_keys
 from etl_assets.project.contract import Contract, Source
 from etl_assets.project.loading import Project
@@ -22,13 +23,19 @@ RESULT_VERSION = 4
 
 @dataclass(frozen=True)
 class Site:
-    """A project at work in an ETL_HOME with a number of shards."""
+    """A project at work in an ETL_HOME with a number of shards; with `lake_url`, what it makes lies in a store."""
 
     project: Project
     home: Home
     shard_count: int
     # The folder of the exports, which messages name; the steps that read it have it in their requests.
     exports: Path | None = field(default=None, compare=False)
+    lake_url: str | None = None
+
+    @cached_property
+    def lake(self) -> Store | None:
+        """The object store; None in the local mode."""
+        return Store(self.lake_url) if self.lake_url else None
 
     @property
     def contract(self) -> Contract:

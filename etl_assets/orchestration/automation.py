@@ -12,8 +12,9 @@ import dagster as dg
 
 from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.published.attempts import Attempt, latest_attempts
+from etl_assets.engine.published.inspecting import fetch_state, inspect, stamp_of
 from etl_assets.engine.published.restored import held_text, read_mark
-from etl_assets.engine.published.shards import ShardSet, Unfit, inspect_shards, published_stamp
+from etl_assets.engine.published.shards import ShardSet, Unfit
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.reading.mapping import find_inputs
@@ -94,11 +95,12 @@ def publish_sensor(wiring: Wiring) -> dg.SensorDefinition:
             time.sleep(pause_s)
 
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        stamp = published_stamp(site)
+        stamp = stamp_of(site)
         if context.cursor == stamp:
             return dg.SkipReason("Nothing has been published since the last poll.")
         try:
-            found = inspect_shards(site)
+            fetch_state(site)
+            found = inspect(site)
         except ConfigError as error:
             return dg.SkipReason(explained(error))
         publication = read_publication(site.home)
@@ -183,7 +185,8 @@ def rebuild_sensor(wiring: Wiring, refresh: AssetJob, rebuild: AssetJob) -> dg.S
         context: dg.RunStatusSensorContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         try:
-            found = inspect_shards(wiring.site)
+            fetch_state(wiring.site)
+            found = inspect(wiring.site)
         except ConfigError as error:
             # A refresh of some sources, while others were never staged.
             yield dg.SkipReason(explained(error))

@@ -8,7 +8,8 @@ from collections.abc import Container, Sequence
 import dagster as dg
 
 from etl_assets.engine.published.attempts import latest_attempts
-from etl_assets.engine.published.shards import Manifest, inspect_shards, verify_shards
+from etl_assets.engine.published.inspecting import inspect, unsound
+from etl_assets.engine.published.shards import Manifest
 from etl_assets.engine.site import Site
 from etl_assets.orchestration.wiring import SHARD_PROFILES
 
@@ -19,7 +20,7 @@ _SHARDS_A_RUN = 10
 
 def finished_shards(site: Site, instance: dg.DagsterInstance) -> dict[str, Manifest]:
     """The manifests of the shards that a run would neither build nor tell anything new of; reads their files."""
-    found = inspect_shards(site)
+    found = inspect(site)
     tags = instance.event_log_storage.get_latest_tags_by_partition(
         dg.AssetKey(SHARD_PROFILES), dg.DagsterEventType.ASSET_MATERIALIZATION, [_DATA_VERSION]
     )
@@ -30,7 +31,7 @@ def finished_shards(site: Site, instance: dg.DagsterInstance) -> dict[str, Manif
         for manifest in found.manifests
         if manifest.shard_id in sound and tags.get(manifest.shard_id, {}).get(_DATA_VERSION) == manifest.content_hash
     ]
-    damaged = verify_shards(site.home, likely)
+    damaged = unsound(site, likely)
     return {manifest.shard_id: manifest for manifest in likely if manifest.shard_id not in damaged}
 
 

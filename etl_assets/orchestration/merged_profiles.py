@@ -9,14 +9,16 @@ from pydantic import Field
 from etl_assets.engine import faults
 from etl_assets.engine.duck import Limits
 from etl_assets.engine.published.checks import Finding, check_warehouse, warehouse_checks
+from etl_assets.engine.published.lake_names import PROFILES_FOLDER
 from etl_assets.engine.published.overlap import overlap_rows
 from etl_assets.engine.published.preview import glancing, shard_timings
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.steps import merge
+from etl_assets.engine.steps.committing import commit_shards
 from etl_assets.engine.steps.merge import Merged
 from etl_assets.engine.steps.noticing import Noticed
-from etl_assets.orchestration.metadata import CHECK_ERROR, FIRST_ROWS, table_facts, table_value
+from etl_assets.orchestration.metadata import CHECK_ERROR, FIRST_ROWS, lake_row_count, table_facts, table_value
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
 from etl_assets.orchestration.wiring import MERGED_PROFILES, PROFILES_GROUP, SHARD_PROFILES, Wiring
@@ -92,8 +94,11 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
                 context.log.warning(notice.finding)
         if publication.is_partial:
             context.log.warning(f"Partial merge, without {', '.join(publication.missing_shards)}.")
-        with glancing(site.contract, site.home.root) as glance:
-            seen = table_facts(glance, site.contract, site.home.warehouse, PROFILES_TABLE, publication.record_count)
+        if site.lake_url is not None:
+            seen = lake_row_count(f"{site.lake_url}/{PROFILES_FOLDER}", PROFILES_TABLE, publication.record_count)
+        else:
+            with glancing(site.contract, site.home.root) as glance:
+                seen = table_facts(glance, site.contract, site.home.warehouse, PROFILES_TABLE, publication.record_count)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publication.digest),
             metadata={**_facts(merged), "shard_timings": _timings(wiring), **seen},
@@ -103,6 +108,15 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
 
 
 def _merge(wiring: Wiring, limits: Limits, config: MergeConfig, run_id: str) -> Merged:
+    if wiring.site.lake is not None:
+        return commit_shards(
+            wiring.site,
+            limits,
+            run_id=run_id,
+            allow_partial=config.allow_partial,
+            shrink=shrink_limit(wiring.settings, accept_shrunk=config.accept_shrunk),
+            replace_restored=config.replace_restored,
+        )
     return merge.merge_shards(
         wiring.site,
         limits,

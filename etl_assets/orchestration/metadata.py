@@ -48,6 +48,11 @@ def row_count(path: Path, table: str, record_count: int) -> dict[str, Any]:
     }
 
 
+def lake_row_count(url: str, table: str, record_count: int) -> dict[str, Any]:
+    """As `row_count`, for a table or a file of it in an object store."""
+    return {ROW_COUNT: record_count, TABLE_NAME: table, "uri": dg.MetadataValue.text(url)}
+
+
 def table_value(names: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.TableMetadataValue:
     """Rows as a table of plain values; nulls are empty."""
     records = [dg.TableRecord({name: plain(cell) for name, cell in zip(names, row, strict=True)}) for row in rows]

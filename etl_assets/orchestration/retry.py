@@ -27,6 +27,7 @@ from etl_assets.errors import (
     ShrunkError,
     SourceChangedError,
     StoppedError,
+    StoreError,
     WriteError,
 )
 from etl_assets.orchestration.ui_wording import explained
@@ -50,6 +51,7 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (ProfileError, False),
     (CheckError, False),
     (WriteError, True),
+    (StoreError, True),
     (PermissionError, False),
     (OSError, True),
     (duckdb.IOException, True),

@@ -19,10 +19,10 @@ from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.failing_rows import FailingRows
 from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
+from etl_assets.engine.published.inspecting import inspect
 from etl_assets.engine.published.kept_warehouses import sweep_kept
 from etl_assets.engine.published.notices import Notice, read_notices, source_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
-from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
@@ -200,10 +200,10 @@ class _Pipeline:
         None when it is to be merged.
         """
         limits = merge_limits(self._settings)
-        published = current_publication(self._site, inspect_shards(self._site))
+        published = current_publication(self._site, inspect(self._site))
         if published is None or _data_version(self._instance, MERGED_PROFILES) != published.digest:
             return None
-        if warehouse.damage(self._site.home, limits):
+        if self._site.lake is None and warehouse.damage(self._site.home, limits):
             return None
         warnings = self._warnings(limits)
         return (published, warnings) if warnings is not None else None

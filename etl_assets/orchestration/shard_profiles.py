@@ -9,15 +9,17 @@ import dagster as dg
 from pydantic import Field
 
 from etl_assets.engine import faults
-from etl_assets.engine.published import shards
 from etl_assets.engine.published.attempts import Attempt, latest_attempts
 from etl_assets.engine.published.checks import PROMISES
+from etl_assets.engine.published.inspecting import read_states
+from etl_assets.engine.published.lake_names import profiles_key
+from etl_assets.engine.published.lake_shards import LakeManifest
 from etl_assets.engine.published.preview import Glance, glancing
 from etl_assets.engine.published.shards import PROFILES, Manifest
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards, unfinished
 from etl_assets.errors import AccountingError, ProfileError
-from etl_assets.orchestration.metadata import row_count, table_facts
+from etl_assets.orchestration.metadata import lake_row_count, row_count, table_facts
 from etl_assets.orchestration.partitions import backfill_policy, shard_partitions
 from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
 from etl_assets.orchestration.shard_log import AttemptLog, attempt_number
@@ -133,7 +135,8 @@ def _build(
     """
     home = wiring.site.home
     todo = unfinished(home, request.run_id, shard_ids)
-    earlier = shards.read_shards(home, [shard_id for shard_id in shard_ids if shard_id not in todo])
+    done = [shard_id for shard_id in shard_ids if shard_id not in todo]
+    earlier = read_states(wiring.site, done) if done else []
     outcome = _Outcome([state.manifest for state in earlier if state.manifest is not None])
     for manifest in outcome.manifests:
         reporter.report(manifest)
@@ -227,7 +230,9 @@ class _Reporter:
         site = self._wiring.site
         path = site.home.shard_file(manifest.shard_id)
         seen = (
-            table_facts(self._glance, site.contract, path, PROFILES, manifest.record_count)
+            lake_row_count(f"{site.lake_url}/{profiles_key(manifest.file)}", PROFILES, manifest.record_count)
+            if isinstance(manifest, LakeManifest)
+            else table_facts(self._glance, site.contract, path, PROFILES, manifest.record_count)
             if self._has_previews
             else row_count(path, PROFILES, manifest.record_count)
         )

@@ -20,7 +20,7 @@ from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps import stage as staging
+from etl_assets.engine.steps.sending import stage_and_send
 from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.errors import DamagedSnapshotError
 from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema, table_value
@@ -36,7 +36,7 @@ from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import SOURCES_GROUP, Wiring
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.pipeline.events import StepEvent
-from etl_assets.pipeline.preflight import refuse_other_shard_count
+from etl_assets.pipeline.preflight import prepare_lake, refuse_other_shard_count
 from etl_assets.project.contract import Source
 
 OP_NAME = "stage_sources"
@@ -93,6 +93,7 @@ def source_assets(wiring: Wiring) -> dg.AssetsDefinition:
     )
     def stage_sources(context: dg.AssetExecutionContext, config: SourceConfig) -> Iterator[dg.MaterializeResult]:
         with explained_failures():
+            prepare_lake(wiring.site)
             refuse_other_shard_count(wiring.site, force=config.force)
         selected = [source for source in contract.sources if wiring.key(source.name) in context.selected_asset_keys]
         attempt = attempt_number(context)
@@ -161,14 +162,14 @@ def _staged(source: Source, request: StagingRequest, force: bool) -> _Staged:
 def _recounted(source: Source, request: StagingRequest, force: bool) -> tuple[Snapshot, bool, Finding]:
     """Stage and count again; a snapshot whose files cannot be counted is made again from the export."""
     site: Site = request.site
-    snapshot, reused = staging.stage(source, request, force=force)
+    snapshot, reused = stage_and_send(source, request, force=force)
     try:
         return snapshot, reused, recount_source(site.home, snapshot)
     except duckdb.Error:
         with contextlib.suppress(DamagedSnapshotError):
             require_undamaged(site, request.limits, {source.name: snapshot})
             raise
-    snapshot, reused = staging.stage(source, request, force=force)
+    snapshot, reused = stage_and_send(source, request, force=force)
     return snapshot, reused, recount_source(site.home, snapshot)
 
 

@@ -41,6 +41,8 @@ def _action(advice: Advice) -> str:
             return f"Let the user of the UI read it: change the mode or the owner of {advice.value}."
         case Action.CHECK_DISK:
             return "Check the disk under ETL_HOME, then materialize it again."
+        case Action.INSTALL:
+            return f"Install {advice.value} where the runs work."
         case Action.RELEASE:
             return "The command `restore --release`, or `replace_restored` in the run's configuration, replaces it."
         case Action.LIST_KEPT:

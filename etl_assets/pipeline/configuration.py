@@ -22,7 +22,13 @@ def project_of(settings: Settings) -> Project:
 
 def site_of(project: Project, settings: Settings) -> Site:
     """The project at work where the settings say."""
-    return Site(project, Home(settings.home), settings.num_shards, settings.sources)
+    return Site(project, home_of(settings), settings.num_shards, settings.sources, settings.lake)
+
+
+def home_of(settings: Settings) -> Home:
+    """The folder of what the pipeline makes, or of the copies of it that it works on."""
+    home = Home(settings.home)
+    return home.of_lake(settings.lake) if settings.lake else home
 
 
 def run_limits(settings: Settings) -> Limits:

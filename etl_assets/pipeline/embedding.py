@@ -9,12 +9,12 @@ from pathlib import Path
 
 import duckdb
 
-from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.private_folders import private_folder
 from etl_assets.engine.published import warehouse
 from etl_assets.errors import ConfigError
 from etl_assets.pipeline import overview
 from etl_assets.pipeline.configuration import project_of, run_limits, site_of
+from etl_assets.pipeline.fetching import readable_home
 from etl_assets.project.loading import Project, shipped_folder
 from etl_assets.project.settings import Settings, load_settings
 
@@ -67,4 +67,4 @@ def open_warehouse(home: Path | str | None = None) -> duckdb.DuckDBPyConnection:
     # DuckDB makes the folder when it spills, with a mode that lets others read, and removes it when the connection is
     # closed. It is not made here: a connection cannot say when it is closed.
     scratch = private_folder() / uuid.uuid4().hex
-    return warehouse.connect(Home(settings.home), run_limits(settings), scratch)
+    return warehouse.connect(readable_home(settings), run_limits(settings), scratch)

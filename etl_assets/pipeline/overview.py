@@ -13,16 +13,17 @@ from typing import Literal
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.access import unreadable
 from etl_assets.engine.published.attempts import Attempt, read_attempts
+from etl_assets.engine.published.inspecting import fetch_state, inspect_all
 from etl_assets.engine.published.notices import Notice, read_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
 from etl_assets.engine.published.refused_merge import read_refused_merge
 from etl_assets.engine.published.restored import held_text, read_mark
-from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState, inspect_shards, read_shards
+from etl_assets.engine.published.shards import Obstacle, ShardSet, ShardState
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
-from etl_assets.errors import Action, Advice, ConfigError, ShrunkError
+from etl_assets.errors import Action, Advice, ShrunkError
 from etl_assets.pipeline.source_states import SourceFacts, source_facts
 from etl_assets.project.settings import Settings
 
@@ -112,7 +113,8 @@ class Facts:
 
 def collect(site: Site, settings: Settings) -> Facts:
     """Collect everything once; works at every stage, also when `ETL_HOME` does not exist yet."""
-    found = _shard_set(site)
+    fetch_state(site)
+    found = inspect_all(site)
     sources = [source_facts(site, settings, source) for source in site.contract.sources]
     shards = _all_shard_facts(site, found)
     warehouse = _warehouse_facts(site, found, sources)
@@ -128,15 +130,6 @@ def collect(site: Site, settings: Settings) -> Facts:
         read_notices(site.home),
         unread_names(site.contract, settings.sources) if settings.sources.is_dir() else (),
     )
-
-
-def _shard_set(site: Site) -> ShardSet:
-    """The shards compared with the staged sources; without staged sources there is nothing to compare them with."""
-    try:
-        return inspect_shards(site)
-    except ConfigError:
-        states = tuple(read_shards(site.home, site.shard_ids))
-        return ShardSet({}, states, {state.shard_id: state.obstacle for state in states if state.obstacle})
 
 
 def _all_shard_facts(site: Site, found: ShardSet) -> list[ShardFacts]:
@@ -202,14 +195,14 @@ def _attempt_facts(attempt: Attempt) -> AttemptFacts:
 
 
 def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]) -> WarehouseFacts:
-    path = site.home.warehouse
+    path = site.lake_url or str(site.home.warehouse)
     published = read_publication(site.home)
     refusal = _merge_refusal(site, found, published)
     if published is None:
-        is_there = publishing.size_bytes(path) is not None
+        is_there = publishing.size_bytes(site.home.warehouse) is not None
         state: WarehouseState = "damaged" if is_there else "missing"
-        reason = unreadable(path) or "it cannot be read" if is_there else None
-        return WarehouseFacts(str(path), state, reason, None, None, None, None, None, (), refusal=refusal)
+        reason = unreadable(site.home.warehouse) or "it cannot be read" if is_there else None
+        return WarehouseFacts(path, state, reason, None, None, None, None, None, (), refusal=refusal)
     reason = _why_outdated(site, found, published) or _newer_exports(sources)
     state = "outdated" if reason else "current"
     if published.is_partial:
@@ -220,7 +213,7 @@ def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]
         more = f" {reason[0].upper()}{reason[1:].removesuffix('.')}." if reason else ""
         state, reason = "restored", f"{held_text(mark)}{more}"
     return WarehouseFacts(
-        str(path),
+        path,
         state,
         reason,
         _utc(published.published_at),

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 import duckdb
 
 from etl_assets.engine.files import publishing, sweeping
+from etl_assets.engine.lake.probing import open_lake
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import latest_attempts, unlisted_attempts
 from etl_assets.engine.published.holding import sweep_unused
+from etl_assets.engine.published.inspecting import fetch_state, inspect
 from etl_assets.engine.published.kept_warehouses import sweep_kept
 from etl_assets.engine.published.restored import refuse_restored
-from etl_assets.engine.published.shards import ShardSet, inspect_shards
+from etl_assets.engine.published.shards import ShardSet
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.header_checks import refuse_shared_files
@@ -49,6 +51,7 @@ def refuse_impossible(
             f"{known[-1]}.",
             subject=unknown[0],
         )
+    prepare_lake(site)
     _refuse_bad_exports(site, settings)
     files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
     refuse_shared_files(files, settings.sources)
@@ -56,6 +59,14 @@ def refuse_impossible(
     refuse_other_shard_count(site, force=force)
     if not force:
         refuse_restored(site.home)
+
+
+def prepare_lake(site: Site) -> None:
+    """With a lake: make sure that this project may work in it, and fetch what it says; ConfigError says why not."""
+    if site.lake is not None:
+        publishing.require_writable(site.home)
+        open_lake(site.lake, site.contract.name)
+        fetch_state(site)
 
 
 def _refuse_bad_exports(site: Site, settings: Settings) -> None:
@@ -123,11 +134,10 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     request = staging_request(site, settings)
     if not all(is_current(source, request) for source in site.contract.sources):
         return None
-    found = inspect_shards(site)
+    fetch_state(site)
+    found = inspect(site)
     publication = current_publication(site, found)
-    if publication is None or damaged(site.home, found.manifests, settings.workers):
-        return None
-    if warehouse.damage(site.home, merge_limits(settings)):
+    if publication is None or _is_damaged(site, settings, found):
         return None
     sweeping.sweep_home(site.home)
     for name in site.contract.source_names:
@@ -147,6 +157,14 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
         is_unchanged=True,
         elapsed_ms=round((time.perf_counter() - started_s) * 1000),
     )
+
+
+def _is_damaged(site: Site, settings: Settings, found: ShardSet) -> bool:
+    """Whether shards or warehouse do not hold what they say; a lake's files were compared by size and tag just now."""
+    if site.lake is not None:
+        return False
+    is_bad = damaged(site.home, found.manifests, settings.workers)
+    return bool(is_bad or warehouse.damage(site.home, merge_limits(settings)))
 
 
 def current_publication(site: Site, found: ShardSet) -> Publication | None:

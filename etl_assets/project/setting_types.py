@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+_LAKE = re.compile(r"((s3|gs|az)://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9_.=-]+)*|file://(/[A-Za-z0-9_.=-]+)+)/?")
+
 
 def setting(meaning: str, expected: str, shown: str, **options: Any) -> Any:
     """A field with what the documentation and the messages say: `shown` is the default as one would write it."""
@@ -40,7 +42,15 @@ def _megabytes(value: Any) -> Any:
     return value
 
 
+def _lake(value: Any) -> Any:
+    """A store, a bucket and a prefix of plain characters: the addresses of a Delta table's files are URL-encoded."""
+    if not isinstance(value, str) or not _LAKE.fullmatch(value.strip()):
+        raise ValueError("not the URL of a store")
+    return value.strip().rstrip("/")
+
+
 Folder = Annotated[Path, BeforeValidator(_path)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Share = Annotated[float, BeforeValidator(_share)]
 Megabytes = Annotated[int, BeforeValidator(_megabytes)]
+Lake = Annotated[str, BeforeValidator(_lake)]

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
 from etl_assets.project.setting_sources import DeclaredSource, EnvironmentSource
-from etl_assets.project.setting_types import Folder, Megabytes, Share, Whole, setting
+from etl_assets.project.setting_types import Folder, Lake, Megabytes, Share, Whole, setting
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -32,19 +32,11 @@ _WEEK_S = 7 * 24 * 3600
 _FOLDERS = ("sources", "home", "dagster_home")
 DECLARABLE = (
     *_FOLDERS,
-    *(
-        "num_shards",
-        "max_reject_ratio",
-        "max_superseded_ratio",
-        "min_rows_ratio",
-        "workers",
-        "memory_limit",
-        "shard_timeout_s",
-        "source_timeout_s",
-        "max_unpacked",
-        "keep_warehouses",
-    ),
+    *("lake", "num_shards", "max_reject_ratio", "max_superseded_ratio", "min_rows_ratio", "workers", "memory_limit"),
+    *("shard_timeout_s", "source_timeout_s", "max_unpacked", "keep_warehouses"),
 )
+# Values that work, where the default is none or depends on the machine.
+_EXAMPLES = {"lake": "s3://bucket/prefix", "workers": str(min(os.cpu_count() or 1, 8))}
 
 
 class Settings(BaseSettings):
@@ -64,6 +56,13 @@ class Settings(BaseSettings):
     )
     home: Folder = setting(
         "folder of everything the pipeline makes", "a folder", "data", default="data", validate_default=True
+    )
+    lake: Lake | None = setting(
+        "object store that holds shards and result as a Delta table, instead of `ETL_HOME`, which is scratch then; "
+        "needs the extra `etl_assets[lake]`",
+        "a URL of plain characters like s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder",
+        "not set",
+        default=None,
     )
     num_shards: Whole = setting(
         "number of shards; another number needs `etl-assets run --force` or another `ETL_HOME`",
@@ -312,9 +311,8 @@ def _field_of(location: str) -> str:
 
 
 def _example(name: str) -> str:
-    """A value that works; the number of cores is this machine's."""
-    shown = _extra(Settings.model_fields[name])["shown"]
-    return str(min(os.cpu_count() or 1, 8)) if name == "workers" else shown
+    """A value that works."""
+    return _EXAMPLES.get(name) or _extra(Settings.model_fields[name])["shown"]
 
 
 def _extra(field: FieldInfo) -> dict[str, str]:

@@ -33,6 +33,7 @@ EXAMPLES: dict[Action, tuple[Advice, list[str] | None]] = {
     Action.QUERY: (Advice(Action.QUERY, value="SELECT '1'"), ["etl-assets", "query", "SELECT '1'"]),
     Action.ACCEPT_SHRUNK: (Advice(Action.ACCEPT_SHRUNK), ["etl-assets", "run", "--accept-shrunk"]),
     Action.ALLOW: (Advice(Action.ALLOW, value="crm.csv"), None),
+    Action.INSTALL: (Advice(Action.INSTALL, value="etl_assets[lake]"), ["pip", "install", "etl_assets[lake]"]),
     Action.CHECK_DISK: (Advice(Action.CHECK_DISK), ["etl-assets", "run"]),
 }
 

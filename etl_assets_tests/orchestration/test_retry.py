@@ -11,6 +11,7 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.SourceChangedError("changed"), True),
     (errors.AttemptTimeoutError("slow"), True),
     (errors.WriteError("unreadable"), True),
+    (errors.StoreError("the store failed"), True),
     (errors.InputError("no file"), False),
     (errors.ConfigError("bad setting"), False),
     (errors.StoppedError("stopped"), False),

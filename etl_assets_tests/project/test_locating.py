@@ -77,7 +77,7 @@ def test_settings_of_a_file_are_checked_with_their_lines_and_change_no_shard(tmp
     assert caught.value.finding.splitlines()[1:] == [
         "  line 4: settings.num_shard: unknown word; did you mean 'num_shards'?",
         "  line 5: settings.workers: expected a whole number from 1 to 64, found 0",
-        "  line 6: settings.project: unknown word; known are sources, home, dagster_home, num_shards, "
+        "  line 6: settings.project: unknown word; known are sources, home, dagster_home, lake, num_shards, "
         "max_reject_ratio, max_superseded_ratio, min_rows_ratio, workers, memory_limit, shard_timeout_s, "
         "source_timeout_s, max_unpacked, keep_warehouses",
         "  line 7: settings.home: expected a folder, found True",

@@ -10,6 +10,7 @@ warehouse.duckdb                               the published result
 warehouses/<time>-<digest>.duckdb              results that it replaced, the last few
 restored.json                                  that the published result is a restored one, which is not merged over
 refused_merge.json                             why the last merge was refused, until one is published
+lake/<hash of the URL>/                        such a layout as the scratch of a lake (ETL_LAKE)
 scratch/                                       where DuckDB may spill; swept like any leftover
 """
 
@@ -17,12 +18,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from etl_assets.engine.hashing import stable_hash
+
 
 @dataclass(frozen=True)
 class Home:
-    """The layout of `ETL_HOME`."""
+    """The layout of `ETL_HOME`; with `is_lake`, of the scratch copy of what lies in an object store."""
 
     root: Path
+    is_lake: bool = False
+
+    def of_lake(self, url: str) -> "Home":
+        """The scratch of one lake: apart from what is published here, and from every other lake's."""
+        return Home(self.root / "lake" / stable_hash(url)[:16], is_lake=True)
 
     @property
     def staged(self) -> Path:

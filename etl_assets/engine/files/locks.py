@@ -52,6 +52,21 @@ def alone(folder: Path, replaced_by: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let no other process of this machine into such a block for the same folder; waits for those that are in one.
+
+    Where the file system has no locks, none is taken.
+    """
+    descriptor = os.open(folder, _OPEN)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _share(descriptor: int) -> None:
     deadline_s = time.monotonic() + _REMOVAL_S
     while True:

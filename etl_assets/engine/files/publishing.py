@@ -110,7 +110,7 @@ def publish_file(
 
 
 @contextlib.contextmanager
-def publish_directory(target: Path, *, what: str, holder: contextlib.ExitStack | None = None) -> Iterator[Path]:
+def publish_directory(target: Path, *, what: str | None, holder: contextlib.ExitStack | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; when the block succeeds, sync and rename it.
 
     For immutable folders: if the name is published already, the published copy stays. `holder` keeps the new folder's
@@ -171,6 +171,11 @@ def publish_json(target: Path, value: Any, *, what: str | None = None, is_durabl
     content = encoded(target, value)
     with publish_file(target, what=what, is_durable=is_durable) as temporary:
         temporary.write_bytes(content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in an unpublished folder."""
+    path.write_bytes(content)
 
 
 def stamp(path: Path) -> str:

@@ -120,7 +120,7 @@ def read_attempts(home: Home, shard_ids: Iterable[str]) -> list[Attempt]:
 
 
 def _record(home: Home, attempt: Attempt, *, is_durable: bool) -> None:
-    publishing.publish_json(_path(home, attempt), asdict(attempt), what=_FAULT_POINTS, is_durable=is_durable)
+    publishing.publish_json(path_of(home, attempt), asdict(attempt), what=_FAULT_POINTS, is_durable=is_durable)
 
 
 def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tuple[str, str, int]]) -> list[Attempt]:
@@ -166,7 +166,8 @@ def _judged(home: Home, attempt: Attempt, later: Sequence[Attempt]) -> Attempt:
     return attempt if alive else replace(attempt, status=Status.KILLED, error="the process was killed or lost")
 
 
-def _path(home: Home, attempt: Attempt) -> Path:
+def path_of(home: Home, attempt: Attempt) -> Path:
+    """The file of its record."""
     name = f"{attempt.sequence:09d}-{attempt.run_id[:8]}-{attempt.number}.json"
     return home.attempts_at(attempt.shard_id) / name
 

@@ -26,6 +26,8 @@ from etl_assets.engine.published.failing_rows import (
     sources_named,
 )
 from etl_assets.engine.published.holding import held, staged_held
+from etl_assets.engine.published.lake_versions import copied_files, fetch_profiles, fetch_publication
+from etl_assets.engine.published.mirroring import fetch_whole
 from etl_assets.engine.published.promises import promise_rules
 from etl_assets.engine.published.snapshots import QUARANTINE_FILE, REJECTED_KEYS_FILE, Snapshot
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, opened_whole
@@ -154,10 +156,15 @@ def check_warehouse(site: Site, limits: duck.Limits, checks: Sequence[Check]) ->
     statements = [check.statement for check in checks if check.file]
     names = sources_named(site.contract, statements)
     folders = site.home.staged_folders(names)
+    if site.lake is not None:
+        fetch_publication(site.home, site.lake, site.contract)
+        fetch_profiles(site.home, site.lake, copied_files(site.home))
     with (
         staged_held(site.home, names) as snapshots,
         opened_whole(site.home, limits, folders=folders) as connection,
     ):
+        if site.lake is not None:
+            fetch_whole(site, snapshots.values())
         add_source_views(connection, site, snapshots, statements)
         return [_run(connection, site.contract, check) for check in checks]
 

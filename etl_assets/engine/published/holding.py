@@ -14,7 +14,8 @@ from typing import TypeVar
 from etl_assets.engine.files import folder_entries, locks, publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.wal import WAL_SUFFIX
-from etl_assets.engine.published.shards import ShardSet, inspect_shards
+from etl_assets.engine.published.inspecting import inspect
+from etl_assets.engine.published.shards import ShardSet
 from etl_assets.engine.published.snapshots import (
     ACCOUNTING_FILE,
     FOLDER_NAME,
@@ -72,7 +73,7 @@ def current_held(site: Site) -> contextlib.AbstractContextManager[dict[str, Snap
 
 def inspected_held(site: Site) -> contextlib.AbstractContextManager[ShardSet]:
     """The shards compared with the current sources, whose snapshots are kept during the block."""
-    return _held_as_found(site.home, lambda: inspect_shards(site), lambda found: found.snapshots.values())
+    return _held_as_found(site.home, lambda: inspect(site), lambda found: found.snapshots.values())
 
 
 def staged_held(home: Home, sources: Iterable[str]) -> contextlib.AbstractContextManager[dict[str, Snapshot]]:

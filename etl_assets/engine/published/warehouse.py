@@ -15,11 +15,13 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import SetHash, digest, set_hash_sql, total
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.shards import hashed_columns
-from etl_assets.engine.sql_text import identifiers
+from etl_assets.engine.sql_text import identifiers, pattern_list
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.contract import SHARD_COLUMN
 
 PROFILES_TABLE = "merged_profiles"
+# In the scratch copy of a lake's version: the names and sizes of its files, and which version it is.
+LAKE_FILES, LAKE_VERSION = "lake_files", "lake_version"
 # Space for spilling, in memory limits; DuckDB's own bound is nine tenths of the free disk.
 SPILL_FACTOR = 8
 
@@ -82,10 +84,13 @@ def opened_whole(
     """
     with (
         publishing.scratch_directory(home) as scratch,
-        duck.workbench(limits, scratch, folders=folders, files=[path or home.warehouse]) as connection,
+        duck.workbench(
+            limits, scratch, folders=[*folders, *_profile_folders(home)], files=[path or home.warehouse]
+        ) as connection,
     ):
         duck.attach_published(connection, path or home.warehouse, "warehouse", *tables.table_names())
         connection.execute("USE warehouse")
+        add_profiles_view(connection, home)
         yield connection
 
 
@@ -105,10 +110,11 @@ def connect(home: Home, limits: duck.Limits, scratch: Path, *, path: Path | None
     if not is_there:
         raise ConfigError(f"There is no warehouse at {home.warehouse} yet.", Advice(Action.RUN))
     spilling = {"max_temp_directory_size": f"{limits.memory_mb * SPILL_FACTOR}MB"}
-    connection = duck.connect(limits, scratch, files=[path], settings=spilling)
+    connection = duck.connect(limits, scratch, folders=_profile_folders(home), files=[path], settings=spilling)
     try:
         duck.attach_published(connection, path, "warehouse")
         connection.execute("USE warehouse")
+        add_profiles_view(connection, home)
     except duckdb.Error as error:
         connection.close()
         kept_out = unreadable(path)
@@ -120,6 +126,26 @@ def connect(home: Home, limits: duck.Limits, scratch: Path, *, path: Path | None
             subject=str(path),
         ) from error
     return connection
+
+
+def _profile_folders(home: Home) -> list[Path]:
+    """Where the profiles are, if not in the warehouse itself."""
+    return [publishing.ensure_directory(home.shards)] if home.is_lake else []
+
+
+def add_profiles_view(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
+    """Let the current database, a scratch copy of a lake's version, show the rows of that version's Parquet files.
+
+    They must be in the scratch. The view goes before the table, which has the columns and no rows.
+    """
+    if not home.is_lake:
+        return
+    names = [row[0] for row in connection.execute(f"SELECT name FROM {LAKE_FILES} ORDER BY name").fetchall()]
+    if names:
+        paths = pattern_list(home.shards / name for name in names)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {PROFILES_TABLE} AS FROM read_parquet({paths}, hive_partitioning = false)"
+        )
 
 
 def damage(home: Home, limits: duck.Limits, path: Path | None = None) -> str | None:

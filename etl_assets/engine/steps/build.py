@@ -12,6 +12,7 @@ from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.hashing import STABLE_HASH_MACRO, SetHash, set_hash_sql
+from etl_assets.engine.lake.column_types import require_types
 from etl_assets.engine.published.promises import promise_rules, promised_text
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
@@ -50,7 +51,9 @@ def workbenches(site: Site, limits: duck.Limits, scratch: Path) -> Iterator[duck
         connection.execute(STABLE_HASH_MACRO)
         connection.execute(route_macro(site.shard_count))
         add_project_macros(connection, site.project)
-        check_profiles_sql(connection, site)
+        types = check_profiles_sql(connection, site)
+        if site.lake is not None:
+            require_types(types, PROFILES_FILE)
 
     # Once for all shards: their folder has two files for each.
     sweeping.sweep(site.home.shards)
@@ -82,16 +85,16 @@ def build_shard(
     home = site.home
     with (
         publishing.publish_file(
-            home.shard_file(given.shard_id), what="shard", check=lambda: _check_current(site, given)
+            home.shard_file(given.shard_id), what="shard", check=lambda: check_current(site, given)
         ) as target,
         benches.one(stop) as connection,
     ):
         duck.attach_writable(connection, target, "shard", is_small=is_small(given))
-        open_ms = _elapsed_ms(started_s)
-        _create_profiles(connection, site, given, joined)
+        open_ms = elapsed_ms(started_s)
+        write_profiles(connection, site, given, joined, f"CREATE TABLE {_TABLE} AS {{query}}")
         faults.point("shard.joined", target)
-        build_ms = _elapsed_ms(started_s) - open_ms
-        content = _validate(connection, site, given)
+        build_ms = elapsed_ms(started_s) - open_ms
+        content = validate(connection, site, given, _TABLE)
         faults.point("shard.validated", target)
         connection.execute("CHECKPOINT shard")
         connection.execute("DETACH shard")
@@ -108,7 +111,7 @@ def build_shard(
         attempt=attempt,
         started_at=started_at,
         ended_at=datetime.now(UTC),
-        elapsed_ms=_elapsed_ms(started_s),
+        elapsed_ms=elapsed_ms(started_s),
         open_ms=open_ms,
         build_ms=build_ms,
         size_bytes=size_bytes,
@@ -136,25 +139,28 @@ def join_small(site: Site, inputs: Sequence[ShardInput], benches: duck.Workbench
         connection.execute("DETACH joined")
 
 
-def _create_profiles(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput, joined: Path | None) -> None:
+def write_profiles(
+    connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput, joined: Path | None, into: str
+) -> None:
+    """Compute the profiles of a shard; `into` is the statement that takes them, with `{query}` for the query."""
     if joined is None:
         try:
-            connection.execute(f"CREATE TABLE {_TABLE} AS {profiles_sql(site, [given])}")
+            connection.execute(into.format(query=profiles_sql(site, [given])))
         except (duckdb.DataError, duckdb.InvalidInputException) as error:
             # Without its cause, which quotes the value.
             raise refused_values(error, given.shard_id) from None
         return
     with duck.attached(connection, joined):
-        connection.execute(
-            f"CREATE TABLE {_TABLE} AS SELECT * FROM opened.{PROFILES} WHERE {SHARD_COLUMN} = {literal(given.shard_id)}"
-        )
+        mine = f"SELECT * FROM opened.{PROFILES} WHERE {SHARD_COLUMN} = {literal(given.shard_id)}"
+        connection.execute(into.format(query=mine))
 
 
 def _publish_manifest(home: Home, manifest: Manifest) -> None:
     publishing.publish_json(home.manifest(manifest.shard_id), manifest.to_json(), what="manifest")
 
 
-def _check_current(site: Site, given: ShardInput) -> None:
+def check_current(site: Site, given: ShardInput) -> None:
+    """SourceChangedError when the shard would be built from other slices now."""
     if all(current_folder(site.home, name) == snapshot.folder for name, snapshot in given.snapshots.items()):
         return
     if shard_input(site, current_snapshots(site), given.shard_id).source_data_hash != given.source_data_hash:
@@ -165,17 +171,19 @@ def _check_current(site: Site, given: ShardInput) -> None:
         )
 
 
-def _validate(connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput) -> SetHash:
-    """Check the shard before anyone can see it; returns the hash of its rows."""
-    contract, columns = site.contract, hashed_columns(connection, _TABLE)
+def validate(
+    connection: duckdb.DuckDBPyConnection, site: Site, given: ShardInput, table: str, also_wrong: str = "false"
+) -> SetHash:
+    """Check the shard before anyone can see it; returns the hash of its rows. `also_wrong` is SQL of a wrong row."""
+    contract, columns = site.contract, hashed_columns(connection, table)
     key, idempotency_key = identifier(contract.key.name), identifier(IDEMPOTENCY_COLUMN)
     present = {name: f"list_contains({SOURCES_COLUMN}, '{name}')" for name in contract.source_names}
     broken = promise_rules(contract)
-    is_other = f"{SHARD_COLUMN} IS DISTINCT FROM ? OR NOT starts_with({idempotency_key}, {key} || ':')"
+    is_other = f"{SHARD_COLUMN} IS DISTINCT FROM ? OR NOT starts_with({idempotency_key}, {key} || ':') OR {also_wrong}"
     counts = ", ".join(f"count(*) FILTER ({rule})" for rule in [is_other, *present.values(), *broken.values()])
     row = connection.execute(
-        f"SELECT (SELECT count(DISTINCT {key}) FROM {_TABLE}), "
-        f"(SELECT count(DISTINCT {idempotency_key}) FROM {_TABLE}), {set_hash_sql(columns)}, {counts} FROM {_TABLE}",
+        f"SELECT (SELECT count(DISTINCT {key}) FROM {table}), "
+        f"(SELECT count(DISTINCT {idempotency_key}) FROM {table}), {set_hash_sql(columns)}, {counts} FROM {table}",
         [given.shard_id],
     ).fetchone()
     assert row is not None, "an aggregate always returns a row"
@@ -217,5 +225,6 @@ def _refuse_broken(shard_id: str, broken: Mapping[str, int], promised: Sequence[
         )
 
 
-def _elapsed_ms(started_s: float) -> int:
+def elapsed_ms(started_s: float) -> int:
+    """Milliseconds since that moment of `time.perf_counter`."""
     return round((time.perf_counter() - started_s) * 1000)

@@ -11,9 +11,12 @@ from etl_assets.engine import faults, workers
 from etl_assets.engine.duck import Limits, Workbenches
 from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.lake.store import Found
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.attempts import Attempt
 from etl_assets.engine.published.holding import current_held
+from etl_assets.engine.published.lake_shards import known_manifest, reusable_in_lake
+from etl_assets.engine.published.mirroring import fetch_rows, fetch_sources, send_attempt
 from etl_assets.engine.published.shards import (
     FILES_A_STATEMENT,
     Manifest,
@@ -29,8 +32,16 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build import build_shard, is_small, join_small, workbenches
 from etl_assets.engine.steps.joining import is_row_wise
+from etl_assets.engine.steps.lake_build import build_in_lake
 from etl_assets.engine.stopping import Stop
-from etl_assets.errors import AccountingError, AttemptTimeoutError, ConfigError, ProfileError, SourceChangedError
+from etl_assets.errors import (
+    AccountingError,
+    AttemptTimeoutError,
+    ConfigError,
+    ProfileError,
+    SourceChangedError,
+    StoreError,
+)
 
 # Memory of a joined row of a source, measured with the rows of the sample data.
 _BYTES_A_SOURCE_ROW = 200
@@ -62,7 +73,7 @@ class ShardResult:
 
 
 # The sources' snapshots, read once for all shards; or the error that each attempt then reports.
-_Staged = Mapping[str, Snapshot] | ConfigError | SourceChangedError
+_Staged = Mapping[str, Snapshot] | ConfigError | SourceChangedError | StoreError
 
 
 def build_shards(request: ShardsRequest, shard_ids: Sequence[str]) -> Generator[Attempt | ShardResult, None, None]:
@@ -70,8 +81,10 @@ def build_shards(request: ShardsRequest, shard_ids: Sequence[str]) -> Generator[
     with contextlib.ExitStack() as holder:
         try:
             # Held for all of the time: a run that stages the sources again would sweep the slices that are read here.
+            if request.site.lake is not None:
+                fetch_sources(request.site)
             staged: _Staged = holder.enter_context(current_held(request.site))
-        except (ConfigError, SourceChangedError) as error:
+        except (ConfigError, SourceChangedError, StoreError) as error:
             staged = error
         yield from _build(request, staged, shard_ids)
 
@@ -108,6 +121,8 @@ def _joined(
     if len(small) < _JOINED_TOGETHER:
         return {}
     target = scratch / "joined.duckdb"
+    if site.lake is not None:
+        fetch_rows(site, staged, [given.shard_id for given in small])
     try:
         join_small(site, small, benches, request.limits.stop, target)
     except duckdb.Error:
@@ -118,6 +133,8 @@ def _joined(
 
 
 def _is_unfit(site: Site, given: ShardInput) -> bool:
+    if site.lake is not None:
+        return reusable_in_lake(site, given, known_manifest(site, given)) is None
     return why_unfit(site, read_shard(site.home, given.shard_id), given) is not None
 
 
@@ -173,8 +190,12 @@ def _attempted(
         manifest, status = _built_or_reused(request, staged, begun, benches, joined)
     except Exception as error:  # noqa: BLE001  reported with its shard; the caller decides what becomes of the run
         status = Status.CANCELLED if request.limits.stop.requested else Status.FAILED
-        return ShardResult(attempts.finish(home, begun, status, error=f"{type(error).__name__}: {error}"), None, error)
-    return ShardResult(attempts.finish(home, begun, status, record_count=manifest.record_count), manifest, None)
+        failed = attempts.finish(home, begun, status, error=f"{type(error).__name__}: {error}")
+        send_attempt(request.site, failed)
+        return ShardResult(failed, None, error)
+    done = attempts.finish(home, begun, status, record_count=manifest.record_count)
+    send_attempt(request.site, done)
+    return ShardResult(done, manifest, None)
 
 
 def _built_or_reused(
@@ -193,24 +214,36 @@ def _built_or_reused(
         faults.scope(shard_id=begun.shard_id, attempt=request.attempt, stop=stop),
     ):
         given = shard_input(request.site, snapshots, begun.shard_id)
-        if not request.force:
+        known = known_manifest(request.site, given) if request.site.lake is not None else None
+        if not request.force and request.site.lake is not None:
+            in_lake = reusable_in_lake(request.site, given, known)
+            if in_lake is not None:
+                return in_lake, Status.REUSED
+        elif not request.force:
             with benches.one(stop) as connection:
                 published = reusable(request.site, given, connection)
             if published is not None:
                 return published, Status.REUSED
         try:
-            built = build_shard(
-                request.site,
-                given,
-                benches,
-                stop,
-                run_id=request.run_id,
-                attempt=request.attempt,
-                joined=joined,
-            )
+            built = _build_one(request, given, benches, stop, joined, known)
         except (duckdb.Error, AccountingError, ProfileError):
             # DuckDB raises errors of several types for a damaged file. Interrupted work needs no look at the files.
             stop.check()
             require_undamaged(request.site, request.limits, snapshots)
             raise
         return built, Status.SUCCEEDED
+
+
+def _build_one(
+    request: ShardsRequest,
+    given: ShardInput,
+    benches: Workbenches,
+    stop: Stop,
+    joined: Path | None,
+    known: Found | None,
+) -> Manifest:
+    site, run_id, attempt = request.site, request.run_id, request.attempt
+    if site.lake is None:
+        return build_shard(site, given, benches, stop, run_id=run_id, attempt=attempt, joined=joined)
+    fetch_rows(site, given.snapshots, [given.shard_id])
+    return build_in_lake(site, given, benches, stop, run_id=run_id, attempt=attempt, joined=joined, known=known)

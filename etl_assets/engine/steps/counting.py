@@ -1,6 +1,6 @@
 """The figures of a publication: counts that can be compared with those of the last ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import duckdb
 
@@ -23,10 +23,17 @@ def count_figures(
     connection: duckdb.DuckDBPyConnection, site: Site, snapshots: Mapping[str, Snapshot], publication: Publication
 ) -> PublishedFigures:
     """Count the profiles of the current database, and take over the accounting of the sources."""
+    return with_sources(site, snapshots, publication, _of_columns(connection, site.contract, publication.record_count))
+
+
+def with_sources(
+    site: Site, snapshots: Mapping[str, Snapshot], publication: Publication, of_columns: Iterable[Figure]
+) -> PublishedFigures:
+    """The figures of a publication, given those of its columns."""
     figures = [
         *_of_sources(snapshots),
         Figure(FigureKind.PROFILES, "", "", "", publication.record_count),
-        *_of_columns(connection, site.contract, publication.record_count),
+        *of_columns,
     ]
     # Not the snapshots' ids, which the number of shards is part of.
     facts = [
@@ -46,8 +53,13 @@ def _of_sources(snapshots: Mapping[str, Snapshot]) -> Iterator[Figure]:
             yield Figure(FigureKind.INVALID_CELLS, name, "", reason, count, snapshot.rows_accepted)
 
 
+def engine_columns(contract: Contract) -> set[str]:
+    """The columns that are not counted."""
+    return {contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN, ISSUES_COLUMN}
+
+
 def _of_columns(connection: duckdb.DuckDBPyConnection, contract: Contract, profiles: int) -> Iterator[Figure]:
-    engines = {contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN, ISSUES_COLUMN}
+    engines = engine_columns(contract)
     described = connection.execute(f"DESCRIBE {PROFILES_TABLE}").fetchall()
     types = {name: kind for name, kind, *_ in described if name not in engines}
     if not types:
@@ -55,11 +67,11 @@ def _of_columns(connection: duckdb.DuckDBPyConnection, contract: Contract, profi
     counts = ", ".join(f"count({identifier(name)})" for name in types)
     row = connection.execute(f"SELECT {counts} FROM {PROFILES_TABLE}").fetchone()
     assert row is not None, "an aggregate always returns a row"
-    with_words = _with_few_words(connection, [name for name in types if _may_be_named(contract, name, types[name])])
+    with_words = columns_with_few_words(connection, contract, types)
     for name, present in zip(types, row, strict=True):
         yield Figure(FigureKind.NULLS, "", name, "", profiles - present, profiles)
         if name in with_words:
-            yield from _of_words(connection, name, present)
+            yield from word_figures(name, present, _words(connection, name))
 
 
 def _may_be_named(contract: Contract, column: str, kind: str) -> bool:
@@ -69,25 +81,32 @@ def _may_be_named(contract: Contract, column: str, kind: str) -> bool:
     return kind in _WITH_WORDS and column not in personal and (not personal or column in known)
 
 
-def _with_few_words(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> set[str]:
-    """Those of the columns that have few words among the first rows: the others need not be counted."""
+def columns_with_few_words(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, types: Mapping[str, str], table: str = PROFILES_TABLE
+) -> list[str]:
+    """The columns whose words may be named and are few among the first rows: the others need not be counted."""
+    engines = engine_columns(contract)
+    columns = [name for name, kind in types.items() if name not in engines and _may_be_named(contract, name, kind)]
     if not columns:
-        return set()
+        return []
     names = [identifier(column) for column in columns]
-    first = f"SELECT {', '.join(names)} FROM {PROFILES_TABLE} LIMIT {_FIRST_ROWS}"
+    first = f"SELECT {', '.join(names)} FROM {table} LIMIT {_FIRST_ROWS}"
     counts = ", ".join(f"count(DISTINCT {name})" for name in names)
     row = connection.execute(f"SELECT {counts} FROM ({first})").fetchone()
     assert row is not None, "an aggregate always returns a row"
-    return {column for column, count in zip(columns, row, strict=True) if count <= MAX_WORDS}
+    return [column for column, count in zip(columns, row, strict=True) if count <= MAX_WORDS]
 
 
-def _of_words(connection: duckdb.DuckDBPyConnection, column: str, present: int) -> Iterator[Figure]:
-    """The words of a column, if it has few, those of fewer profiles than `MIN_COUNT` left out."""
+def _words(connection: duckdb.DuckDBPyConnection, column: str) -> list[tuple[str, int]]:
     name = identifier(column)
-    rows = connection.execute(
+    return connection.execute(
         f"SELECT {name}::VARCHAR, count(*) FROM {PROFILES_TABLE} WHERE {name} IS NOT NULL "
         f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MAX_WORDS + 1}"
     ).fetchall()
+
+
+def word_figures(column: str, present: int, rows: Sequence[tuple[str, int]]) -> Iterator[Figure]:
+    """The words of a column with their profiles, if it has few; those of fewer profiles than `MIN_COUNT` left out."""
     if len(rows) > MAX_WORDS:
         return
     yield Figure(FigureKind.WORDS, "", column, "", len(rows), present)

@@ -72,8 +72,10 @@ def _bad_macros(errors: Mapping[str, duckdb.Error], cycle: Sequence[str]) -> Con
     )
 
 
-def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> None:
-    """Bind the project's query without reading a row; ProfileError when DuckDB refuses it or columns are missing.
+def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> dict[str, str]:
+    """Bind the project's query without reading a row; returns the types of its columns.
+
+    ProfileError when DuckDB refuses it or columns are missing.
 
     Always the form with structs, which is what the project's files promise.
     """
@@ -104,6 +106,7 @@ def check_profiles_sql(connection: duckdb.DuckDBPyConnection, site: Site) -> Non
             Advice(Action.EDIT, value=PROFILES_FILE),
             subject=PROFILES_FILE,
         )
+    return types
 
 
 def missing_of_profile(contract: Contract, types: Mapping[str, str]) -> list[str]:

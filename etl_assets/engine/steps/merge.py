@@ -46,7 +46,7 @@ from etl_assets.engine.steps.figures import figures_of
 from etl_assets.engine.steps.keeping import UnfitBaseError, blaming_base, copy_base, shards_to_keep
 from etl_assets.engine.steps.noticing import Noticed, notice
 from etl_assets.engine.steps.refusing import refusing_merge
-from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
+from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result, emptied_in
 from etl_assets.errors import AccountingError, Action, Advice, ShardSetError, WriteError
 from etl_assets.project.contract import SHARD_COLUMN
 
@@ -137,7 +137,9 @@ class _Merge:
                     rows, distinct = self._check_profiles(connection)
                     quarantined = self._check_accounts(connection, rows.count + distinct.dropped_count)
                     value_counts, means = figures_of(connection, contract)
-            shrunk = check_result(connection, self.site, self.found, rows.count, self.shrink)
+            shrunk = check_result(
+                self.site, self.found, rows.count, self.shrink, lambda _: emptied_in(connection, self.site)
+            )
             publication = self._publication(rows, distinct.dropped_count)
             coming.append(publication)
             noticed = notice(connection, self.site, self.found.snapshots, publication, distinct, shrunk)

@@ -4,7 +4,7 @@ A failed query of the exporting system leaves a header without rows, an interrup
 are files without a fault of their own. What is refused here leaves everything that was staged or published as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -26,6 +26,10 @@ SETTING = "ETL_MIN_ROWS_RATIO"
 _FILES_SHOWN = 3
 # A column that few profiles had a value in may well be without any now.
 _MIN_VALUES, _MIN_SHARE, _MIN_SHARE_OF_FEW = 10, 0.1, 0.5
+
+
+# Columns without any value and how many they had in the last publication; and why that could not be read.
+Emptied = tuple[Mapping[str, int], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,13 @@ def _refusal(snapshot: Snapshot, before: _Before, limit: ShrinkLimit) -> ShrunkE
 
 
 def check_result(
-    connection: duckdb.DuckDBPyConnection, site: Site, found: ShardSet, record_count: int, limit: ShrinkLimit
+    site: Site,
+    found: ShardSet,
+    record_count: int,
+    limit: ShrinkLimit,
+    emptied: Callable[[LastPublication], Emptied],
 ) -> tuple[Notice, ...]:
-    """Compare the merged profiles, which the connection has open, with the last publication.
+    """Compare the merged profiles with the last publication; `emptied` tells which columns have lost all values since.
 
     ShrunkError when there are too few of them, or when a column has lost all of its values. Returns what is only
     reported: after a change of the project, fewer profiles or values may be what it is meant to give.
@@ -113,8 +121,8 @@ def check_result(
         return (_not_compared("The last publication cannot be read, so the result was not compared with it."),)
     if _is_explained(site.home, found, last):
         return ()
-    lost, unread = _emptied(connection, site, last)
-    findings = [*_fewer(site, last, record_count, limit), *lost]
+    lost, unread = emptied(last)
+    findings = [*_fewer(site, last, record_count, limit), *_lost_text(site, last, lost)]
     if findings and last.code_version == site.profile_version:
         raise ShrunkError(
             f"{' '.join(findings)} It was compared with the publication of {last.published_at:%Y-%m-%d %H:%M} UTC, "
@@ -147,27 +155,33 @@ def _fewer(site: Site, last: LastPublication, record_count: int, limit: ShrinkLi
         )
 
 
-def _emptied(
-    connection: duckdb.DuckDBPyConnection, site: Site, last: LastPublication
-) -> tuple[Sequence[str], Sequence[str]]:
-    """What is to be said of columns without any value that had many, and of a last publication that is damaged."""
+def emptied_in(connection: duckdb.DuckDBPyConnection, site: Site) -> Emptied:
+    """The columns of the current database without any value, and how many the last publication had in each."""
     empty = _empty_columns(connection, site)
     try:
-        counts = values_in(site.home, empty) if empty else {}
+        return (values_in(site.home, empty) if empty else {}), []
     except (duckdb.Error, OSError):
-        return [], ["The profiles published last cannot be read, so empty columns were not compared with them."]
+        return {}, ["The profiles published last cannot be read, so empty columns were not compared with them."]
+
+
+def _lost_text(site: Site, last: LastPublication, counts: Mapping[str, int]) -> Iterator[str]:
+    """What is to be said of columns without any value that had many."""
     least = max(_MIN_SHARE * last.record_count, min(_MIN_VALUES, _MIN_SHARE_OF_FEW * last.record_count))
     lost = {column: count for column, count in counts.items() if count and count >= least}
-    if not lost:
-        return [], []
-    listed = ", ".join(f"{shown(column)} ({count:,})" for column, count in lost.items())
-    entity = site.contract.entity
-    return [f"Columns have lost all of their values: {listed}; in brackets the {entity} that had one."], []
+    if lost:
+        listed = ", ".join(f"{shown(column)} ({count:,})" for column, count in lost.items())
+        entity = site.contract.entity
+        yield f"Columns have lost all of their values: {listed}; in brackets the {entity} that had one."
+
+
+def own_columns(site: Site) -> set[str]:
+    """Columns of the engine, which no query can empty."""
+    return {site.contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN}
 
 
 def _empty_columns(connection: duckdb.DuckDBPyConnection, site: Site) -> tuple[str, ...]:
     """The columns of the result in which every value is null. A search ends at the first value, so it costs nothing."""
-    own = {site.contract.key.name, SOURCES_COLUMN, SHARD_COLUMN, IDEMPOTENCY_COLUMN}
+    own = own_columns(site)
     cursor = connection.execute(f"SELECT * FROM {PROFILES_TABLE} LIMIT 0")
     columns = [name for column in cursor.description or () if (name := str(column[0])) not in own]
     return tuple(

@@ -9,7 +9,7 @@ from etl_assets.engine.files import publishing
 from etl_assets.engine.files.documents import Form, read_json
 from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.published.checks import warehouse_checks
-from etl_assets.engine.published.shards import published_stamp
+from etl_assets.engine.published.inspecting import stamp_of
 from etl_assets.engine.site import Site
 from etl_assets.orchestration.instance.event_log import (
     Materializations,
@@ -59,7 +59,7 @@ def _stamp(site: Site) -> str:
         f"{check.name} {check.severity} {check.is_blocking} {check.statement}"
         for check in warehouse_checks(site.project)
     ]
-    return stable_hash("\n".join([published_stamp(site), *checks]))
+    return stable_hash("\n".join([stamp_of(site), *checks]))
 
 
 def _read(dagster_home: Path) -> Mapping[str, Any]:

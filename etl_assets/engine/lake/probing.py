@@ -1,0 +1,79 @@
+"""Before anything is kept in a store: whether it can be written to, and keeps two writers of one name apart."""
+
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from etl_assets.engine.files.documents import Form, encoded
+from etl_assets.engine.lake.store import SETTING, Store
+from etl_assets.errors import Action, Advice, ConfigError, shown
+
+FOLDER = "probe"
+# The object that says whose lake it is, and the folder of its table.
+CLAIM, TABLE = "lake.json", "profiles"
+FORMAT = 1
+
+
+def probe(store: Store) -> None:
+    """Create one object twice and replace it with a wrong tag; ConfigError unless both are refused.
+
+    A store that ignores these conditions tells two merges at once that both have published, and loses one of them
+    without a word.
+    """
+    key = f"{FOLDER}/{uuid.uuid4().hex}"
+    try:
+        first = store.create(key, b"first")
+        second = store.create(key, b"second")
+        third = store.replace(key, b"third", second.stat) if second.content == b"first" else None
+        fourth = store.replace(key, b"fourth", first.stat) if third is not None else None
+        is_sound = (first.content, second.content) == (b"first", b"first")
+        is_swap = third is not None and fourth is not None and (third.content, fourth.content) == (b"third", b"third")
+    finally:
+        store.delete([key])
+    if not is_sound or not is_swap:
+        condition = "If-Match" if is_sound else "If-None-Match"
+        raise ConfigError(
+            f"{store.url}: this store ignores conditional puts ({condition}), so that two runs at once would lose a "
+            "publication. Expected a store that has them, such as Amazon S3, MinIO, Cloudflare R2, Google Cloud "
+            "Storage or Azure Blob Storage; or a proxy before it that passes the header on.",
+            Advice(Action.SET, SETTING),
+            subject=SETTING,
+        )
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """Whose lake it is; `format` changes with the layout."""
+
+    project: str
+    format: int
+
+
+_FORM = Form(_Claim)
+
+
+def open_lake(store: Store, project: str) -> None:
+    """Make sure that this project may write there; ConfigError that says why not, before anything else is put."""
+    probe(store)
+    mine = _Claim(project, FORMAT)
+    content = encoded(Path(CLAIM), asdict(mine))
+    found = store.get(CLAIM)
+    if found is None:
+        others = [key for key in store.list(TABLE) if key.endswith(".parquet") or "/_delta_log/" in key]
+        if others:
+            raise ConfigError(
+                f"{store.url} has {others[0]}, and no {CLAIM}: the table is someone else's. Expected "
+                "a prefix of its own.",
+                Advice(Action.SET, SETTING),
+                subject=SETTING,
+            )
+        found = store.create(CLAIM, content)
+    theirs = _FORM.parse(found.content)
+    if theirs != mine:
+        of = f"the project '{shown(theirs.project)}', format {theirs.format}" if theirs else "something else"
+        raise ConfigError(
+            f"{store.url} is the lake of {of}. Expected one of '{project}', format {FORMAT}: each project has a prefix "
+            "of its own.",
+            Advice(Action.SET, SETTING),
+            subject=SETTING,
+        )

@@ -1,0 +1,18 @@
+"""What readers need of a lake, fetched to the scratch under ETL_HOME; the local mode has it there already."""
+
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.lake.store import Store
+from etl_assets.engine.published.lake_versions import fetch_profiles, fetch_publication
+from etl_assets.pipeline.configuration import home_of, project_of
+from etl_assets.project.settings import Settings
+
+
+def readable_home(settings: Settings, *, with_profiles: bool = True) -> Home:
+    """The folder whose warehouse is the published one, and with a lake a copy of it that was fetched just now."""
+    home = home_of(settings)
+    if settings.lake:
+        store = Store(settings.lake)
+        version = fetch_publication(home, store, project_of(settings).contract)
+        if version is not None and with_profiles:
+            fetch_profiles(home, store, version.files)
+    return home
