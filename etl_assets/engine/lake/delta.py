@@ -1,7 +1,7 @@
 """The Delta table in a lake: its versions, and the one commit that publishes.
 
 A commit puts one small object under the number of the next version, which only one writer can. It is never tried again
-by the library: that would double a commit that only adds files. Whether it landed is read in the table's history.
+by the library: that would double a commit that only adds files. Whether it landed is read in the table's log.
 """
 
 import json
@@ -49,7 +49,8 @@ class LakeTable:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
-        self._url = f"{store.url}/{name}"
+        self._folder = name
+        self.url = f"{store.url}/{name}"
 
     def current(self) -> Version | None:
         """The latest version; None before the first. ConfigError when someone else has committed it."""
@@ -60,13 +61,18 @@ class LakeTable:
         """An earlier version; ConfigError when it is not there."""
         table = self._open(number)
         if table is None:
-            raise ConfigError(f"{self._url} has no version {number}.", Advice(Action.LIST_KEPT), subject=self._url)
+            raise ConfigError(f"{self.url} has no version {number}.", Advice(Action.LIST_KEPT), subject=self.url)
         return self._version(table)
 
-    def documents(self, count: int) -> dict[int, str]:
-        """The documents of the last `count` versions, the latest first; each costs a request."""
-        table = self._open()
-        return {} if table is None else _documents(table, count)
+    def document_of(self, number: int) -> str | None:
+        """The document of a version; None when it has none, or is not there.
+
+        Deliberately not from the library's history: that begins with the last commit, and gives it the number of the
+        version that was opened.
+        """
+        found = self._store.get(f"{self._folder}/_delta_log/{number:020d}.json")
+        infos = [json.loads(line).get("commitInfo") for line in found.content.splitlines()] if found else []
+        return next((str(info[DOCUMENT]) for info in infos if info and DOCUMENT in info), None)
 
     def commit(
         self, before: Version | None, types: Mapping[str, str], files: Sequence[TableFile], document: str, name: str
@@ -86,11 +92,11 @@ class LakeTable:
                 raise self._why_not(before, error) from error
         number = self._number_of(document, before)
         if number is None:
-            raise StoreError(f"{self._url}: the commit was accepted, and is not in the history.", subject=self._url)
+            raise StoreError(f"{self.url}: the commit was accepted, and is not in the log.", subject=self.url)
         now = self.at(number)
         if now.files != {one.name: one.size_bytes for one in files}:
             raise AccountingError(
-                f"{self._url}: version {number} does not have the files that were committed.", Advice(Action.REPORT)
+                f"{self.url}: version {number} does not have the files that were committed.", Advice(Action.REPORT)
             )
         return now
 
@@ -111,7 +117,7 @@ class LakeTable:
         adds: list[Any] = [_add(one, now_ms) for one in files if one.name not in known]
         if before is None:
             create_table_with_add_actions(
-                self._url,
+                self.url,
                 schema,
                 adds,
                 mode="error",
@@ -137,18 +143,18 @@ class LakeTable:
         """The version that has this document, of those since `before`."""
         since = before.number if before else -1
         table = self._open()
-        documents = _documents(table, table.version() - since) if table is not None else {}
-        return next((number for number, one in documents.items() if number > since and one == document), None)
+        numbers = range(since + 1, table.version() + 1) if table is not None else ()
+        return next((number for number in numbers if self.document_of(number) == document), None)
 
     def _why_not(self, before: Version | None, error: Exception) -> Exception:
         now = self.current()
         if now is not None and (before is None or now.number > before.number):
             return ShardSetError(
-                f"Version {now.number} of {self._url} was published during this merge; it stays, and this one is not "
+                f"Version {now.number} of {self.url} was published during this merge; it stays, and this one is not "
                 "published.",
                 Advice(Action.RUN),
             )
-        return error if isinstance(error, StoreError) else StoreError(f"{self._url}: {error}", subject=self._url)
+        return error if isinstance(error, StoreError) else StoreError(f"{self.url}: {error}", subject=self.url)
 
     def _open(self, number: int | None = None) -> "DeltaTable | None":
         from deltalake import DeltaTable
@@ -156,17 +162,17 @@ class LakeTable:
 
         try:
             with self._explained():
-                return DeltaTable(self._url, version=number)
+                return DeltaTable(self.url, version=number)
         except TableNotFoundError:
             return None
 
     def _version(self, table: "DeltaTable") -> Version:
-        document = _documents(table, 1).get(table.version())
+        document = self.document_of(table.version())
         if document is None:
             raise ConfigError(
-                f"{self._url}: version {table.version()} was not published by this program. Expected a folder that no "
+                f"{self.url}: version {table.version()} was not published by this program. Expected a folder that no "
                 "one else writes to: a table of your own belongs elsewhere, and other engines may only read this one.",
-                subject=self._url,
+                subject=self.url,
             )
         added = table.get_add_actions(flatten=True)
         paths, sizes = (added.column(name).to_pylist() for name in ("path", "size_bytes"))
@@ -185,11 +191,6 @@ class LakeTable:
             if not isinstance(error, OSError) and type(error).__name__ != "PanicException":
                 raise
             raise self._store.refusal("", error) from error
-
-
-def _documents(table: "DeltaTable", count: int) -> dict[int, str]:
-    entries = table.history(count) if count > 0 else []
-    return {int(one["version"]): str(one[DOCUMENT]) for one in entries if DOCUMENT in one}
 
 
 def _properties(document: str) -> "CommitProperties":

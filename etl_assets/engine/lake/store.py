@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from etl_assets.engine.files import locks, publishing
-from etl_assets.errors import Action, Advice, ConfigError, StoreError, shown
+from etl_assets.errors import Action, Advice, ConfigError, StoreError, escaped, shown
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -39,7 +39,13 @@ _AT_ONCE = 16
 # A competing request can be refused for a moment although nothing was written.
 _TRIES = 5
 # The addresses at which machines of a cloud ask for their credentials.
-_NO_CREDENTIALS = re.compile(r"169\.254\.|metadata\.google|Account must be specified|[Mm]issing.*[Cc]redential")
+_NO_CREDENTIALS = re.compile(
+    r"169\.254\.|/latest/api/token|security-credentials|metadata\.google|Account must be specified"
+    r"|loading credentials|IMDS"
+)
+# How deltalake words a 403.
+_NO_ACCESS = re.compile(r" 403 |lacked the necessary privileges")
+_COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")
 _CHARS_SHOWN = 300
 
 _Item = TypeVar("_Item")
@@ -190,14 +196,17 @@ class Store:
             return Found(content, self.put(key, content))
 
     def _at(self, key: str) -> str:
-        return shown(f"{self.url}/{key}" if key else self.url)
+        return escaped(f"{self.url}/{key}" if key else self.url)
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
         """Turn the library's errors into ConfigError for what a person must change, else into StoreError."""
         try:
             yield
-        except (ConfigError, StoreError, FileNotFoundError):
+        except (ConfigError, StoreError):
+            raise
+        except FileNotFoundError as error:
+            self._refuse_missing_bucket(error)
             raise
         except Exception as error:
             # The library has a class of its own for each, and plain ones for some.
@@ -213,7 +222,7 @@ class Store:
         self._refuse_missing_bucket(error)
         if _NO_CREDENTIALS.search(str(error)):
             return ConfigError(f"{self._at('')}: no credentials were found.{named}", subject=SETTING)
-        if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError") or " 403 " in text:
+        if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError") or _NO_ACCESS.search(text):
             return ConfigError(
                 f"{self._at(key)}: the store refuses access ({text}). The credentials must be valid and let it read, "
                 f"write, list and delete there.{named}",
@@ -262,5 +271,5 @@ def _stat(meta: Any) -> Stat:
 
 def _first_line(error: BaseException) -> str:
     """The finding, without the library's own view of its source."""
-    text = str(error).partition("Debug source")[0].strip()
+    text = _COLOURS.sub("", str(error).partition("Debug source")[0])
     return shown(" ".join(text.split())[:_CHARS_SHOWN])

@@ -25,7 +25,7 @@ from etl_assets.engine.published.mirroring import download
 from etl_assets.engine.published.warehouse import LAKE_FILES, LAKE_VERSION, PROFILES_TABLE
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, identifiers, pattern_list
-from etl_assets.errors import ConfigError, shown
+from etl_assets.errors import ConfigError, escaped
 from etl_assets.project.contract import Contract
 
 FORMAT = 1
@@ -81,7 +81,7 @@ def read_document(store: Store, key: str) -> Document:
     except (ValueError, KeyError, AttributeError) as error:
         why = "is of another release, or damaged" if found else "is gone"
         raise ConfigError(
-            f"{shown(f'{store.url}/{key}')}, which a version of the table names, {why}.", subject=store.url
+            f"{escaped(f'{store.url}/{key}')}, which a version of the table names, {why}.", subject=store.url
         ) from error
 
 

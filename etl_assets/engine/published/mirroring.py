@@ -28,7 +28,7 @@ from etl_assets.engine.published.snapshots import (
 )
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
-from etl_assets.errors import EtlError, SourceChangedError, StoreError, shown
+from etl_assets.errors import EtlError, SourceChangedError, StoreError, escaped
 
 _POINTER, _ATTEMPT = Form(Pointer), Form(Attempt)
 _LOG = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def download(store: Store, key: str, path: Path) -> None:
     """Fetch an object into the scratch, whole or not at all; StoreError when it is gone."""
     with publishing.publish_file(path, what=None, is_durable=False) as temporary:
         if not store.download(key, temporary):
-            raise StoreError(f"{shown(f'{store.url}/{key}')} is gone from the store.", subject=store.url)
+            raise StoreError(f"{escaped(f'{store.url}/{key}')} is gone from the store.", subject=store.url)
 
 
 def send_source(site: Site, source: str, before: Found | None) -> None:
