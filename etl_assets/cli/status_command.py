@@ -46,6 +46,7 @@ _STYLES = {
     "unavailable": "red",
     "failed": "red",
     "damaged": "red",
+    "unreadable": "red",
 }
 
 

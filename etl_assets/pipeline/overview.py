@@ -27,7 +27,7 @@ from etl_assets.errors import Action, Advice, ShrunkError
 from etl_assets.pipeline.source_states import SourceFacts, source_facts
 from etl_assets.project.settings import Settings
 
-WarehouseState = Literal["current", "outdated", "partial", "restored", "damaged", "missing"]
+WarehouseState = Literal["current", "outdated", "partial", "restored", "damaged", "unreadable", "missing"]
 NextStep = Literal["run", "run --force"]
 
 
@@ -76,8 +76,8 @@ class MergeRefusalFacts:
 class WarehouseFacts:
     """The warehouse: `outdated` means that merging the shards now would publish something else.
 
-    `restored` means that it was brought back, at `restored_at`, and that nothing is merged over it. `refusal` says why
-    the last merge of these shards was refused, if it was.
+    `restored` means that it was brought back, at `restored_at`, and that nothing is merged over it, `unreadable` that
+    this user may not read it. `refusal` says why the last merge of these shards was refused, if it was.
     """
 
     path: str
@@ -200,8 +200,9 @@ def _warehouse_facts(site: Site, found: ShardSet, sources: Sequence[SourceFacts]
     refusal = _merge_refusal(site, found, published)
     if published is None:
         is_there = publishing.size_bytes(site.home.warehouse) is not None
-        state: WarehouseState = "damaged" if is_there else "missing"
-        reason = unreadable(site.home.warehouse) or "it cannot be read" if is_there else None
+        reason = unreadable(site.home.warehouse) if is_there else None
+        state: WarehouseState = "unreadable" if reason else "damaged" if is_there else "missing"
+        reason = "it cannot be read" if state == "damaged" else reason
         return WarehouseFacts(path, state, reason, None, None, None, None, None, (), refusal=refusal)
     reason = _why_outdated(site, found, published) or _newer_exports(sources)
     state = "outdated" if reason else "current"
@@ -263,7 +264,7 @@ def _next_step(
         return None
     if warehouse.shard_count not in (None, site.shard_count):
         return "run --force"
-    if warehouse.state == "restored":
+    if warehouse.state in ("restored", "unreadable"):
         return None
     is_settled = all(source.state == "current" for source in sources) and warehouse.state == "current"
     is_settled = is_settled and warehouse.refusal is None

@@ -100,3 +100,9 @@ def test_a_warehouse_that_may_not_be_read_is_not_called_damaged(
     assert f"{warehouse} may not be read by " in errors
     assert "root (uid 0)" in errors
     assert "--force" not in errors
+    with _as_stranger():
+        assert main.main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert f"\nunreadable: {warehouse} may not be read by " in shown
+    assert "Next:" not in shown
+    assert "damaged" not in shown
