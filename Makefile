@@ -20,6 +20,10 @@ DEV := $(VENV)/.ready-test-$(call checksum,requirements.lock requirements-dev.lo
 BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/.ready-$(call checksum,requirements-bench.lock)
 
+# So have the tests of the lake mode: `make test` must show that everything else needs none of its libraries.
+CLUSTER_VENV := .venv-cluster
+CLUSTER := $(CLUSTER_VENV)/.ready-$(call checksum,requirements-cluster.lock)
+
 # So has pip-audit: what it needs must not decide which packages the pipeline is tested with.
 AUDIT_VENV := .venv-audit
 AUDIT := $(AUDIT_VENV)/.ready-$(call checksum,requirements-audit.lock)
@@ -44,10 +48,10 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test ui drill drill-all bench check lint types fmt docs audit lock clean sample again
+.PHONY: help setup run test test-cluster ui drill drill-all bench check lint types fmt docs audit lock clean sample again
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(RUNTIME) ## set up .venv and no more
 	@echo "Next: source $(VENV)/bin/activate"
@@ -84,8 +88,12 @@ sample: $(RUNTIME)
 		$(VENV)/bin/etl-assets generate --rows 100000 --seed 42 --dirty 0.02 --out data/sources; \
 	fi
 
-test: $(DEV) ## run the tests (make test ARGS="-k merge" for some of them)
+test: $(DEV) ## run the tests but those of the lake mode (make test ARGS="-k merge" for some of them)
 	$(PY) -m pytest $(ARGS)
+
+# CLUSTER_ARGS="-m 'not slow'" leaves out the long ones, as .ci/run does.
+test-cluster: $(CLUSTER) ## run the tests of the lake mode, with an S3 server on this machine (some minutes)
+	$(CLUSTER_VENV)/bin/python -m pytest etl_assets_tests/lake $(CLUSTER_ARGS)
 
 check: lint types test ## formatting, lint, types and tests
 
@@ -126,10 +134,12 @@ lock: $(DEV) ## update the lock files from pyproject.toml (make lock UPGRADE=1 f
 	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group bench --constraint requirements.lock --output-file requirements-bench.lock
+	$(COMPILE) pyproject.toml --extra lake --group build --group dev --group cluster --constraint requirements.lock \
+		--constraint requirements-dev.lock --output-file requirements-cluster.lock
 	$(COMPILE) --group audit --output-file requirements-audit.lock
 
 clean: ## remove the environments, caches and build artefacts; data and the run history stay
-	rm -rf $(VENV) $(BENCH_VENV) $(AUDIT_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) $(CLUSTER_VENV) $(AUDIT_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 PIP = -m pip --disable-pip-version-check --no-input
@@ -189,6 +199,13 @@ $(BENCH): $(RUNTIME)
 	@echo "Setting up $(BENCH_VENV) for the benchmark's peers: once, about a minute."; \
 	rm -rf $(BENCH_VENV) && $(PY) -m venv $(BENCH_VENV) && \
 	{ $(call install,$(BENCH_VENV)/bin/python,requirements-bench.lock); } && \
+	touch '$@'
+
+$(CLUSTER): $(RUNTIME)
+	@echo "Setting up $(CLUSTER_VENV) for the tests of the lake mode: once, about a minute."; \
+	rm -rf $(CLUSTER_VENV) && $(PY) -m venv $(CLUSTER_VENV) && \
+	{ $(call install,$(CLUSTER_VENV)/bin/python,requirements-cluster.lock); } && \
+	$(CLUSTER_VENV)/bin/python $(PIP) --quiet install --no-index --no-deps --no-build-isolation --editable . && \
 	touch '$@'
 
 $(AUDIT): $(RUNTIME)

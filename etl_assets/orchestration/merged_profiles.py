@@ -115,6 +115,7 @@ def _merge(wiring: Wiring, limits: Limits, config: MergeConfig, run_id: str) -> 
             run_id=run_id,
             allow_partial=config.allow_partial,
             shrink=shrink_limit(wiring.settings, accept_shrunk=config.accept_shrunk),
+            keep_count=wiring.settings.keep_warehouses,
             replace_restored=config.replace_restored,
         )
     return merge.merge_shards(

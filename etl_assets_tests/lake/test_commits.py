@@ -147,6 +147,7 @@ def test_a_merge_that_was_overtaken_publishes_nothing(url: str, sources: Path, t
     assert (now.number, publication.record_count, publication.run_id) == (0, 30, "quick")
 
 
+@pytest.mark.slow
 def test_two_merges_at_once_publish_one_version_more_each_round(url: str, sources: Path, tmp_path: Path) -> None:
     """Fails: with two daemons, a version is lost or doubled."""
     sites = [site_in(url, tmp_path / name) for name in ("one", "two")]
@@ -200,6 +201,7 @@ def test_a_merge_that_is_killed_or_fails_before_the_commit_leaves_the_last_versi
     assert merged.publication.record_count == 3
 
 
+@pytest.mark.slow
 def test_thirty_kills_during_commits_leave_whole_versions_only(url: str) -> None:
     """Fails: a reader sees shards of two generations, or an older version; or nothing can be published any more."""
     table, rng = LakeTable(Store(url), "profiles"), random.Random(7)

@@ -116,6 +116,7 @@ def test_a_lost_answer_to_a_replacement_is_read_back(s3_url: str, proxy: FaultPr
         first = store.replace("pointer", b"first", now.stat) or first
 
 
+@pytest.mark.slow
 def test_a_run_through_a_bad_network_publishes_the_same(s3_url: str, proxy: FaultProxy, tmp_path: Path) -> None:
     """Fails: now and then a run on a busy network ends in an error, or in other rows."""
     exports = tmp_path / "exports"

@@ -6,7 +6,7 @@ the table's Parquet files. So all that reads a publication reads it here, after 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +17,13 @@ import duckdb
 from etl_assets.engine import duck
 from etl_assets.engine.files import publishing, sweeping
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.lake.delta import LakeTable, Version
+from etl_assets.engine.lake.delta import LakeTable, TableFile, Version
 from etl_assets.engine.lake.store import Store, at_once
 from etl_assets.engine.published import tables
 from etl_assets.engine.published.lake_names import PROFILES_FOLDER, profiles_key
 from etl_assets.engine.published.mirroring import download
-from etl_assets.engine.published.warehouse import LAKE_FILES, LAKE_VERSION, PROFILES_TABLE
+from etl_assets.engine.published.restored import mark_restored
+from etl_assets.engine.published.warehouse import LAKE_FILES, LAKE_VERSION, PROFILES_TABLE, Publication
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, identifiers, pattern_list
 from etl_assets.errors import ConfigError, escaped
@@ -36,26 +37,33 @@ _LIMITS = duck.Limits(256)
 class Document:
     """What a version was made from. `tables` has the rows of every published table but profiles and quarantine.
 
-    `columns` are those of the profiles with their types, `quarantine` the keys of the snapshots' rejected rows.
+    `columns` are those of the profiles with their types, `quarantine` the keys of the snapshots' rejected rows, `files`
+    the table's files. `restored_at` is set for a version that was brought back and is held, `replaced_published_at`
+    is then the time of the one that it replaced.
     """
 
     columns: Mapping[str, str]
     tables: Mapping[str, Sequence[Mapping[str, Any]]]
     quarantine: Sequence[str]
-    restored: Mapping[str, str] | None = None
+    files: Sequence[Mapping[str, Any]]
+    restored_at: str | None = None
+    replaced_published_at: str | None = None
+
+    @property
+    def table_files(self) -> list[TableFile]:
+        """The files, as a commit takes them."""
+        return [TableFile(**one) for one in self.files]
+
+    @property
+    def publication(self) -> Publication:
+        """The row of the table `publication`."""
+        values = dict(self.tables[tables.PUBLICATION.name][0])
+        moment = datetime.fromisoformat(values["published_at"])
+        return Publication(**values | {"published_at": moment, "missing_shards": tuple(values["missing_shards"])})
 
     def encoded(self) -> bytes:
         """The object."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "columns": dict(self.columns),
-                "tables": self.tables,
-                "quarantine": list(self.quarantine),
-                "restored": self.restored,
-            },
-            default=_plain,
-        ).encode()
+        return json.dumps({"format": FORMAT, **asdict(self)}, default=_plain).encode()
 
 
 def table_rows(table: tables.Table, rows: Iterable[object]) -> list[dict[str, Any]]:
@@ -77,8 +85,9 @@ def read_document(store: Store, key: str) -> Document:
         values = json.loads(found.content) if found else {}
         if values.get("format") != FORMAT:
             raise ValueError
-        return Document(values["columns"], values["tables"], values["quarantine"], values.get("restored"))
-    except (ValueError, KeyError, AttributeError) as error:
+        del values["format"]
+        return Document(**values)
+    except (ValueError, TypeError, AttributeError) as error:
         why = "is of another release, or damaged" if found else "is gone"
         raise ConfigError(
             f"{escaped(f'{store.url}/{key}')}, which a version of the table names, {why}.", subject=store.url
@@ -100,7 +109,18 @@ def fetch_publication(home: Home, store: Store, contract: Contract) -> Version |
             write_copy(connection, store, contract, document, target, scratch)
             note_version(connection, now.number, now.document, now.files)
             close_copy(connection)
+        _mark(home, document)
     return now
+
+
+def _mark(home: Home, document: Document) -> None:
+    """Say in the scratch whether the version was restored and is held."""
+    if document.restored_at is None:
+        sweeping.discard(home.restored_mark)
+        return
+    replaced = document.replaced_published_at
+    restored_at = datetime.fromisoformat(document.restored_at)
+    mark_restored(home, document.publication, restored_at, datetime.fromisoformat(replaced) if replaced else None)
 
 
 def copied_version(home: Home) -> tuple[int, str] | None:

@@ -54,6 +54,13 @@ def write_mark(home: Home, publication: Publication, replaced: Publication | Non
     _write(home, [new] if present is None else [present, new])
 
 
+def mark_restored(
+    home: Home, publication: Publication, restored_at: datetime, replaced_published_at: datetime | None
+) -> None:
+    """Mark the published version of a lake, which says so itself."""
+    _write(home, [Mark(publication.run_id, publication.published_at, restored_at, replaced_published_at)])
+
+
 def release(home: Home) -> Mark | None:
     """Let the next merge replace the restored warehouse; returns its mark, None when it had none."""
     mark = read_mark(home)

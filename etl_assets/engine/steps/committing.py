@@ -4,10 +4,11 @@ No row is read or copied. The table's version is read before the manifests and m
 committed, so that a merge that was overtaken publishes nothing. The document that the version names is put before.
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from etl_assets.engine.published import tables
 from etl_assets.engine.published.attempts import read_attempts
 from etl_assets.engine.published.checks import require_publishable, warehouse_checks
 from etl_assets.engine.published.failing_rows import sources_named
-from etl_assets.engine.published.holding import inspected_held
+from etl_assets.engine.published.holding import inspected_held, sweep_unused
 from etl_assets.engine.published.lake_names import PUBLICATIONS, snapshot_key
 from etl_assets.engine.published.lake_shards import LakeManifest, lake_manifests
 from etl_assets.engine.published.lake_versions import (
@@ -51,7 +52,10 @@ from etl_assets.engine.steps.merge import Merged
 from etl_assets.engine.steps.noticing import Noticed
 from etl_assets.engine.steps.refusing import refusing_merge
 from etl_assets.engine.steps.shrinking import ANY_SIZE, ShrinkLimit, check_result
-from etl_assets.errors import AccountingError, Action, Advice, ShardSetError
+from etl_assets.engine.steps.vacuuming import vacuum
+from etl_assets.errors import AccountingError, Action, Advice, EtlError, ShardSetError
+
+_LOG = logging.getLogger(__name__)
 
 
 def commit_shards(
@@ -60,10 +64,11 @@ def commit_shards(
     *,
     run_id: str,
     allow_partial: bool = False,
+    keep_count: int = 0,
     replace_restored: bool = False,
     shrink: ShrinkLimit = ANY_SIZE,
 ) -> Merged:
-    """Publish a version of the table from the shards in the lake.
+    """Publish a version of the table from the shards in the lake; the `keep_count` versions before it stay whole.
 
     Raises what `merge_shards` does for the same reasons, ShardSetError when another merge came first, too, and
     StoreError from the store.
@@ -82,7 +87,14 @@ def commit_shards(
         sweeping.sweep_home(site.home)
         fetch_attempts(site)
         with refusing_merge(site.home, found.set_hash):
-            return _Commit(site, store, limits, found, run_id, started_s, shrink, before).publish()
+            merged = _Commit(site, store, limits, found, run_id, started_s, shrink, before).publish()
+    sweep_unused(site)
+    try:
+        vacuum(site, keep_count)
+    except EtlError as error:
+        # It is published; the next merge removes what this one could not.
+        _LOG.warning("warning: what the lake does not need any more is not removed (%s).", error)
+    return merged
 
 
 @dataclass(frozen=True)
@@ -127,9 +139,6 @@ class _Commit:
         )
         document = self._document(publication, noticed, carried)
         key = f"{PUBLICATIONS}/{self.found.set_hash}-{uuid.uuid4().hex[:8]}.json"
-        files = [
-            TableFile(one.file, one.size_bytes, one.record_count, self._null_counts(one)) for one in self.manifests
-        ]
         with (
             publishing.scratch_directory(home) as scratch,
             publishing.publish_file(home.warehouse, what=None, is_durable=False) as target,
@@ -142,10 +151,11 @@ class _Commit:
             faults.point("merge.tables", target)
             self.store.put(key, document.encoded())
             faults.point("warehouse.before_swap")
-            now = lake_table(self.store).commit(self.before, self.columns, files, key, contract.name)
+            now = lake_table(self.store).commit(self.before, self.columns, self._files(), key, contract.name)
             faults.point("warehouse.after_swap")
             note_version(connection, now.number, now.document, now.files)
             close_copy(connection)
+        sweeping.discard(home.restored_mark)
         return Merged(
             publication,
             sum(snapshot.rows_quarantined for snapshot in self.found.snapshots.values()),
@@ -212,7 +222,11 @@ class _Commit:
             self.columns,
             {table.name: table_rows(table, rows) for table, rows in contents},
             [snapshot_key(name, one.folder, QUARANTINE_FILE) for name, one in snapshots.items()],
+            [asdict(one) for one in self._files()],
         )
+
+    def _files(self) -> list[TableFile]:
+        return [TableFile(one.file, one.size_bytes, one.record_count, self._null_counts(one)) for one in self.manifests]
 
     def _null_counts(self, one: LakeManifest) -> dict[str, int]:
         # Of lists, engines count the elements.
