@@ -1,4 +1,4 @@
-"""Whether two results hold the same profiles: every customer and every field except `shard_id`.
+"""Whether two results hold the same profiles: every customer and every field except `shard_id` and `issues`.
 
 The time of a way counts only when its profiles are the same. Fields are compared in the pipeline's types. An integer of
 another width counts as the same; a date as text, or a whole number as a float, does not.
@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 
 _MEMORY_LIMIT = "2GB"
-# A peer without shards has no such column.
-_NOT_COMPARED = "shard_id"
+# No peer has shards, or keeps what is wrong with the records of a customer.
+_NOT_COMPARED = frozenset({"shard_id", "issues"})
 _TABLES = ("merged_profiles", "profiles", "shard_profiles")
 # Types that count as one: of a value only its amount is compared, and the idempotency key has its text.
 _ALIKE = (frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}), frozenset({"DECIMAL(18,2)", "DOUBLE"}))
@@ -79,7 +79,7 @@ def _quoted(path: Path) -> str:
 
 def _types(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
     rows = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
-    return {row[0]: row[1] for row in rows if row[0] != _NOT_COMPARED}
+    return {row[0]: row[1] for row in rows if row[0] not in _NOT_COMPARED}
 
 
 def _check_columns(expected: dict[str, str], actual: dict[str, str]) -> None:
