@@ -34,6 +34,7 @@ COMMANDS = {
     "rejects": "show rejected rows and cells, also those of a source that failed",
     "query": "run read-only SQL against the published warehouse",
     "restore": "bring back a warehouse that was replaced, or list those that are kept",
+    "export": "write the result of a lake (ETL_LAKE) to one DuckDB file",
     "generate": "write sample exports for the project",
     "ui": "serve the Dagster UI on this machine",
     "drill": "break a shard on purpose and prove that the result is the same",

@@ -11,7 +11,7 @@ NAME = "etl-assets"
 # The command in a text that was written without knowing how it is started. Deliberately not part of a path.
 _NAMED = re.compile(rf"(?<![\w./-]){NAME}(?= (--)?[a-z])")
 # Commands with the option.
-_OF_PROJECTS = frozenset({"check", "run", "status", "query", "generate", "ui", "drill", "rejects", "restore"})
+_OF_PROJECTS = frozenset({"check", "run", "status", "query", "generate", "ui", "drill", "rejects", "restore", "export"})
 
 _project: str | None = None
 

@@ -109,6 +109,8 @@ class Form:
 def command(args: argparse.Namespace) -> int:
     """Run the statement and write its result."""
     settings = load_settings()
+    if settings.lake and args.at is not None:
+        raise ConfigError("--at reads a kept warehouse. A version of a lake is read by any engine for Delta tables.")
     kept = chosen(Home(settings.home), args.at).path if args.at is not None else None
     answer(settings, _text(args.sql), Form(args.format, args.limit), args.timeout, kept)
     return EXIT_OK

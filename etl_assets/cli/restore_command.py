@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from etl_assets.cli import output, terminal
+from etl_assets.cli import lake_view, output, terminal
 from etl_assets.cli.arguments import EXIT_OK, Parser, Subparsers, add_project, add_subcommand
 from etl_assets.cli.environment import warn_of_unknown
 from etl_assets.cli.program import command as command_line
@@ -20,7 +20,7 @@ from etl_assets.engine.published.warehouse import publication_in, read_publicati
 from etl_assets.engine.steps.restoring import Restored, restore
 from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.home import DEFAULT_HOME, dagster_home
-from etl_assets.pipeline.configuration import arm_faults, merge_limits
+from etl_assets.pipeline.configuration import arm_faults, merge_limits, project_of, site_of
 from etl_assets.project.settings import Settings, load_settings
 
 _DESCRIPTION = f"""
@@ -57,7 +57,9 @@ def command(args: argparse.Namespace) -> int:
     warn_of_unknown()
     home = Home(settings.home)
     console = terminal.console()
-    if args.list:
+    if settings.lake:
+        lake_view.restore(console, site_of(project_of(settings), settings), settings.keep_warehouses, args)
+    elif args.list:
         _list(console, home, is_json=args.json)
     elif args.release:
         _release(console, home)
