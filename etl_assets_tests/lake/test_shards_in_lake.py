@@ -9,13 +9,15 @@ from etl_assets.engine.published.inspecting import fetch_state, inspect
 from etl_assets.engine.published.lake_names import MANIFESTS, PROFILES_FOLDER, STAGED, profiles_key
 from etl_assets.engine.published.lake_shards import LakeManifest, publish_in_lake
 from etl_assets.engine.published.shards import Unfit
+from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.routing import shard_number
 from etl_assets.engine.site import Site
-from etl_assets.engine.steps import lake_build
+from etl_assets.engine.steps import lake_build, sending
 from etl_assets.engine.steps.committing import commit_shards
-from etl_assets.errors import AccountingError, ConfigError, ProfileError, ShardSetError, StoreError
-from etl_assets_tests.factory import LIMITS, row, write_exports
+from etl_assets.engine.steps.stage import stage
+from etl_assets.errors import AccountingError, ConfigError, ProfileError, ShardSetError, SourceChangedError, StoreError
+from etl_assets_tests.factory import LIMITS, row, staging_request, write_exports
 from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.fault_proxy import Effect, FaultProxy
 from etl_assets_tests.lake.lake_runs import build_lake, run_lake, stage_lake, statuses
@@ -183,3 +185,29 @@ def test_shards_of_other_inputs_are_named_as_what_they_are(url: str, exports: Pa
     write_exports(exports, crm=[row(f"C{number}", company_name="Newer") for number in range(30)])
     stage_lake(exports, site)
     assert {one.kind for one in inspect(site).obstacles.values()} == {Unfit.OTHER_DATA}
+
+
+def test_a_slow_staging_does_not_put_an_old_pointer_over_a_newer_one(url: str, exports: Path, tmp_path: Path) -> None:
+    """Fails: a machine that hung while it read yesterday's exports makes them current again."""
+    slow, quick = site_in(url, tmp_path / "slow"), site_in(url, tmp_path / "quick")
+    stage_lake(exports, quick)
+    source = slow.contract.sources[0]
+    real = stage
+
+    def stage_while_another_is_quicker(*args: object, **options: object) -> object:
+        staged = real(*args, **options)  # type: ignore[arg-type]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sending, "stage", real)
+            write_exports(exports, crm=[row(f"C{number}", company_name="Newest") for number in range(30)])
+            stage_lake(exports, quick)
+        return staged
+
+    write_exports(exports, crm=[row(f"C{number}", company_name="Newer") for number in range(30)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sending, "stage", stage_while_another_is_quicker)
+        with pytest.raises(SourceChangedError, match="was staged by another run meanwhile"):
+            sending.stage_and_send(source, staging_request(exports, slow))
+    newest = current_snapshot(quick.home, source.name)
+    fetch_state(slow)
+    assert newest is not None
+    assert current_snapshot(slow.home, source.name) == newest
