@@ -15,7 +15,7 @@ from etl_assets.cli.arguments import EXIT_FAILED, EXIT_OK, Parser, Subparsers, a
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
-from etl_assets.errors import ConfigError
+from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.pipeline import drill
 from etl_assets.pipeline.configuration import project_of, site_of
 from etl_assets.project.contract import Contract
@@ -62,6 +62,12 @@ def add_parser(subparsers: Subparsers) -> Parser:
 def command(args: argparse.Namespace) -> int:
     """Run the drill; 0 when every proof holds."""
     settings = load_settings()
+    if settings.lake:
+        raise ConfigError(
+            "The drill works in a folder of its own, without a lake. It breaks shards on purpose.",
+            Advice(Action.UNSET, "ETL_LAKE"),
+            subject="ETL_LAKE",
+        )
     site = site_of(project_of(settings), settings)
     shard_id = _shard(args.shard, site)
     console = terminal.console()

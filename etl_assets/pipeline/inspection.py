@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl_assets.engine.published.shards import ShardState, Unfit, read_shards, shard_input, why_unfit
+from etl_assets.engine.published.inspecting import fetch_state, read_states
+from etl_assets.engine.published.shards import ShardState, Unfit, shard_input, why_unfit
 from etl_assets.engine.published.snapshots import Snapshot, current_snapshot, is_of_site
 from etl_assets.engine.published.unmatched import KeyMapFacts, key_map_facts
 from etl_assets.engine.reading.header_checks import Looked, look_at, shared_files, unread_files, worded
@@ -67,6 +68,7 @@ class Inspection:
 
 def inspect(site: Site, settings: Settings) -> Inspection:
     """Look at everything once: SQL, files, headers, and what is staged and published."""
+    fetch_state(site)
     root = settings.sources
     mistakes = [Mistake(one.file, one.line, one.text) for one in refusals(site)]
     if not root.is_dir():
@@ -129,7 +131,7 @@ def _why_read(site: Site, settings: Settings, name: str, snapshot: Snapshot | No
 def _shard_plans(site: Site, snapshots: Mapping[str, Snapshot], again: Sequence[str]) -> list[ShardPlan]:
     """How many shards would be built and why, the most first."""
     reasons: Counter[str | None] = Counter()
-    for state in read_shards(site.home, site.shard_ids):
+    for state in read_states(site, site.shard_ids):
         reasons[_why_built(site, state, snapshots, again)] += 1
     return [ShardPlan(count, reason) for reason, count in reasons.most_common()]
 

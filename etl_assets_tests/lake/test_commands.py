@@ -51,6 +51,8 @@ def test_the_commands_work_on_a_lake_as_on_a_warehouse(etl: _Etl, exports: Path,
     expected = run_engine(exports, local).publication
     assert expected.digest in etl("run").stdout
     assert "Unchanged" in etl("run").stdout
+    assert "No mistakes" in etl("check", machine="two").stdout
+    assert "without a lake" in etl("drill", code=2).stderr
     facts = json.loads(etl("status", "--json", machine="two").stdout)
     assert (facts["warehouse"]["state"], facts["warehouse"]["digest"]) == ("current", expected.digest)
     assert facts["warehouse"]["path"] == s3_url

@@ -1,5 +1,7 @@
 """The state of what is published, wherever it lies: under ETL_HOME, or in a lake, whose documents are fetched first."""
 
+from collections.abc import Sequence
+
 from etl_assets.engine.published.lake_shards import inspect_lake, inspect_unstaged, lake_stamp
 from etl_assets.engine.published.lake_versions import fetch_publication, lake_table
 from etl_assets.engine.published.mirroring import fetch_attempts, fetch_sources
@@ -41,7 +43,7 @@ def inspect_all(site: Site) -> ShardSet:
         return ShardSet({}, states, {state.shard_id: state.obstacle for state in states if state.obstacle})
 
 
-def read_states(site: Site, shard_ids: list[str]) -> list[ShardState]:
+def read_states(site: Site, shard_ids: Sequence[str]) -> list[ShardState]:
     """The shards with their manifests."""
     if site.lake is None:
         return read_shards(site.home, shard_ids)
