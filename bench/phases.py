@@ -107,7 +107,7 @@ def _wrapped(dg: ModuleType, launch: ModuleType) -> Clock:
         (stage, "finish_slices", "staging: read back, hash, duplicates"),
         (quarantine, "write", "staging: quarantine"),
         (build_many, "_attempted", "shard: all"),
-        (build, "_validate", "shard: validate"),
+        (build, "validate", "shard: validate"),
         (build, "_publish_manifest", "shard: manifest"),
         (merge, "merge_shards", "merge: all"),
         (shard_rows, "copy_shards", "merge: copy"),

@@ -15,6 +15,7 @@ environment:
   ETL_PROJECT              folder of your own project
   ETL_SOURCES              folder of the exports (data/sources)
   ETL_HOME                 folder of everything the pipeline makes (data)
+  ETL_LAKE                 object store that holds shards and result as a Delta table
   ETL_NUM_SHARDS           number of shards (10)
   ETL_MAX_REJECT_RATIO     largest share of a source's rows that may break the contract (0.05)
   ETL_MAX_SUPERSEDED_RATIO largest share of a source's rows that repeat a key of their file (0.5)

@@ -11,8 +11,8 @@ import pytest
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.snapshots import Slice, Snapshot, current_snapshot
 from etl_assets.engine.published.status import Status
-from etl_assets.engine.steps import stage as staging
-from etl_assets.engine.steps.stage import StagingRequest
+from etl_assets.engine.steps import sending
+from etl_assets.engine.steps.stage import StagingRequest, stage
 from etl_assets.errors import InputError, SourceChangedError
 from etl_assets.orchestration.retry import MAX_RETRIES
 from etl_assets.pipeline.events import StepEvent
@@ -167,7 +167,7 @@ def test_an_export_that_changes_while_it_is_read_is_read_again(
 
 def fail_first(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, times: int) -> Counter[str]:
     """Make the first readings of a source fail; returns the count of readings by source."""
-    stage, calls = staging.stage, Counter[str]()
+    calls = Counter[str]()
 
     def flaky(source: Source, request: StagingRequest, **options: Any) -> tuple[Snapshot, bool]:
         calls[source.name] += 1
@@ -175,7 +175,7 @@ def fail_first(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, tim
             raise error
         return stage(source, request, **options)
 
-    monkeypatch.setattr(staging, "stage", flaky)
+    monkeypatch.setattr(sending, "stage", flaky)
     return calls
 
 

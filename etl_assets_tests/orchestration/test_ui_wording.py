@@ -13,6 +13,7 @@ FIELDS: dict[Action, Advice] = {
     Action.GENERATE: Advice(Action.GENERATE, value="data/sources"),
     Action.ALLOW: Advice(Action.ALLOW, value="crm.csv"),
     Action.REJECTS: Advice(Action.REJECTS, value="crm"),
+    Action.INSTALL: Advice(Action.INSTALL, value="etl_assets[lake]"),
     Action.QUERY: Advice(Action.QUERY, value="SELECT 1"),
 }
 ADVICE = [

@@ -286,12 +286,12 @@ def test_a_shard_published_again_before_its_snapshots_are_held_is_merged_as_it_i
     def then_published(site: Site) -> ShardSet:
         found = inspect_shards(site)
         with monkeypatch.context() as patch:
-            patch.setattr(holding, "inspect_shards", inspect_shards)
+            patch.setattr(holding, "inspect", inspect_shards)
             restage(published, published.home.root.parent / "new", email="new@x.example")
             build(published, shard_of(published, IDS[0]), run_id="meanwhile")
         return found
 
-    monkeypatch.setattr(holding, "inspect_shards", then_published)
+    monkeypatch.setattr(holding, "inspect", then_published)
     merge(published)
     rows = factory.query(published.home.warehouse, f"SELECT email FROM merged_profiles WHERE customer_id = '{IDS[0]}'")
     assert rows == [("new@x.example",)]
