@@ -108,17 +108,8 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
 
 
 def _merge(wiring: Wiring, limits: Limits, config: MergeConfig, run_id: str) -> Merged:
-    if wiring.site.lake is not None:
-        return commit_shards(
-            wiring.site,
-            limits,
-            run_id=run_id,
-            allow_partial=config.allow_partial,
-            shrink=shrink_limit(wiring.settings, accept_shrunk=config.accept_shrunk),
-            keep_count=wiring.settings.keep_warehouses,
-            replace_restored=config.replace_restored,
-        )
-    return merge.merge_shards(
+    publish = merge.merge_shards if wiring.site.lake is None else commit_shards
+    return publish(
         wiring.site,
         limits,
         run_id=run_id,
