@@ -56,6 +56,16 @@ def test_a_commit_is_recognised_whatever_the_answer_was(table: LakeTable, proxy:
     assert set(second.files) == {"a.parquet", "c.parquet"}
 
 
+@pytest.mark.parametrize("name", ["../warehouse.duckdb", "deep/a.parquet", ".hidden"])
+def test_a_version_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """Fails: whoever may write to the lake chooses the path that a reader's machine fetches a file to."""
+    table = LakeTable(Store(tmp_path.as_uri()), "profiles")
+    with pytest.raises(ConfigError, match="names the file"):
+        table.commit(None, _COLUMNS, [TableFile(name, 10, 1, {"id": 0})], "one", "any")
+    with pytest.raises(ConfigError, match="Expected names in its own folder only"):
+        table.current()
+
+
 def test_a_store_that_fails_for_good_publishes_nothing(table: LakeTable, proxy: FaultProxy) -> None:
     first = table.commit(None, _COLUMNS, files("a"), "one", "any")
     proxy.add(Effect.UNAVAILABLE, path=_COMMIT, count=None)
@@ -72,7 +82,7 @@ def test_a_store_that_fails_for_good_publishes_nothing(table: LakeTable, proxy: 
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_of_two_commits_at_once_one_wins_and_the_other_says_so(table: LakeTable, is_first: bool) -> None:
-    """Fails: two merges are told that they have published, and readers see one."""
+    """Fails: both merges report success, and one of the two publications is lost."""
     for round_number in range(4):
         target = LakeTable(Store(f"{table.url}-{round_number}"), "profiles")
         before = None if is_first else target.commit(None, _COLUMNS, files("a"), "none", "any")

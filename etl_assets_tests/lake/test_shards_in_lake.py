@@ -1,5 +1,6 @@
 """Shards in a lake: who may write what, what is reused, and what is built again."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from etl_assets.engine.lake.store import Store
 from etl_assets.engine.published.inspecting import fetch_state, inspect
 from etl_assets.engine.published.lake_names import MANIFESTS, PROFILES_FOLDER, STAGED, profiles_key
-from etl_assets.engine.published.lake_shards import LakeManifest, publish_in_lake
+from etl_assets.engine.published.lake_shards import LakeManifest, publish_in_lake, read_lake_manifest
 from etl_assets.engine.published.shards import Unfit
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
@@ -211,3 +212,21 @@ def test_a_slow_staging_does_not_put_an_old_pointer_over_a_newer_one(url: str, e
     fetch_state(slow)
     assert newest is not None
     assert current_snapshot(slow.home, source.name) == newest
+
+
+def test_objects_among_the_attempts_that_are_none_are_passed_over(exports: Path, tmp_path: Path) -> None:
+    """Fails: a file that someone has left in the lake ends every merge with a traceback."""
+    site = site_in((tmp_path / "lake").as_uri(), tmp_path / "here")
+    for name in ("note.txt", "shard_00/deep/note.json", "shard_00/note.json", "elsewhere/1.json"):
+        store_of(site).put(f"attempts/{name}", b"{}")
+    assert run_lake(exports, site).publication.record_count == 30
+
+
+@pytest.mark.parametrize("name", ["../../shard_00.parquet", "shard_00.parquet", "/etc/passwd"])
+def test_a_manifest_that_names_a_path_is_none(exports: Path, tmp_path: Path, name: str) -> None:
+    site = site_in((tmp_path / "lake").as_uri(), tmp_path / "here")
+    run_lake(exports, site)
+    text = json.dumps(manifest_of(site, "shard_00").to_json(), default=str)
+    found = json.loads(text)
+    assert read_lake_manifest(json.dumps(found)) is not None
+    assert read_lake_manifest(json.dumps(found | {"file": name})) is None

@@ -34,6 +34,16 @@ def test_a_sound_store_passes_and_keeps_nothing_of_the_probe(url: str) -> None:
     assert Store(url).list("") == {}
 
 
+def test_the_folder_of_a_lake_may_be_a_link(tmp_path: Path) -> None:
+    """Fails: a lake on another disk, which the folder is a link to, cannot be written."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "lake").symlink_to(tmp_path / "disk")
+    store = Store((tmp_path / "lake").as_uri())
+    open_lake(store, "any")
+    assert [key for key in store.list("") if key.startswith("probe")] == []
+    assert (tmp_path / "disk" / "lake.json").exists()
+
+
 def test_a_bucket_that_is_not_there_is_named(proxy: FaultProxy) -> None:
     """Fails: a misspelt bucket looks like an object that is missing."""
     with pytest.raises(ConfigError, match="there is no such bucket"):

@@ -58,7 +58,8 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Where the file system has no locks, none is taken.
     """
-    descriptor = os.open(folder, _OPEN)
+    # Not `_OPEN`: a folder that a person names may be a link.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_assets.engine.lake.column_types import schema_json
 from etl_assets.engine.lake.store import Store
-from etl_assets.errors import AccountingError, Action, Advice, ConfigError, ShardSetError, StoreError
+from etl_assets.errors import AccountingError, Action, Advice, ConfigError, ShardSetError, StoreError, shown
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -176,6 +176,14 @@ class LakeTable:
             )
         added = table.get_add_actions(flatten=True)
         paths, sizes = (added.column(name).to_pylist() for name in ("path", "size_bytes"))
+        # They become names in the scratch.
+        outside = [path for path in paths if "/" in path or path.startswith(".")]
+        if outside:
+            raise ConfigError(
+                f"{self.url}: version {table.version()} names the file {shown(outside[0])}. Expected names in its own "
+                "folder only.",
+                subject=self.url,
+            )
         return Version(table.version(), document, dict(zip(paths, sizes, strict=True)), table.schema().to_json())
 
     @contextmanager

@@ -146,7 +146,7 @@ class Store:
             return Stat(size_bytes, result["e_tag"])
 
     def create(self, key: str, content: bytes) -> Found:
-        """Put an object unless there is one; returns what is there now: this content, or another's."""
+        """Put an object if there is none; returns the one that is there now, which may be another writer's."""
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -163,7 +163,7 @@ class Store:
         raise StoreError(f"{self._at(key)}: the store says that it exists, and does not give it.", subject=self.url)
 
     def replace(self, key: str, content: bytes, known: Stat) -> Found | None:
-        """Put an object in the place of the one with this stat; returns what is there now."""
+        """Replace an object if it still has this stat; returns the one that is there now."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 

@@ -2,7 +2,7 @@
 
 lake.json                                      whose lake this is; made with the first run, never changed
 staged/<source>/<snapshot>/…                   as under ETL_HOME; snapshot.json is sent last and says that all is there
-staged/<source>/current.json                   which snapshot the shards are to use; replaced only by who has read it
+staged/<source>/current.json                   the snapshot that shards use; only a run that has read it replaces it
 manifests/shard_NN/<hash of its inputs>.json   what a shard's file holds; created, and replaced only when that is gone
 profiles/                                      the Delta table, its log and its Parquet files, and nothing else
 publications/<set>-<random>.json               what a version of the table was made from, put before it is committed

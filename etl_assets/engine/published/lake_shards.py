@@ -7,7 +7,9 @@ reason to reuse anything: the shard is built again and the manifest replaced.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from etl_assets.engine import faults
 from etl_assets.engine.files.documents import Form, encoded
@@ -37,7 +39,8 @@ _TRIES = 5
 class LakeManifest(Manifest):
     """A shard's manifest with its file, the types of its columns and its figures; `size_bytes` is the file's."""
 
-    file: str
+    # A name in the table's folder and in the scratch: no path.
+    file: Annotated[str, Field(pattern=r"^shard_[0-9]+-[0-9a-f]{32}\.parquet$")]
     e_tag: str | None
     columns: dict[str, str]
     figures: ShardFigures
@@ -92,7 +95,7 @@ def publish_in_lake(site: Site, given: ShardInput, path: Path, made: LakeManifes
             return made
         theirs = reusable_in_lake(site, given, there)
         if theirs is not None:
-            # Nobody has seen the name of this one.
+            # No manifest names the file of this attempt.
             store.delete([profiles_key(made.file)])
             return theirs
         known = there

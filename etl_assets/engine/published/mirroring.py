@@ -117,7 +117,7 @@ def send_source(site: Site, source: str, before: Found | None) -> None:
     marker = snapshot_key(source, snapshot.folder, ACCOUNTING_FILE)
     if store.head(marker) is None:
         folder = site.home.snapshot(source, snapshot.folder)
-        # The marker last: without it, nobody takes the others for a snapshot.
+        # The marker last: a folder without it is not taken for a snapshot.
         files = [path for path in folder_entries.list_files(folder, ".parquet") if publishing.is_regular(path)]
         at_once(lambda path: store.put(snapshot_key(source, snapshot.folder, path.name), path), files)
         store.put(marker, folder / ACCOUNTING_FILE)
@@ -153,9 +153,11 @@ def fetch_attempts(site: Site) -> None:
     assert store is not None, "only for a lake"
     known = set(site.shard_ids)
     for key in sorted(store.list(ATTEMPTS)):
-        _, shard_id, name = key.split("/")
+        shard_id, _, name = key.removeprefix(f"{ATTEMPTS}/").partition("/")
+        if shard_id not in known or "/" in name:
+            continue
         path = site.home.attempts_at(shard_id) / name
-        if shard_id not in known or publishing.is_regular(path):
+        if publishing.is_regular(path):
             continue
         found = store.get(key)
         attempt = _ATTEMPT.parse(found.content) if found else None

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -100,13 +101,7 @@ def build_shard(
         connection.execute("DETACH shard")
         size_bytes = publishing.size_bytes(target) or 0
     manifest = Manifest(
-        shard_id=given.shard_id,
-        shard_count=given.shard_count,
-        source_snapshots={name: snapshot.id for name, snapshot in given.snapshots.items()},
-        source_data_hash=given.source_data_hash,
-        code_version=site.profile_version,
-        record_count=content.count,
-        content_hash=str(content),
+        **what_it_is_made_from(site, given, content),
         run_id=run_id,
         attempt=attempt,
         started_at=started_at,
@@ -118,6 +113,19 @@ def build_shard(
     )
     _publish_manifest(home, manifest)
     return manifest
+
+
+def what_it_is_made_from(site: Site, given: ShardInput, content: SetHash) -> dict[str, Any]:
+    """What a manifest says of a shard's inputs and rows."""
+    return {
+        "shard_id": given.shard_id,
+        "shard_count": given.shard_count,
+        "source_snapshots": {name: snapshot.id for name, snapshot in given.snapshots.items()},
+        "source_data_hash": given.source_data_hash,
+        "code_version": site.profile_version,
+        "record_count": content.count,
+        "content_hash": str(content),
+    }
 
 
 def is_small(given: ShardInput) -> bool:

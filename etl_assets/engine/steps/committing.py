@@ -131,7 +131,7 @@ class _Commit:
             self.found,
             rows.count,
             self.shrink,
-            lambda last: emptied_in_lake(self.site, self.figures, list(self.columns), last),
+            lambda _: emptied_in_lake(self.site, self.figures, list(self.columns)),
         )
         publication = self._publication(rows)
         noticed, carried = notice_in_lake(

@@ -20,7 +20,7 @@ from etl_assets.engine.published.shards import ShardInput
 from etl_assets.engine.routing import shard_number
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifier, literal, parquet_sql
-from etl_assets.engine.steps.build import check_current, elapsed_ms, validate, write_profiles
+from etl_assets.engine.steps.build import check_current, elapsed_ms, validate, what_it_is_made_from, write_profiles
 from etl_assets.engine.steps.counting import MAX_WORDS, columns_with_few_words
 from etl_assets.engine.stopping import Stop
 
@@ -61,13 +61,7 @@ def build_in_lake(
         content, columns, figures = _proved(connection, site, given, target)
         faults.point("shard.validated", target)
     made = LakeManifest(
-        shard_id=given.shard_id,
-        shard_count=given.shard_count,
-        source_snapshots={name: snapshot.id for name, snapshot in given.snapshots.items()},
-        source_data_hash=given.source_data_hash,
-        code_version=site.profile_version,
-        record_count=content.count,
-        content_hash=str(content),
+        **what_it_is_made_from(site, given, content),
         run_id=run_id,
         attempt=attempt,
         started_at=started_at,

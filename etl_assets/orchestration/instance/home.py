@@ -1,12 +1,12 @@
 """The folder of the Dagster instance: where it is, and that it has this project's settings. No Dagster import."""
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from etl_assets.engine.files import locks
 from etl_assets.errors import ConfigError
 
 DEFAULT_HOME = Path(".dagster")
@@ -49,19 +49,9 @@ def _link_settings(link: Path) -> None:
         link.symlink_to(str(resources.files("etl_assets.orchestration.instance") / _SETTINGS))
 
 
-@contextlib.contextmanager
-def opened_alone(home: Path) -> Iterator[None]:
-    """Let one process at a time open the instance: two that create its databases at once fail.
-
-    The lock is on the folder itself and leaves nothing behind. Where the file system has no locks, none is taken.
-    """
-    descriptor = os.open(home, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def opened_alone(home: Path) -> contextlib.AbstractContextManager[None]:
+    """Let one process at a time open the instance: two that create its databases at once fail."""
+    return locks.exclusive(home)
 
 
 def _unusable(home: Path, reason: str) -> ConfigError:

@@ -81,7 +81,7 @@ def test_plain_names() -> None:
 
 
 def test_an_id_is_proposed_for_ids_only() -> None:
-    """Fails: whoever exports tickets is asked whether the date of the last one is the column `ticket_id`."""
+    """Fails: an export of tickets has `ticket_id`, and the message proposes it for `last_ticket_date`."""
     spec = {"columns": ["last_ticket_date", "desk_id"]}
     made = Contract.model_validate({"name": "p", "sources": {"crm": spec}}).sources[0]
     with pytest.raises(InputError) as caught:
