@@ -14,8 +14,8 @@ from etl_assets.cli import main
 from etl_assets.engine.files.layout import Home
 from etl_assets_tests import factory
 
-# Whoever owns the files of these tests, it is not this one. Only root can become another user; anyone else is kept out of
-# files of one's own by their mode.
+# Only root can become another user. The files of these tests are open to no one, so that everyone else is kept out of
+# files of their own.
 IS_ROOT = os.geteuid() == 0
 STRANGER = 65_534 if IS_ROOT else os.geteuid()
 
