@@ -151,7 +151,7 @@ def test_the_shipped_instance_settings_are_accepted_and_hold_what_the_guarantees
         assert instance.run_monitoring_settings["max_runtime_seconds"] > 0
         assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] > 0
         assert instance.get_settings("run_retries")["max_retries"] == 3
-        assert instance.run_coordinator.dequeue_interval_seconds == 0.5  # type: ignore[attr-defined]
+        assert instance.run_coordinator.dequeue_interval_seconds == 0.25  # type: ignore[attr-defined]
         # Until a code server that was killed is back.
         assert instance.run_coordinator.inst_data.config_dict["max_user_code_failure_retries"] > 0  # type: ignore[attr-defined]
 

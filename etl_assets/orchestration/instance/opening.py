@@ -16,7 +16,7 @@ from dagster._core.instance import config as instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster_shared.yaml_utils import load_yaml_from_globs
 
-from etl_assets.orchestration.instance.migrations import read_migrations_once
+from etl_assets.orchestration.instance.databases import reuse_engines_and_migrations
 
 # Dagster would redirect the process's stdout and stderr to a file while a step runs, and print the file from two more
 # processes. The progress board would stand still, and Ctrl-C would print the tracebacks of these processes. The steps
@@ -47,5 +47,5 @@ def open_instance(home: Path) -> dg.DagsterInstance:
     dagster.yaml with wrong settings.
     """
     read_paths_literally()
-    read_migrations_once()
+    reuse_engines_and_migrations()
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE))

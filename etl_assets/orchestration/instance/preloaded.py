@@ -34,7 +34,7 @@ MODULES = (
     "dagster._core.execution.plan.active",
     "dagster._core.executor.in_process",
     "dagster._core.instance.factory",
-    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.noop_compute_log_manager",
     "dagster._core.storage.migration.utils",
     "dagster._core.storage.root",
     "dagster._core.storage.sqlite_storage",
@@ -53,7 +53,7 @@ MODULES = (
     "zstandard",
     "etl_assets.orchestration.code_location",
     "etl_assets.orchestration.instance.coordinator",
-    "etl_assets.orchestration.instance.migrations",
+    "etl_assets.orchestration.instance.databases",
 )
 # Linear algebra, which DuckDB's Python functions do not need, would start a thread for each core when it is imported.
 _NO_THREADS = ("OPENBLAS_NUM_THREADS", "1")
@@ -83,7 +83,7 @@ def prepare() -> None:
     for name in MODULES:
         importlib.import_module(name)
     _import_numpy()
-    from etl_assets.orchestration.instance.migrations import read_migrations_ahead
+    from etl_assets.orchestration.instance.databases import read_migrations_ahead
 
     read_migrations_ahead()
 

@@ -83,8 +83,8 @@ def test_the_daemon_prepares_the_launcher_before_the_first_run(monkeypatch: pyte
     assert prepared == ["started"]
 
 
-@pytest.mark.parametrize(("configured", "expected"), [(1, 0.5), (5, 5)])
-def test_the_queue_is_looked_at_twice_a_second_unless_dagster_yaml_gives_it_more_time(
+@pytest.mark.parametrize(("configured", "expected"), [(1, 0.25), (5, 5)])
+def test_the_queue_is_looked_at_four_times_a_second_unless_dagster_yaml_gives_it_more_time(
     configured: int, expected: float
 ) -> None:
     """Fails: each wave of runs of a backfill waits a second for the next look."""

@@ -59,7 +59,9 @@ USED: dict[str, tuple[list[str], list[str]]] = {
         ["_instance", "dequeue_interval_seconds", "get_run_queue_config"],
     ),
     "dagster._core.run_coordinator.queued_run_coordinator.RunQueueConfig": ([], ["max_concurrent_runs"]),
-    "dagster._core.storage.event_log.sqlite.sqlite_event_log": ([], []),
+    "dagster._core.storage.event_log.sqlite.sqlite_event_log": ([], ["create_engine"]),
+    "dagster._core.storage.runs.sqlite.sqlite_run_storage": ([], ["create_engine"]),
+    "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage": ([], ["create_engine"]),
     "dagster._core.storage.sql.get_alembic_config": (["dunder_file"], []),
     # Dagster's records take the signature of their fields at the first call only; job_origin() is called below.
     "dagster._core.remote_origin.RegisteredCodeLocationOrigin": ([], []),
