@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from etl_assets.engine.files.processes import process_is_alive
-from etl_assets.orchestration.instance import preloaded
+from etl_assets.orchestration.instance import preloaded, starting
 from etl_assets.orchestration.instance.starting import Forked, NotForkedError, RunStarter
 from etl_assets.samples.writing import generate
 
@@ -21,7 +21,7 @@ from etl_assets.samples.writing import generate
 PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
-from etl_assets.orchestration.instance import preloaded
+from etl_assets.orchestration.instance import preloaded, starting
 
 preloaded.prepare = lambda: __import__("imported")
 
@@ -32,7 +32,14 @@ def note(order):
     Path(name).write_text(json.dumps(facts))
     time.sleep(seconds)
 
+begin = preloaded._begin
+
+def begin_late(connection):
+    time.sleep(float(os.environ.get("LATE_S", "0")))
+    begin(connection)
+
 preloaded.do_run = note
+preloaded._begin = begin_late
 preloaded.main()
 """
 PATIENCE_S = 60.0
@@ -129,6 +136,32 @@ def test_a_killed_preloaded_process_is_replaced_and_its_runs_go_on(starter: RunS
     assert facts(tmp_path / "second")["value"] == 1
     assert is_alive(running)
     os.kill(running.pid, signal.SIGKILL)
+
+
+def test_a_preloaded_process_that_hangs_is_replaced_and_forks_nothing_any_more(
+    starter: RunStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: no run starts any more, or one is done twice when the process wakes up."""
+    running = starter.start(order(tmp_path / "first", 20))
+    hanging = psutil.Process(preloaded_pid(running))
+    hanging.suspend()
+    monkeypatch.setattr(starting, "_ANSWER_S", 0.5)
+    second = starter.start(order(tmp_path / "second"))
+    assert facts(tmp_path / "second")["pid"] == second.pid
+    wait_for(lambda: not hanging.is_running() or hanging.status() == psutil.STATUS_ZOMBIE)
+    os.kill(running.pid, signal.SIGKILL)
+
+
+def test_a_run_whose_process_answers_too_late_is_not_done_by_it(
+    starter: RunStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: a run is done by a process that was given up, and by another one as well."""
+    monkeypatch.setenv("LATE_S", "1")
+    monkeypatch.setattr(starting, "_ANSWER_S", 0.4)
+    with pytest.raises(NotForkedError, match="ended again and again"):
+        starter.start(order(tmp_path / "run"))
+    time.sleep(2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_preloaded_process_ends_with_its_starter(starter: RunStarter, tmp_path: Path) -> None:
