@@ -17,7 +17,8 @@ from etl_assets.engine.published.warehouse import PROFILES_TABLE
 from etl_assets.engine.site import Site
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.pipeline import drill
-from etl_assets.pipeline.configuration import project_of, site_of
+from etl_assets.pipeline.configuration import exports_of, project_of, site_of
+from etl_assets.pipeline.fetching import fetch_exports
 from etl_assets.project.contract import Contract
 from etl_assets.project.settings import Settings, load_settings
 from etl_assets.samples.any_files import writer_of
@@ -107,9 +108,12 @@ def _folder(keep: bool) -> Iterator[Path]:
 
 
 def _sources(args: argparse.Namespace, settings: Settings, contract: Contract, folder: Path, console: Console) -> Path:
-    if not args.sample and settings.sources.is_dir() and any(settings.sources.iterdir()):
+    exports = exports_of(settings)
+    if not args.sample:
+        fetch_exports(settings)
+    if not args.sample and exports.is_dir() and any(exports.iterdir()):
         console.print(terminal.plain(f"Exports: {settings.sources}, not changed"), soft_wrap=True)
-        return settings.sources
+        return exports
     console.print(terminal.plain(f"Exports: sample data of {args.rows:,} {contract.entity}, 2 % of the rows dirty"))
     writer_of(contract)(folder / "sources", rows=args.rows, dirty=0.02)
     return folder / "sources"

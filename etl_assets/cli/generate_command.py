@@ -99,8 +99,10 @@ def command(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _folder_without_files(sources: Path) -> Path:
+def _folder_without_files(sources: Path | str) -> Path:
     """The project's folder of exports; ConfigError when it holds any, for they may be real ones."""
+    if isinstance(sources, str):
+        raise ConfigError(f"{sources} is no folder of this machine. Choose one with --out, and send its files there.")
     if sources.is_dir() and any(sources.iterdir()):
         raise ConfigError(
             f"{os.path.relpath(sources)} holds files, which may be real exports. "

@@ -26,7 +26,8 @@ from etl_assets.orchestration.instance.job_type import AssetJob
 from etl_assets.orchestration.partitions import range_tags, shards_a_run
 from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES, Wiring
-from etl_assets.pipeline.configuration import staging_request
+from etl_assets.pipeline.configuration import exports_of, staging_request
+from etl_assets.pipeline.fetching import fetch_exports
 
 # Failed merges of one and the same shard set before the sensor leaves it to a person.
 MAX_MERGE_TRIES = 3
@@ -222,6 +223,7 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
     def refresh_when_exports_change(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         request = staging_request(site, settings)
         try:
+            fetch_exports(settings)
             changed = [source.name for source in site.contract.sources if not is_current(source, request)]
             seen = _exports_stamp(wiring)
         except InputError as error:
@@ -238,7 +240,7 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
 
 
 def _exports_stamp(wiring: Wiring) -> str:
-    folder = wiring.settings.sources
+    folder = exports_of(wiring.settings)
     inputs = [find_inputs(source, folder) for source in wiring.site.contract.sources]
     return stable_hash(repr(inputs))
 

@@ -38,7 +38,7 @@ from etl_assets.orchestration.metadata import CHECK_ERROR, FAILING_ROWS, FIRST_R
 from etl_assets.orchestration.partitions import range_tags
 from etl_assets.orchestration.sources import OP_NAME
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES
-from etl_assets.pipeline.configuration import merge_limits, staging_request
+from etl_assets.pipeline.configuration import exports_of, merge_limits, staging_request
 from etl_assets.pipeline.events import Observer, StepEvent
 from etl_assets.pipeline.preflight import current_publication
 from etl_assets.pipeline.report import BrokenCheck, Report, ShardReport, SourceReport, source_report
@@ -80,7 +80,7 @@ def run_pipeline(
         else:
             report.merge_error = EtlError(f"Not merged: {', '.join(report.failed_shards)} failed.")
     report.notices, report.overlap = pipeline.noticed(report.publication)
-    report.unread_files = unread_names(site.contract, settings.sources)
+    report.unread_files = unread_names(site.contract, exports_of(settings))
     report.is_warehouse_replaced = publishing.stamp(site.home.warehouse) != warehouse_before
     report.elapsed_ms = round((time.perf_counter() - started_s) * 1000)
     return report

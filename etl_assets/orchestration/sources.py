@@ -36,6 +36,7 @@ from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import SOURCES_GROUP, Wiring
 from etl_assets.pipeline.configuration import staging_request
 from etl_assets.pipeline.events import StepEvent
+from etl_assets.pipeline.fetching import fetch_exports
 from etl_assets.pipeline.preflight import prepare_lake, refuse_other_shard_count
 from etl_assets.project.contract import Source
 
@@ -94,6 +95,7 @@ def source_assets(wiring: Wiring) -> dg.AssetsDefinition:
     def stage_sources(context: dg.AssetExecutionContext, config: SourceConfig) -> Iterator[dg.MaterializeResult]:
         with explained_failures():
             prepare_lake(wiring.site)
+            fetch_exports(wiring.settings)
             refuse_other_shard_count(wiring.site, force=config.force)
         selected = [source for source in contract.sources if wiring.key(source.name) in context.selected_asset_keys]
         attempt = attempt_number(context)

@@ -22,13 +22,19 @@ def project_of(settings: Settings) -> Project:
 
 def site_of(project: Project, settings: Settings) -> Site:
     """The project at work where the settings say."""
-    return Site(project, home_of(settings), settings.num_shards, settings.sources, settings.lake)
+    return Site(project, home_of(settings), settings.num_shards, exports_of(settings), settings.lake)
 
 
 def home_of(settings: Settings) -> Home:
     """The folder of what the pipeline makes, or of the copies of it that it works on."""
     home = Home(settings.home)
     return home.of_lake(settings.lake) if settings.lake else home
+
+
+def exports_of(settings: Settings) -> Path:
+    """The folder in which the exports are read: the one that is named, or the copy of what lies in an object store."""
+    sources = settings.sources
+    return sources if isinstance(sources, Path) else Home(settings.home).exports(sources)
 
 
 def run_limits(settings: Settings) -> Limits:
@@ -51,7 +57,7 @@ def staging_request(site: Site, settings: Settings, *, accept_shrunk: bool = Fal
     """The parameters of staging, from these settings; its limits are those of each worker."""
     return StagingRequest(
         site,
-        settings.sources,
+        exports_of(settings),
         settings.max_reject_ratio,
         run_limits(settings).share(settings.workers),
         settings.max_unpacked,

@@ -1,9 +1,11 @@
-"""What readers need of a lake, fetched to the scratch under ETL_HOME; the local mode has it there already."""
+"""What lies in an object store, fetched to ETL_HOME: what readers need of a lake, and exports."""
 
+from etl_assets.engine.files import publishing
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.lake.store import Store
 from etl_assets.engine.published.lake_versions import fetch_profiles, fetch_publication
-from etl_assets.pipeline.configuration import home_of, project_of
+from etl_assets.engine.steps.copying_exports import copy_exports
+from etl_assets.pipeline.configuration import exports_of, home_of, project_of
 from etl_assets.project.settings import Settings
 
 
@@ -16,3 +18,10 @@ def readable_home(settings: Settings, *, with_profiles: bool = True) -> Home:
         if version is not None and with_profiles:
             fetch_profiles(home, store, version.files)
     return home
+
+
+def fetch_exports(settings: Settings) -> None:
+    """With exports in a store, make their copy what lies there now; InputError, ConfigError, StoreError say why not."""
+    if isinstance(settings.sources, str):
+        publishing.require_writable(Home(settings.home))
+        copy_exports(settings.sources, exports_of(settings))

@@ -17,7 +17,8 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps.binding import refusals
 from etl_assets.engine.steps.stage import is_current, is_key_map_changed
 from etl_assets.errors import Action, Advice, InputError
-from etl_assets.pipeline.configuration import staging_request
+from etl_assets.pipeline.configuration import exports_of, staging_request
+from etl_assets.pipeline.fetching import fetch_exports
 from etl_assets.project.loading import CONTRACT_FILE, source_lines
 from etl_assets.project.settings import Settings
 
@@ -69,7 +70,8 @@ class Inspection:
 def inspect(site: Site, settings: Settings) -> Inspection:
     """Look at everything once: SQL, files, headers, and what is staged and published."""
     fetch_state(site)
-    root = settings.sources
+    fetch_exports(settings)
+    root = exports_of(settings)
     mistakes = [Mistake(one.file, one.line, one.text) for one in refusals(site)]
     if not root.is_dir():
         advice = [Advice(Action.SET, "ETL_SOURCES"), Advice(Action.GENERATE, value=str(root))]
@@ -99,7 +101,7 @@ def _source_plans(
         reason = "it has mistakes" if found.errors else _why_read(site, settings, source.name, snapshot)
         if snapshot is not None and reason is None:
             kept[source.name] = snapshot
-        files, map_files = (_names(paths, settings.sources) for paths in (found.files, found.map_files))
+        files, map_files = (_names(paths, exports_of(settings)) for paths in (found.files, found.map_files))
         facts = key_map_facts(source, snapshot) if snapshot is not None and is_of_site(site, snapshot) else None
         plans.append(
             SourcePlan(source.name, files, reason, found.extra_columns, found.absent_columns, map_files, facts)

@@ -24,6 +24,8 @@ from etl_assets.engine.published.warehouse import Publication, read_publication
 from etl_assets.engine.reading.strays import unread_names
 from etl_assets.engine.site import Site
 from etl_assets.errors import Action, Advice, ShrunkError
+from etl_assets.pipeline.configuration import exports_of
+from etl_assets.pipeline.fetching import fetch_exports
 from etl_assets.pipeline.source_states import SourceFacts, source_facts
 from etl_assets.project.settings import Settings
 
@@ -114,6 +116,8 @@ class Facts:
 def collect(site: Site, settings: Settings) -> Facts:
     """Collect everything once; works at every stage, also when `ETL_HOME` does not exist yet."""
     fetch_state(site)
+    fetch_exports(settings)
+    folder = exports_of(settings)
     found = inspect_all(site)
     sources = [source_facts(site, settings, source) for source in site.contract.sources]
     shards = _all_shard_facts(site, found)
@@ -128,7 +132,7 @@ def collect(site: Site, settings: Settings) -> Facts:
         _next_step(site, sources, shards, warehouse),
         read_overlap(site.home, site.contract.source_names),
         read_notices(site.home),
-        unread_names(site.contract, settings.sources) if settings.sources.is_dir() else (),
+        unread_names(site.contract, folder) if folder.is_dir() else (),
     )
 
 

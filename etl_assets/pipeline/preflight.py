@@ -30,7 +30,8 @@ from etl_assets.engine.steps.build_many import damaged
 from etl_assets.engine.steps.refusing import refusing
 from etl_assets.engine.steps.stage import is_current, open_inputs
 from etl_assets.errors import Action, Advice, ConfigError, InputError, all_in_one
-from etl_assets.pipeline.configuration import merge_limits, staging_request
+from etl_assets.pipeline.configuration import exports_of, merge_limits, staging_request
+from etl_assets.pipeline.fetching import fetch_exports
 from etl_assets.pipeline.report import Report, ShardReport, source_report
 from etl_assets.project.settings import Settings
 
@@ -52,9 +53,10 @@ def refuse_impossible(
             subject=unknown[0],
         )
     prepare_lake(site)
+    fetch_exports(settings)
     _refuse_bad_exports(site, settings)
-    files = {source.name: find_files(source, settings.sources) for source in site.contract.sources}
-    refuse_shared_files(files, settings.sources)
+    files = {source.name: find_files(source, exports_of(settings)) for source in site.contract.sources}
+    refuse_shared_files(files, exports_of(settings))
     publishing.require_writable(site.home)
     refuse_other_shard_count(site, force=force)
     if not force:
@@ -78,9 +80,9 @@ def _refuse_bad_exports(site: Site, settings: Settings) -> None:
             with _collecting(found):
                 # Those of a current snapshot have been read.
                 if not is_current(source, staging_request(site, settings)):
-                    open_inputs(source, settings.sources, find_inputs(source, settings.sources))
+                    open_inputs(source, exports_of(settings), find_inputs(source, exports_of(settings)))
             with _collecting(found):
-                refuse_strays(site.contract, source, settings.sources)
+                refuse_strays(site.contract, source, exports_of(settings))
             if found:
                 raise all_in_one(found)
     if errors:
@@ -131,6 +133,7 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     Whether Dagster has the events of this publication is for the caller to ask.
     """
     started_s = time.perf_counter()
+    fetch_exports(settings)
     request = staging_request(site, settings)
     if not all(is_current(source, request) for source in site.contract.sources):
         return None
@@ -153,7 +156,7 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
         ],
         shards=[ShardReport(m.shard_id, Status.REUSED, m.record_count) for m in found.manifests],
         publication=publication,
-        unread_files=unread_names(site.contract, settings.sources),
+        unread_files=unread_names(site.contract, exports_of(settings)),
         is_unchanged=True,
         elapsed_ms=round((time.perf_counter() - started_s) * 1000),
     )

@@ -14,7 +14,7 @@ from etl_assets.engine.reading.verified import hash_files
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.stage import is_current, is_key_map_changed
 from etl_assets.errors import Action, Advice, InputError, ShrunkError, SourceChangedError
-from etl_assets.pipeline.configuration import staging_request
+from etl_assets.pipeline.configuration import exports_of, staging_request
 from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
 
@@ -106,7 +106,7 @@ def _refusal_advice(source: Source, refused: Refused) -> Sequence[Advice]:
 
 def _refusal_facts(settings: Settings, source: Source, refused: Refused) -> RefusalFacts:
     at_ns = refused.refused_at.timestamp() * 1e9 if refused.refused_at else 0
-    inputs = find_inputs(source, settings.sources)
+    inputs = find_inputs(source, exports_of(settings))
     return RefusalFacts(
         refused.refused_at.isoformat() if refused.refused_at else None,
         refused.kind,
@@ -127,8 +127,8 @@ def _source_state(
     site: Site, settings: Settings, source: Source, snapshot: Snapshot | None
 ) -> tuple[SourceState, str | None]:
     """Compare the files with the snapshot; InputError when they are not there."""
-    refuse_strays(site.contract, source, settings.sources)
-    inputs = find_inputs(source, settings.sources)
+    refuse_strays(site.contract, source, exports_of(settings))
+    inputs = find_inputs(source, exports_of(settings))
     if snapshot is None:
         return "not_staged", None
     if snapshot.shard_count != site.shard_count:
@@ -142,7 +142,7 @@ def _source_state(
     # staged that its stamps prove nothing. Files of another size need not be read.
     is_same_size = sum(stat.size_bytes for stat in inputs.all) == snapshot.size_bytes
     with contextlib.suppress(SourceChangedError):
-        if is_same_size and hash_files(settings.sources, inputs.all) == snapshot.data_hash:
+        if is_same_size and hash_files(exports_of(settings), inputs.all) == snapshot.data_hash:
             return "current", None
     changed = "the files of its key_map" if is_key_map_changed(source, request) else "its files"
     return "stale", f"{changed} have changed since they were staged"

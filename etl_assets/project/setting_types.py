@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+# Also with a slash too few, which would be a folder's name.
+_SCHEME = re.compile(r"(s3|gs|az|file|https?|abfss?|wasbs?|gcs):/")
 _LAKE = re.compile(r"((s3|gs|az)://[a-z0-9][a-z0-9._-]+(/[A-Za-z0-9_.=-]+)*|file://(/[A-Za-z0-9_.=-]+)+)/?")
 
 
@@ -42,9 +44,22 @@ def _megabytes(value: Any) -> Any:
     return value
 
 
+def is_url(value: Any) -> bool:
+    """Whether it is meant as a URL, and not as a folder."""
+    return isinstance(value, str) and _SCHEME.match(value.strip()) is not None
+
+
+def _exports(value: Any) -> Any:
+    """A folder, or the URL of one in a store; that of a folder on this machine is the folder."""
+    if not is_url(value):
+        return _path(value)
+    url = _lake(value)
+    return Path(url.removeprefix("file://")) if url.startswith("file://") else url
+
+
 def _lake(value: Any) -> Any:
     """A store, a bucket and a prefix of plain characters: the addresses of a Delta table's files are URL-encoded."""
-    if not isinstance(value, str) or not _LAKE.fullmatch(value.strip()):
+    if not isinstance(value, str) or not _LAKE.fullmatch(value.strip()) or {".", ".."} & {*value.strip().split("/")}:
         raise ValueError("not the URL of a store")
     return value.strip().rstrip("/")
 
@@ -54,3 +69,4 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Share = Annotated[float, BeforeValidator(_share)]
 Megabytes = Annotated[int, BeforeValidator(_megabytes)]
 Lake = Annotated[str, BeforeValidator(_lake)]
+Exports = Annotated[Path | str, BeforeValidator(_exports)]

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
 from etl_assets.project.setting_sources import DeclaredSource, EnvironmentSource
-from etl_assets.project.setting_types import Folder, Lake, Megabytes, Share, Whole, setting
+from etl_assets.project.setting_types import Exports, Folder, Lake, Megabytes, Share, Whole, is_url, setting
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -51,8 +51,13 @@ class Settings(BaseSettings):
         "not set",
         default=None,
     )
-    sources: Folder = setting(
-        "folder of the exports; only read", "a folder", "data/sources", default="data/sources", validate_default=True
+    sources: Exports = setting(
+        "folder of the exports; only read. One in an object store, such as `s3://bucket/exports`, is copied to "
+        "`ETL_HOME/exports`; it needs the extra `etl_assets[lake]`",
+        "a folder, or a URL of plain characters like s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+        "data/sources",
+        default="data/sources",
+        validate_default=True,
     )
     home: Folder = setting(
         "folder of everything the pipeline makes", "a folder", "data", default="data", validate_default=True
@@ -241,11 +246,15 @@ def _fault(name: str, value: Any) -> str | None:
 def declared_in(folder: Path) -> dict[str, Any]:
     """The sound settings in a project's file, folders as absolute paths; the loading of the file reports the others."""
     entries = {name: value for name, value in declared_settings(folder).items() if _fault(name, value) is None}
-    return {
-        # Without `..`, so that messages name the folder as a person would.
-        name: Path(os.path.normpath(folder.absolute() / Path(value).expanduser())) if name in _FOLDERS else value
-        for name, value in entries.items()
-    }
+    return {name: _absolute(folder, value) if name in _FOLDERS else value for name, value in entries.items()}
+
+
+def _absolute(folder: Path, value: str) -> Path | str:
+    """A folder that is written as from the project's; the URL of one stays."""
+    if is_url(value):
+        return value
+    # Without `..`, so that messages name the folder as a person would.
+    return Path(os.path.normpath(folder.absolute() / Path(value).expanduser()))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.lake.column_types import require_types, schema_json
 from etl_assets.engine.lake.store import Store, require_extra
 from etl_assets.errors import ConfigError
-from etl_assets.pipeline.configuration import home_of
+from etl_assets.pipeline.configuration import exports_of, home_of
 from etl_assets.project.settings import load_settings
 
 _LOCAL = """
@@ -24,7 +24,17 @@ print(sorted({"obstore", "deltalake", "ray", "boto3"} & set(sys.modules)))
 
 
 @pytest.mark.parametrize(
-    "url", ["s3:/bucket", "bucket/prefix", "s3://", "https://bucket/x", "s3://bucket/a b", "file://relative", "s3://b"]
+    "url",
+    [
+        "s3:/bucket",
+        "bucket/prefix",
+        "s3://",
+        "https://bucket/x",
+        "s3://bucket/a b",
+        "file://relative",
+        "s3://b",
+        "s3://bucket/../other",
+    ],
 )
 def test_a_url_of_another_form_is_refused_with_one_that_works(url: str) -> None:
     """Fails: the mistake surfaces in the middle of a run, in the words of a library."""
@@ -43,6 +53,35 @@ def test_a_project_can_declare_its_lake(tmp_path: Path) -> None:
     (tmp_path / "etl_assets.yaml").write_text("name: any\nsettings: {lake: 's3://bucket/x'}\n")
     assert load_settings({}, tmp_path).lake == "s3://bucket/x"
     assert load_settings({"ETL_LAKE": "s3://other/x"}, tmp_path).lake == "s3://other/x"
+
+
+@pytest.mark.parametrize(
+    "url", ["s3:/bucket", "https://host/exports", "s3://bucket/a b", "abfss://box/x", "s3://bucket/../c"]
+)
+def test_exports_at_a_url_of_another_form_are_refused(url: str) -> None:
+    """Fails: the URL is taken for the name of a folder, which does not exist."""
+    with pytest.raises(ConfigError, match="ETL_SOURCES must be a folder, or a URL"):
+        load_settings({"ETL_SOURCES": url})
+
+
+def test_exports_at_a_url_are_read_in_their_copy_and_those_in_a_folder_where_they_are(tmp_path: Path) -> None:
+    """Fails: two prefixes share a copy, or a project cannot declare where its exports lie."""
+    settings = [
+        load_settings({"ETL_SOURCES": url, "ETL_HOME": str(tmp_path)})
+        for url in ("s3://bucket/one/", "s3://bucket/two", "file:///exports", "exports")
+    ]
+    assert [one.sources for one in settings] == [
+        "s3://bucket/one",
+        "s3://bucket/two",
+        Path("/exports"),
+        Path("exports").absolute(),
+    ]
+    one, two, *local = map(exports_of, settings)
+    assert one.parent == two.parent == tmp_path / "exports"
+    assert one != two
+    assert local == [settings[2].sources, settings[3].sources]
+    (tmp_path / "etl_assets.yaml").write_text("name: any\nsettings: {sources: 's3://bucket/three'}\n")
+    assert load_settings({}, tmp_path).sources == "s3://bucket/three"
 
 
 def test_without_the_libraries_the_command_that_installs_them_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

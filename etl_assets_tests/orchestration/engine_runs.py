@@ -3,13 +3,14 @@
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import Publication, read_publication
+from etl_assets.pipeline.configuration import exports_of
 from etl_assets_tests.dagster_runs import CodeLocation
 from etl_assets_tests.factory import build_shard, input_of, run_engine, stage_all, staging_request
 
 
 def stage(location: CodeLocation) -> None:
     """Stage every source."""
-    stage_all(staging_request(location.settings.sources, location.site))
+    stage_all(staging_request(exports_of(location.settings), location.site))
 
 
 def rebuild(location: CodeLocation, shard_id: str, run_id: str = "built") -> None:
@@ -21,7 +22,7 @@ def rebuild(location: CodeLocation, shard_id: str, run_id: str = "built") -> Non
 
 def publish(location: CodeLocation) -> Publication:
     """Publish a complete set of shards and a warehouse."""
-    run_engine(location.settings.sources, location.site)
+    run_engine(exports_of(location.settings), location.site)
     publication = read_publication(location.site.home)
     assert publication is not None
     return publication

@@ -10,6 +10,7 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.orchestration.code_location import build_defs
+from etl_assets.pipeline.configuration import exports_of
 from etl_assets_tests.dagster_runs import CodeLocation, failure_text, materializations, range_tags, settings_for
 from etl_assets_tests.factory import PROJECT
 from etl_assets_tests.orchestration.engine_runs import publish, stage
@@ -69,7 +70,7 @@ def test_projects_with_and_without_a_prefix_share_a_code_location(
     location: CodeLocation, prefixed: CodeLocation, tmp_path: Path
 ) -> None:
     """Fails: a team's second project does not load, for a name that both have."""
-    elsewhere = settings_for(location.settings.sources, Home(tmp_path / "elsewhere"), 5)
+    elsewhere = settings_for(exports_of(location.settings), Home(tmp_path / "elsewhere"), 5)
     third = CodeLocation(elsewhere, location.instance, key_prefix=["apac"])
     merged = dg.Definitions.merge(location.defs, prefixed.defs, third.defs)
     dg.Definitions.validate_loadable(merged)
@@ -95,7 +96,7 @@ def test_the_whole_pipeline_runs_under_a_prefix_with_the_same_result(
     location: CodeLocation, prefixed: CodeLocation, tmp_path: Path
 ) -> None:
     expected = publish(
-        CodeLocation(settings_for(location.settings.sources, Home(tmp_path / "plain")), location.instance)
+        CodeLocation(settings_for(exports_of(location.settings), Home(tmp_path / "plain")), location.instance)
     )
     result = prefixed.publish()
     publication = read_publication(prefixed.site.home)

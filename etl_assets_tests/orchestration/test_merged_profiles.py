@@ -10,6 +10,7 @@ from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import read_publication
 from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.merge import Merged
+from etl_assets.pipeline.configuration import exports_of
 from etl_assets.pipeline.events import StepEvent
 from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text, range_tags, settings_for, table
 from etl_assets_tests.factory import PROJECT, query, row, write_csv
@@ -75,7 +76,7 @@ def test_a_result_that_shrank_is_refused_once_and_accepted_by_run_configuration(
     """Fails: the sensor's merge publishes customers without a column that all of them had."""
     publish(location)
     careful = CodeLocation(
-        settings_for(location.settings.sources, location.site.home, min_rows_ratio=0.5), location.instance
+        settings_for(exports_of(location.settings), location.site.home, min_rows_ratio=0.5), location.instance
     )
     path = sources / "crm.csv"
     path.write_text(path.read_text().replace("Alpine Labs", ""))

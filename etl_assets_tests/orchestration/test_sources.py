@@ -15,6 +15,7 @@ from etl_assets.engine.steps import sending
 from etl_assets.engine.steps.stage import StagingRequest, stage
 from etl_assets.errors import InputError, SourceChangedError
 from etl_assets.orchestration.retry import MAX_RETRIES
+from etl_assets.pipeline.configuration import exports_of
 from etl_assets.pipeline.events import StepEvent
 from etl_assets.project.contract import Source
 from etl_assets_tests.dagster_runs import CodeLocation, facts, failure_text, materializations, settings_for, table
@@ -95,7 +96,7 @@ def test_a_source_that_fails_does_not_stop_the_others_and_says_why(location: Cod
 
 def test_too_many_rejects_fail_the_source_with_the_counts(location: CodeLocation) -> None:
     strict = CodeLocation(
-        settings_for(location.settings.sources, location.site.home, max_reject_ratio=0.1), location.instance
+        settings_for(exports_of(location.settings), location.site.home, max_reject_ratio=0.1), location.instance
     )
     result = strict.run("billing")
     assert not result.success
@@ -108,7 +109,7 @@ def test_an_export_that_shrank_is_refused_once_and_accepted_by_run_configuration
 ) -> None:
     """Fails: the UI publishes an export that was cut, retries it in vain, or has no way to accept it."""
     careful = CodeLocation(
-        settings_for(location.settings.sources, location.site.home, min_rows_ratio=0.5), location.instance
+        settings_for(exports_of(location.settings), location.site.home, min_rows_ratio=0.5), location.instance
     )
     assert careful.stage().success
     write_csv(sources / "product.csv", PRODUCT, [])
@@ -233,8 +234,8 @@ class TestEvents:
 
 
 def test_a_home_of_another_shard_count_is_refused_unless_forced(location: CodeLocation) -> None:
-    run_engine(location.settings.sources, location.site)
-    other = CodeLocation(settings_for(location.settings.sources, location.site.home, 5), location.instance)
+    run_engine(exports_of(location.settings), location.site)
+    other = CodeLocation(settings_for(exports_of(location.settings), location.site.home, 5), location.instance)
     text = failure_text(other.stage())
     assert "was published from 3 shards" in text
     assert "Set ETL_NUM_SHARDS to 3." in text

@@ -12,7 +12,7 @@ from etl_assets.engine.published.shards import inspect_shards
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import merge
-from etl_assets.pipeline.configuration import site_of
+from etl_assets.pipeline.configuration import exports_of, site_of
 from etl_assets.pipeline.overview import Facts, MergeRefusalFacts, collect
 from etl_assets.project.settings import Settings
 from etl_assets_tests import factory
@@ -37,7 +37,7 @@ def site(settings: Settings) -> Site:
 @pytest.fixture
 def published(site: Site, settings: Settings) -> Site:
     """A publication by the engine."""
-    factory.run_engine(settings.sources, site)
+    factory.run_engine(exports_of(settings), site)
     return site
 
 
@@ -73,8 +73,8 @@ def test_after_a_publication_there_is_no_next_step(published: Site, settings: Se
 
 
 def _stage_another(site: Site, settings: Settings) -> None:
-    factory.write_exports(settings.sources, crm=[row("new")])
-    factory.stage_all(factory.staging_request(settings.sources, site))
+    factory.write_exports(exports_of(settings), crm=[row("new")])
+    factory.stage_all(factory.staging_request(exports_of(settings), site))
 
 
 def _merge_partially(site: Site, settings: Settings) -> None:
@@ -168,7 +168,7 @@ def test_a_refused_merge_is_of_the_shards_that_are_there(published: Site, settin
 
 
 def test_a_warehouse_without_its_exports_is_current_still(published: Site, settings: Settings) -> None:
-    (settings.sources / "crm.csv").unlink()
+    (exports_of(settings) / "crm.csv").unlink()
     facts = collect(published, settings)
     assert states(facts) == (["unavailable", *CURRENT[1:]], PUBLISHED, "current", None)
     assert "No export of source 'crm'" in (facts.sources[0].reason or "")

@@ -17,7 +17,7 @@ from etl_assets.engine.steps import merge
 from etl_assets.engine.steps import stage as staging
 from etl_assets.errors import Action, ConfigError, InputError
 from etl_assets.pipeline import preflight
-from etl_assets.pipeline.configuration import site_of
+from etl_assets.pipeline.configuration import exports_of, site_of
 from etl_assets.project.settings import Settings
 from etl_assets_tests import factory
 from etl_assets_tests.dagster_runs import settings_for
@@ -52,7 +52,7 @@ class TestRefusals:
         assert raised.value.subject == "shard_9"
 
     def test_missing_exports(self, site: Site, settings: Settings) -> None:
-        (settings.sources / "support.csv").unlink()
+        (exports_of(settings) / "support.csv").unlink()
         with pytest.raises(InputError, match="No export of source 'support'"):
             preflight.refuse_impossible(site, settings)
 
@@ -70,7 +70,7 @@ class TestRefusals:
 
     def test_a_new_file_beside_exports_that_are_current(self, published: Site, settings: Settings) -> None:
         """Fails: the newer export is dropped beside the old one, and the run says that everything is up to date."""
-        (settings.sources / "crm_2026-05-02.csv").write_text("a\n", encoding="utf-8")
+        (exports_of(settings) / "crm_2026-05-02.csv").write_text("a\n", encoding="utf-8")
         with pytest.raises(InputError, match=r"crm_2026-05-02\.csv"):
             preflight.refuse_impossible(published, settings)
 
@@ -81,7 +81,7 @@ class TestRefusals:
             preflight.refuse_impossible(site_of(PROJECT, below_a_file), below_a_file)
 
     def test_a_warehouse_of_another_shard_count_unless_forced(self, site: Site, settings: Settings) -> None:
-        factory.run_engine(settings.sources, site)
+        factory.run_engine(exports_of(settings), site)
         three = settings.model_copy(update={"num_shards": 3})
         with pytest.raises(ConfigError, match=r"published from 5 shards, but ETL_NUM_SHARDS is 3") as raised:
             preflight.refuse_impossible(site_of(PROJECT, three), three)
@@ -96,7 +96,7 @@ class TestRefusals:
 @pytest.fixture
 def published(site: Site, settings: Settings) -> Site:
     """A publication by the engine."""
-    factory.run_engine(settings.sources, site)
+    factory.run_engine(exports_of(settings), site)
     return site
 
 
@@ -186,7 +186,7 @@ class TestNothingToDo:
         assert preflight.nothing_to_do(published, settings) is None
 
     def test_is_not_claimed_when_an_export_changed(self, published: Site, settings: Settings) -> None:
-        factory.write_exports(settings.sources, crm=[row("new")])
+        factory.write_exports(exports_of(settings), crm=[row("new")])
         assert preflight.nothing_to_do(published, settings) is None
 
     def test_is_not_claimed_after_a_change_of_the_project(self, published: Site, settings: Settings) -> None:

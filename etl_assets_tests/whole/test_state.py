@@ -29,6 +29,7 @@ from etl_assets.engine.stopping import Stop
 from etl_assets.errors import ConfigError
 from etl_assets.orchestration.instance.reported import is_reported
 from etl_assets.pipeline import overview, preflight
+from etl_assets.pipeline.configuration import exports_of
 from etl_assets_tests import factory
 from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.dagster_runs import settings_for
@@ -126,7 +127,7 @@ class Place:
         if preflight.nothing_to_do(self.site, self.settings) is None:
             # Of its own: a run that fails stops what shares its stop.
             limits = replace(factory.LIMITS, stop=Stop())
-            factory.stage_all(replace(factory.staging_request(self.settings.sources, self.site), limits=limits))
+            factory.stage_all(replace(factory.staging_request(exports_of(self.settings), self.site), limits=limits))
             request = ShardsRequest(self.site, limits, "run", 1)
             for entry in build_shards(request, self.site.shard_ids):
                 if isinstance(entry, ShardResult) and entry.error is not None:

@@ -30,6 +30,23 @@ def list_folders(folder: Path, *, with_links: bool = False) -> list[Path]:
     return [folder / name for name in names if not name.startswith(".")]
 
 
+def entries_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files, and all folders with the deepest first; links are files, whatever they lead to."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    for parent, names_of_folders, names in os.walk(folder):
+        below = [Path(parent, name) for name in names_of_folders]
+        files += [Path(parent, name) for name in names] + [path for path in below if path.is_symlink()]
+        folders += [path for path in below if not path.is_symlink()]
+    return files, folders[::-1]
+
+
+def has_entries(folder: Path) -> bool:
+    """Whether anything is in the folder."""
+    with os.scandir(folder) as entries:
+        return any(True for _ in entries)
+
+
 def list_own_folders(folder: Path) -> list[Path]:
     """The folders, and links to folders, that a source or a shard may have made: not a disk's `lost+found`."""
     return [path for path in list_folders(folder, with_links=True) if _OWN_NAME.fullmatch(path.name)]

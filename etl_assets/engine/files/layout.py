@@ -10,6 +10,7 @@ warehouse.duckdb                               the published result
 warehouses/<time>-<digest>.duckdb              results that it replaced, the last few
 restored.json                                  that the published result is a restored one, which is not merged over
 refused_merge.json                             why the last merge was refused, until one is published
+exports/<hash of the URL>/                     a copy of exports in an object store; beside it, what was copied
 lake/<hash of the URL>/                        such a layout as the scratch of a lake (ETL_LAKE)
 scratch/                                       where DuckDB may spill; swept like any leftover
 """
@@ -31,6 +32,10 @@ class Home:
     def of_lake(self, url: str) -> "Home":
         """The scratch of one lake: apart from what is published here, and from every other lake's."""
         return Home(self.root / "lake" / stable_hash(url)[:16], is_lake=True)
+
+    def exports(self, url: str) -> Path:
+        """The copy of the exports in an object store."""
+        return self.root / "exports" / stable_hash(url)[:16]
 
     @property
     def staged(self) -> Path:

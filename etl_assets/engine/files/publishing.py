@@ -200,6 +200,20 @@ def size_bytes(path: Path) -> int | None:
         return None
 
 
+def size_and_time(path: Path) -> tuple[int, int] | None:
+    """The size of a file of its own and when it was changed, in whole seconds; None when it does not exist."""
+    try:
+        found = path.lstat()
+    except ABSENT:
+        return None
+    return (found.st_size, int(found.st_mtime)) if stat.S_ISREG(found.st_mode) else None
+
+
+def set_time(path: Path, modified_s: float) -> None:
+    """Say when an unpublished file was changed."""
+    os.utime(path, (modified_s, modified_s))
+
+
 def is_regular(path: Path) -> bool:
     """Whether this is a file of its own: no link, which may lead to someone else's file, no folder and no pipe."""
     try:

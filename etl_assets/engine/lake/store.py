@@ -72,9 +72,12 @@ class Found:
 class Store:
     """The objects below a URL such as `s3://bucket/prefix`; keys are relative to it."""
 
-    def __init__(self, url: str) -> None:
-        require_extra()
+    def __init__(self, url: str, setting: str = SETTING, *, is_read_only: bool = False) -> None:
+        require_extra(setting)
         self.url = url.rstrip("/")
+        # What the messages name.
+        self._setting = setting
+        self._uses = "read and list" if is_read_only else "read, write, list and delete"
         self.scheme = urlsplit(url).scheme
 
     @property
@@ -221,15 +224,15 @@ class Store:
         named = f" Expected in {variables}.{_PROFILES.get(self.scheme, '')}" if variables else ""
         self._refuse_missing_bucket(error)
         if _NO_CREDENTIALS.search(str(error)):
-            return ConfigError(f"{self._at('')}: no credentials were found.{named}", subject=SETTING)
+            return ConfigError(f"{self._at('')}: no credentials were found.{named}", subject=self._setting)
         if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError") or _NO_ACCESS.search(text):
             return ConfigError(
-                f"{self._at(key)}: the store refuses access ({text}). The credentials must be valid and let it read, "
-                f"write, list and delete there.{named}",
-                subject=SETTING,
+                f"{self._at(key)}: the store refuses access ({text}). The credentials must be valid and let it "
+                f"{self._uses} there.{named}",
+                subject=self._setting,
             )
         if kind in ("InvalidPathError", "UnknownConfigurationKeyError") or "Unable to recognise URL" in text:
-            return ConfigError(f"{SETTING}: {text}.", Advice(Action.SET, SETTING), subject=SETTING)
+            return ConfigError(f"{self._setting}: {text}.", Advice(Action.SET, self._setting), subject=self._setting)
         return StoreError(f"{self._at(key)}: the store failed ({text}).", subject=self.url)
 
     def _refuse_missing_bucket(self, error: BaseException) -> None:
@@ -237,22 +240,23 @@ class Store:
         if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
             raise ConfigError(
                 f"{self._at('')}: there is no such bucket. Expected one that exists: none is created.",
-                Advice(Action.SET, SETTING),
-                subject=SETTING,
+                Advice(Action.SET, self._setting),
+                subject=self._setting,
             ) from error
 
 
-def require_extra() -> None:
-    """ConfigError when the libraries of the extra are not installed."""
+def require_extra(setting: str = SETTING) -> None:
+    """ConfigError when the libraries of the extra, which a setting needs, are not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("obstore", "deltalake") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{SETTING} is set, and {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not installed.",
+            f"{setting} names an object store, and {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not "
+            "installed.",
             Advice(Action.INSTALL, value="etl_assets[lake]"),
-            Advice(Action.UNSET, SETTING),
-            subject=SETTING,
+            Advice(Action.UNSET, setting),
+            subject=setting,
         )
 
 

@@ -1,0 +1,101 @@
+"""Exports that lie in an object store, copied to a folder: only what has changed since the last copy is fetched.
+
+Everything below the URL is copied, so that what is read, and what looks like data and is not read, is decided as it is
+for a folder. A file's time is that of its object. What was copied is noted beside the folder, after the last file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from etl_assets.engine.files import folder_entries, locks, publishing, sweeping
+from etl_assets.engine.files.documents import Form
+from etl_assets.engine.files.temporary import TEMPORARY_PREFIX
+from etl_assets.engine.lake.store import Stat, Store, at_once
+from etl_assets.errors import Action, Advice, InputError, SourceChangedError, escaped, shown
+
+SETTING = "ETL_SOURCES"
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """The objects as they were when they were copied, by key."""
+
+    objects: Mapping[str, Stat] = field(default_factory=dict)
+
+
+_COPIED = Form(_Copied)
+
+
+def copy_exports(url: str, folder: Path) -> None:
+    """Make the folder a copy of what lies below the URL.
+
+    InputError when nothing lies there, or what cannot be files of one folder; ConfigError and StoreError as `Store`;
+    SourceChangedError when an object is removed meanwhile.
+    """
+    store = Store(url, SETTING, is_read_only=True)
+    found = _without_markers(store.list(""))
+    if not found:
+        raise InputError(
+            f"Nothing lies below {escaped(url)}: expected the exports.", Advice(Action.SET, SETTING), subject=url
+        )
+    _refuse_unplaceable(url, found)
+    publishing.ensure_directory(folder)
+    note = folder.with_name(f"{folder.name}.json")
+    with locks.exclusive(folder):
+        copied = (_COPIED.read(note) or _Copied()).objects
+        _remove_others(folder, found)
+        stale = [key for key, stat in found.items() if copied.get(key) != stat or not _is_there(folder / key, stat)]
+        at_once(lambda key: _fetch(store, key, folder / key, found[key]), stale)
+        if copied != found:
+            publishing.publish_json(note, {"objects": {key: vars(stat) for key, stat in found.items()}})
+
+
+def _without_markers(objects: Mapping[str, Stat]) -> dict[str, Stat]:
+    """Without the empty objects that consoles of stores make for folders."""
+    folders = {parent for key in objects for parent in _folders_of(key)}
+    return {key: stat for key, stat in objects.items() if stat.size_bytes or key not in folders}
+
+
+def _folders_of(key: str) -> list[str]:
+    return [parent.as_posix() for parent in PurePosixPath(key).parents]
+
+
+def _refuse_unplaceable(url: str, keys: Iterable[str]) -> None:
+    """InputError for keys that no folder can have as names of files."""
+    known = set(keys)
+    for key in known:
+        steps, is_both = key.split("/"), bool(known.intersection(_folders_of(key)))
+        if {"", ".", ".."} & {*steps} or "\0" in key or steps[-1].startswith(TEMPORARY_PREFIX) or is_both:
+            raise InputError(
+                f"{escaped(f'{url}/{key}')} cannot be copied to a folder: {shown(key)} is no name of a file there, or "
+                "both a file and a folder. Rename the object.",
+                subject=key,
+            )
+
+
+def _is_there(path: Path, stat: Stat) -> bool:
+    """Whether the copy is this object's; file systems keep whole seconds at least."""
+    found = publishing.size_and_time(path)
+    return found is not None and found == (stat.size_bytes, int(stat.modified_s))
+
+
+def _fetch(store: Store, key: str, path: Path, stat: Stat) -> None:
+    with publishing.publish_file(path, what=None, is_durable=False) as temporary:
+        if not store.download(key, temporary):
+            raise SourceChangedError(f"{escaped(f'{store.url}/{key}')} was removed while it was read.", subject=key)
+        publishing.set_time(temporary, stat.modified_s)
+
+
+def _remove_others(folder: Path, keys: Iterable[str]) -> None:
+    """Remove the copies of objects that are gone, and what a killed process has left."""
+    known = {folder / key for key in keys}
+    files, folders = folder_entries.entries_below(folder)
+    for path in files:
+        if path not in known and not path.name.startswith(TEMPORARY_PREFIX):
+            sweeping.remove(path)
+    for one in folders:
+        sweeping.sweep(one)
+        if not folder_entries.has_entries(one):
+            sweeping.remove_empty(one)
+    sweeping.sweep(folder)

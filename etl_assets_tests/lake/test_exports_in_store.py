@@ -1,0 +1,145 @@
+"""Exports in an object store: read as those of a folder, fetched once, told by their URL when they are not there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.lake.store import Store
+from etl_assets.engine.steps.copying_exports import copy_exports
+from etl_assets.errors import ConfigError, InputError, StoreError
+from etl_assets_tests.factory import PROJECT_FOLDER, generate_sample, run_engine, site_at
+from etl_assets_tests.lake.fault_proxy import Effect, FaultProxy
+
+_Etl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def url(bucket: str) -> str:
+    """Where the exports lie."""
+    return f"s3://{bucket}/exports/daily"
+
+
+def _send(url: str, folder: Path) -> None:
+    store = Store(url)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def etl(url: str, tmp_path: Path) -> _Etl:
+    """Runs a command."""
+
+    def run(*arguments: str, code: int = 0, sources: str = url) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "ETL_PROJECT": str(PROJECT_FOLDER),
+            "ETL_SOURCES": sources,
+            "ETL_HOME": str(tmp_path / "home"),
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "ETL_NUM_SHARDS": "3",
+        }
+        command = [sys.executable, "-m", "etl_assets.cli.main", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def test_the_commands_read_exports_in_a_store(etl: _Etl, url: str, sources: Path, tmp_path: Path) -> None:
+    """Fails: whoever has exports in a bucket must copy them by hand before each run."""
+    generate_sample(sources, rows=200, seed=4, dirty=0.03)
+    _send(url, sources)
+    expected = run_engine(sources, site_at(Home(tmp_path / "local"))).publication.digest
+    assert "No mistakes" in etl("check").stdout
+    assert expected in etl("run").stdout
+    assert "Unchanged" in etl("run").stdout
+    Store(url).put("crm.csv", (sources / "crm.csv").read_bytes() + b"broken\n")
+    assert "crm" in etl("status").stdout
+    assert "its files have changed" in etl("status").stdout
+    assert "no folder of this machine" in etl("generate", "--rows", "10", code=2).stderr
+    Store(url).put("crm_2026-05-02.csv", (sources / "crm.csv").read_bytes())
+    assert "crm_2026-05-02.csv" in etl("run", code=2).stderr
+
+
+def test_a_copy_follows_the_store_and_fetches_what_has_changed_only(
+    url: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """Fails: a file that is gone is still read, a changed one is not, or gigabytes travel for each look."""
+    store, folder = Store(url), tmp_path / "copy"
+    for key in ("crm.csv", "billing/day=1/a.csv", "billing/day=2/b.csv"):
+        store.put(key, key.encode())
+    copy_exports(url, folder)
+    assert _contents(folder) == {key: key.encode() for key in ("crm.csv", "billing/day=1/a.csv", "billing/day=2/b.csv")}
+    before = {path: path.stat().st_ino for path in folder.rglob("*.csv")}
+    store.delete(["billing/day=1/a.csv"])
+    # Of the same size, within the same second.
+    store.put("crm.csv", b"CRM.csv")
+    copy_exports(url, folder)
+    assert _contents(folder) == {"crm.csv": b"CRM.csv", "billing/day=2/b.csv": b"billing/day=2/b.csv"}
+    assert not (folder / "billing" / "day=1").exists()
+    assert (folder / "billing/day=2/b.csv").stat().st_ino == before[folder / "billing/day=2/b.csv"]
+    (folder / "crm.csv").write_bytes(b"mine")
+    (folder / "other.csv").write_bytes(b"mine")
+    copy_exports(url, folder)
+    assert _contents(folder)["crm.csv"] == b"CRM.csv"
+    assert not (folder / "other.csv").exists()
+
+
+def test_a_copy_that_was_broken_off_is_completed(url: str, proxy: FaultProxy, tmp_path: Path) -> None:
+    """Fails: after a cut connection half of an export is taken for the whole."""
+    store, folder = Store(url), tmp_path / "copy"
+    for key in ("a.csv", "b.csv"):
+        store.put(key, key.encode() * 1000)
+    proxy.add(Effect.UNAVAILABLE, "GET", r"/b\.csv", count=None)
+    with pytest.raises(StoreError, match=r"b\.csv"):
+        copy_exports(url, folder)
+    assert "b.csv" not in _contents(folder)
+    proxy.reset()
+    copy_exports(url, folder)
+    assert _contents(folder) == {key: key.encode() * 1000 for key in ("a.csv", "b.csv")}
+
+
+def test_what_cannot_be_read_is_named_by_its_url(url: str, bucket: str, s3_port: int, tmp_path: Path) -> None:
+    """Fails: the message speaks of a folder that the user has never heard of, or of another setting."""
+    with pytest.raises(InputError, match=f"Nothing lies below {url}"):
+        copy_exports(url, tmp_path / "copy")
+    with pytest.raises(ConfigError, match="there is no such bucket") as caught:
+        copy_exports(f"s3://{bucket}-not/x", tmp_path / "copy")
+    assert caught.value.subject == "ETL_SOURCES"
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{s3_port}")
+    client.put_object(Bucket=bucket, Key="exports/daily/crm", Body=b"a")
+    client.put_object(Bucket=bucket, Key="exports/daily/crm/a.csv", Body=b"a")
+    with pytest.raises(InputError, match="both a file and a folder"):
+        copy_exports(url, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_folder_marker_of_a_store_is_no_file(url: str, bucket: str, s3_port: int, tmp_path: Path) -> None:
+    """Fails: a folder that was made in the console of the store stops the pipeline."""
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{s3_port}")
+    client.put_object(Bucket=bucket, Key="exports/daily/crm/", Body=b"")
+    client.put_object(Bucket=bucket, Key="exports/daily/crm/a.csv", Body=b"a")
+    copy_exports(url, tmp_path / "copy")
+    assert _contents(tmp_path / "copy") == {"crm/a.csv": b"a"}
+
+
+def test_a_folder_of_this_machine_is_read_where_it_is(etl: _Etl, sources: Path, tmp_path: Path) -> None:
+    """Fails: a file:// URL copies gigabytes from one folder to another."""
+    generate_sample(sources, rows=50, seed=4)
+    etl("run", sources=sources.as_uri())
+    assert not (tmp_path / "home" / "exports").exists()
+    shutil.rmtree(sources)
+    assert "does not exist" in etl("run", code=2, sources=sources.as_uri()).stderr
