@@ -13,14 +13,13 @@ import dagster as dg
 import duckdb
 
 from etl_assets.engine.duck import Limits
-from etl_assets.engine.files import publishing, sweeping
+from etl_assets.engine.files import publishing
 from etl_assets.engine.published import warehouse
 from etl_assets.engine.published.attempts import Attempt, read_attempts
 from etl_assets.engine.published.checks import Check, Finding, check_warehouse, recount_source, warehouse_checks
 from etl_assets.engine.published.failing_rows import FailingRows
-from etl_assets.engine.published.holding import sweep_accepted, sweep_unused
+from etl_assets.engine.published.holding import sweep_accepted
 from etl_assets.engine.published.inspecting import inspect
-from etl_assets.engine.published.kept_warehouses import sweep_kept
 from etl_assets.engine.published.notices import Notice, read_notices, source_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
 from etl_assets.engine.published.snapshots import current_snapshot
@@ -40,7 +39,7 @@ from etl_assets.orchestration.sources import OP_NAME
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES
 from etl_assets.pipeline.configuration import exports_of, merge_limits, staging_request
 from etl_assets.pipeline.events import Observer, StepEvent
-from etl_assets.pipeline.preflight import current_publication
+from etl_assets.pipeline.preflight import current_publication, sweep_unmerged
 from etl_assets.pipeline.report import BrokenCheck, Report, ShardReport, SourceReport, source_report
 from etl_assets.project.contract import Source
 from etl_assets.project.settings import Settings
@@ -168,9 +167,7 @@ class _Pipeline:
         if published is not None:
             report.publication, report.broken_checks = published
             report.is_unchanged = True
-            sweeping.discard(self._site.home.refused_merge)
-            sweep_unused(self._site)
-            sweep_kept(self._site.home, self._settings.keep_warehouses)
+            sweep_unmerged(self._site, self._settings)
             self._note(StepEvent(Status.REUSED, MERGED_PROFILES, record_count=report.publication.record_count))
             return
         config = {

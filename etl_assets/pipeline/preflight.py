@@ -126,6 +126,15 @@ def refuse_other_shard_count(site: Site, *, force: bool = False) -> None:
     )
 
 
+def sweep_unmerged(site: Site, settings: Settings) -> None:
+    """Remove what a merge would remove, where there is nothing to merge."""
+    sweeping.sweep_home(site.home)
+    # A merge of these shards would not be refused any more.
+    sweeping.discard(site.home.refused_merge)
+    sweep_unused(site)
+    sweep_kept(site.home, settings.keep_warehouses)
+
+
 def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     """The report of a run that would change nothing; None when there may be something to do.
 
@@ -142,13 +151,9 @@ def nothing_to_do(site: Site, settings: Settings) -> Report | None:
     publication = current_publication(site, found)
     if publication is None or _is_damaged(site, settings, found):
         return None
-    sweeping.sweep_home(site.home)
     for name in site.contract.source_names:
         sweeping.discard(site.home.refused_pointer(name))
-    # A merge of these shards would not be refused any more: nothing is to be merged.
-    sweeping.discard(site.home.refused_merge)
-    sweep_unused(site)
-    sweep_kept(site.home, settings.keep_warehouses)
+    sweep_unmerged(site, settings)
     return Report(
         sources=[
             source_report(site.home, site.contract.source(name), snapshot, None, reused=True)

@@ -1,6 +1,8 @@
 """When `run` merges: never where that would publish the same set again, always where Dagster does not know of it."""
 
 import dataclasses
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
+from etl_assets.engine.files.sweeping import leftovers
+from etl_assets.engine.files.temporary import TEMPORARY_PREFIX
 from etl_assets.engine.published import attempts
 from etl_assets.engine.published.preview import MASK
 from etl_assets.engine.published.status import Status
@@ -91,6 +95,24 @@ class TestSkipsTheMerge:
         report, _ = run(settings, instance)
         assert (report.ok, report.is_unchanged) == (True, True), report
         assert merges(instance) == 1
+
+    def test_and_sweeps_what_a_killed_run_has_left(
+        self, settings: Settings, instance: dg.DagsterInstance, site: Site
+    ) -> None:
+        """Fails: a forced run that is killed while it reads leaves its files in ETL_HOME until something changes."""
+        run(settings, instance)
+        left = site.home.scratch / f"{TEMPORARY_PREFIX}work-{socket.gethostname()}-{_dead_pid()}-1.00-abcdef00"
+        left.mkdir()
+        (left / "sound_0.csv").write_text("rows")
+        report, _ = run(settings, instance)
+        assert (report.ok, report.is_unchanged) == (True, True), report
+        assert leftovers(site.home) == []
+
+
+def _dead_pid() -> int:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
 
 
 class TestMerges:
