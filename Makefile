@@ -20,7 +20,8 @@ DEV := $(VENV)/.ready-test-$(call checksum,requirements.lock requirements-dev.lo
 BENCH_VENV := .venv-bench
 BENCH := $(BENCH_VENV)/.ready-$(call checksum,requirements-bench.lock)
 
-# So have the tests of the lake mode: `make test` must show that everything else needs none of its libraries.
+# So have the tests of the lake mode and of clusters: `make test` must show that everything else needs none of their
+# libraries.
 CLUSTER_VENV := .venv-cluster
 CLUSTER := $(CLUSTER_VENV)/.ready-$(call checksum,requirements-cluster.lock)
 
@@ -88,12 +89,12 @@ sample: $(RUNTIME)
 		$(VENV)/bin/etl-assets generate --rows 100000 --seed 42 --dirty 0.02 --out data/sources; \
 	fi
 
-test: $(DEV) ## run the tests but those of the lake mode (make test ARGS="-k merge" for some of them)
+test: $(DEV) ## run the tests but those of the lake mode and of clusters (make test ARGS="-k merge" for some of them)
 	$(PY) -m pytest $(ARGS)
 
 # CLUSTER_ARGS="-m 'not slow'" leaves out the long ones, as .ci/run does.
-test-cluster: $(CLUSTER) ## run the tests of the lake mode, with an S3 server on this machine (some minutes)
-	$(CLUSTER_VENV)/bin/python -m pytest etl_assets_tests/lake $(CLUSTER_ARGS)
+test-cluster: $(CLUSTER) ## run the tests of the lake mode and of Ray, with servers on this machine (needs PostgreSQL; some minutes)
+	$(CLUSTER_VENV)/bin/python -m pytest etl_assets_tests/lake etl_assets_tests/cluster $(CLUSTER_ARGS)
 
 check: lint types test ## formatting, lint, types and tests
 
@@ -134,8 +135,8 @@ lock: $(DEV) ## update the lock files from pyproject.toml (make lock UPGRADE=1 f
 	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --group bench --constraint requirements.lock --output-file requirements-bench.lock
-	$(COMPILE) pyproject.toml --extra lake --group build --group dev --group cluster --constraint requirements.lock \
-		--constraint requirements-dev.lock --output-file requirements-cluster.lock
+	$(COMPILE) pyproject.toml --extra lake --extra postgres --extra ray --group build --group dev --group cluster \
+		--constraint requirements.lock --constraint requirements-dev.lock --output-file requirements-cluster.lock
 	$(COMPILE) --group audit --output-file requirements-audit.lock
 
 clean: ## remove the environments, caches and build artefacts; data and the run history stay
@@ -202,7 +203,7 @@ $(BENCH): $(RUNTIME)
 	touch '$@'
 
 $(CLUSTER): $(RUNTIME)
-	@echo "Setting up $(CLUSTER_VENV) for the tests of the lake mode: once, about a minute."; \
+	@echo "Setting up $(CLUSTER_VENV) for the tests of the lake mode and of clusters: once, about two minutes."; \
 	rm -rf $(CLUSTER_VENV) && $(PY) -m venv $(CLUSTER_VENV) && \
 	{ $(call install,$(CLUSTER_VENV)/bin/python,requirements-cluster.lock); } && \
 	$(CLUSTER_VENV)/bin/python $(PIP) --quiet install --no-index --no-deps --no-build-isolation --editable . && \

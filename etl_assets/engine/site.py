@@ -50,7 +50,18 @@ class Site:
     @cached_property
     def profile_version(self) -> str:
         """The version of all that decides a profile: another one makes every shard stale."""
-        return version_of([self.project.version, *_engine_versions()])
+        return version_of([self.project.version, *self.engine_versions])
+
+    @cached_property
+    def declared_version(self) -> str:
+        """The version of all that the project decides: which rows are accepted, and what is made of them."""
+        return version_of([self.project.version, *map(source_version, self.contract.sources)])
+
+    @property
+    def engine_versions(self) -> list[str]:
+        """What is not the project's: the same project gives the same rows only with the same of these."""
+        # Row hashes and text forms are only the same within one version of DuckDB.
+        return [f"result {RESULT_VERSION}", f"duckdb {duckdb.__version__}"]
 
     def staging_version(self, source: Source) -> str:
         """The version of all that decides which rows of a source are accepted, and as what."""
@@ -58,9 +69,4 @@ class Site:
 
     @cached_property
     def _staging_versions(self) -> dict[str, str]:
-        return {s.name: version_of([source_version(s), *_engine_versions()]) for s in self.contract.sources}
-
-
-def _engine_versions() -> list[str]:
-    # Row hashes and text forms are only the same within one version of DuckDB.
-    return [f"result {RESULT_VERSION}", f"duckdb {duckdb.__version__}"]
+        return {s.name: version_of([source_version(s), *self.engine_versions]) for s in self.contract.sources}

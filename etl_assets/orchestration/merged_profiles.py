@@ -18,6 +18,7 @@ from etl_assets.engine.steps import merge
 from etl_assets.engine.steps.committing import commit_shards
 from etl_assets.engine.steps.merge import Merged
 from etl_assets.engine.steps.noticing import Noticed
+from etl_assets.orchestration.cluster_runs import plan_tags, refuse_other_machine
 from etl_assets.orchestration.metadata import CHECK_ERROR, FIRST_ROWS, lake_row_count, table_facts, table_value
 from etl_assets.orchestration.retry import explained_failures
 from etl_assets.orchestration.shard_log import attempt_number
@@ -61,6 +62,7 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         owners=list(wiring.owners),
         deps=[wiring.key(SHARD_PROFILES)],
         code_version=site.profile_version,
+        op_tags=plan_tags(site),
         description=(
             f"The profile of each of the {entity}, exactly once: a row per `{site.contract.key.name}`, key "
             "`idempotency_key`.\n\n"
@@ -74,6 +76,7 @@ def merged_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         attempt, limits = attempt_number(context), merge_limits(wiring.settings)
         with explained_failures(), faults.scope(attempt=attempt, stop=limits.stop):
             try:
+                refuse_other_machine(context, wiring)
                 merged = _merge(wiring, limits, config, context.run.run_id)
             except Exception as error:
                 wiring.observe(StepEvent(Status.FAILED, MERGED_PROFILES, error=error))

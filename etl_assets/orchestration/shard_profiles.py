@@ -19,6 +19,7 @@ from etl_assets.engine.published.shards import PROFILES, Manifest
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.steps.build_many import ShardResult, ShardsRequest, build_shards, unfinished
 from etl_assets.errors import AccountingError, ProfileError
+from etl_assets.orchestration.cluster_runs import plan_tags, refuse_other_machine
 from etl_assets.orchestration.metadata import lake_row_count, row_count, table_facts
 from etl_assets.orchestration.partitions import backfill_policy, shard_partitions
 from etl_assets.orchestration.retry import cancelled_for_good, explained_failures, is_retried, is_transient
@@ -59,6 +60,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
         deps=wiring.source_keys,
         partitions_def=shard_partitions(wiring.site.shard_count),
         code_version=wiring.site.profile_version,
+        op_tags=plan_tags(wiring.site),
         retry_policy=wiring.retry_policy,
         # A run of many shards reports each with an event of its own (see _materialization), and has no output.
         output_required=False,
@@ -89,6 +91,7 @@ def shard_profiles_asset(wiring: Wiring) -> dg.AssetsDefinition:
             cancelled_for_good(),
             explained_failures(),
         ):
+            refuse_other_machine(context, wiring)
             reporter = _Reporter(context, wiring, glance, len(shard_ids))
             outcome = _build(context, wiring, request, shard_ids, reporter)
             if not reporter.is_range:

@@ -23,6 +23,7 @@ from etl_assets.engine.site import Site
 from etl_assets.engine.steps.sending import stage_and_send
 from etl_assets.engine.steps.stage import StagingRequest
 from etl_assets.errors import DamagedSnapshotError
+from etl_assets.orchestration.cluster_runs import plan_tags, refuse_other_machine
 from etl_assets.orchestration.metadata import COLUMN_SCHEMA, ROW_COUNT, counts_table, source_schema, table_value
 from etl_assets.orchestration.retry import (
     cancelled_for_good,
@@ -90,10 +91,12 @@ def source_assets(wiring: Wiring) -> dg.AssetsDefinition:
             for source in contract.sources
         ],
         can_subset=True,
+        op_tags=plan_tags(wiring.site),
         retry_policy=wiring.retry_policy,
     )
     def stage_sources(context: dg.AssetExecutionContext, config: SourceConfig) -> Iterator[dg.MaterializeResult]:
         with explained_failures():
+            refuse_other_machine(context, wiring)
             prepare_lake(wiring.site)
             fetch_exports(wiring.settings)
             refuse_other_shard_count(wiring.site, force=config.force)

@@ -19,7 +19,8 @@ _LOCAL = """
 import sys
 import etl_assets.definitions, etl_assets.cli.main, etl_assets.cli.query_command, etl_assets.orchestration.run
 import etl_assets.engine.steps.committing
-print(sorted({"obstore", "deltalake", "ray", "boto3"} & set(sys.modules)))
+_heavy = {"obstore", "deltalake", "boto3", "ray", "dagster_ray", "dagster_postgres", "psycopg2"}
+print(sorted(_heavy & set(sys.modules)))
 """
 
 
