@@ -19,7 +19,7 @@ from pydantic import BaseModel, StringConstraints
 from etl_assets.cli.arguments import EXIT_CODES, Parser
 from etl_assets.cli.main import COMMANDS
 from etl_assets.cli.program import program
-from etl_assets.engine.faults import MOMENTS, PUBLICATIONS, RESTORE_STEPS, STEPS, Action
+from etl_assets.engine.faults import LAKE_STEPS, MOMENTS, PUBLICATIONS, RESTORE_STEPS, STEPS, Action
 from etl_assets.engine.published.checks import warehouse_checks
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.tables import Table, warehouse_tables
@@ -74,6 +74,19 @@ _RESTORE_STEPS = {
     "restore.marked": "the mark that holds it is written",
     "restore.before_swap": "the kept one has a temporary name beside the present one",
     "restore.after_swap": "it is published",
+}
+_LAKE_STEPS = {
+    "probe.put": "the object that tries the store's conditional puts is there",
+    "sending.begin": "a source is staged, and nothing of it is in the lake",
+    "sending.slice": "one of its files is about to be put",
+    "sending.slices": "its files are there, its `snapshot.json` is not",
+    "sending.marker": "its `snapshot.json` is there, and `current.json` names another snapshot",
+    "sending.pointer": "`current.json` names it",
+    "sending.attempt": "the record of an attempt that has ended is about to be put",
+    "commit.document": "the document of a version is there, and the table's version that names it is not",
+    "vacuum.chosen": "what nothing names is listed, and about to be removed",
+    "vacuum.markers": "the `snapshot.json` of snapshots that nothing names are removed, and nothing else is",
+    "vacuum.removed": "all that nothing names is removed",
 }
 _STATUSES = {
     Status.WAITING: "the step has not started",
@@ -502,6 +515,17 @@ arms the runs of `etl-assets ui` and `dagster dev` there, not those of `etl-asse
 `etl-assets restore` passes these, and no run does:
 
 {_table(("point", "reached when"), [(f"`{step}`", _RESTORE_STEPS[step]) for step in RESTORE_STEPS])}
+
+With a lake, it passes the last two, before and after the commit.
+
+## Points of a run with a lake
+
+With `ETL_LAKE`, a run passes these too:
+
+{_table(("point", "reached when"), [(f"`{step}`", _LAKE_STEPS[step]) for step in LAKE_STEPS])}
+
+Of `shard`, `manifest` and `warehouse`, it passes `….before_swap` and `….after_swap`, which are before and after the shard's
+file, its manifest and the table's version are put, and `shard.begin`. It passes neither `merge.copied` nor `merge.kept`.
 """
 
 

@@ -53,8 +53,28 @@ STEPS = (
 )
 # Moments of `etl-assets restore`, which no run passes.
 RESTORE_STEPS = ("restore.kept", "restore.marked", "restore.before_swap", "restore.after_swap")
+# Moments of a run with a lake (`ETL_LAKE`), each between two objects of it.
+LAKE_STEPS = (
+    "probe.put",
+    "sending.begin",
+    "sending.slice",
+    "sending.slices",
+    "sending.marker",
+    "sending.pointer",
+    "sending.attempt",
+    "commit.document",
+    "vacuum.chosen",
+    "vacuum.markers",
+    "vacuum.removed",
+)
 RUN_POINTS: tuple[str, ...] = (*(f"{what}.{moment}" for what in PUBLICATIONS for moment in MOMENTS), *STEPS)
-POINTS: tuple[str, ...] = (*RUN_POINTS, *RESTORE_STEPS)
+# An object is put in one request, and the merge copies no row and keeps no file.
+_NOT_IN_LAKE = {f"{what}.{moment}" for what in ("shard", "manifest", "warehouse") for moment in MOMENTS} - {
+    "shard.begin",
+    *(f"{what}.{side}_swap" for what in ("shard", "manifest", "warehouse") for side in ("before", "after")),
+} | {"merge.copied", "merge.kept"}
+LAKE_RUN_POINTS: tuple[str, ...] = (*(name for name in RUN_POINTS if name not in _NOT_IN_LAKE), *LAKE_STEPS)
+POINTS: tuple[str, ...] = (*RUN_POINTS, *RESTORE_STEPS, *LAKE_STEPS)
 
 
 class Action(StrEnum):

@@ -20,7 +20,7 @@ from etl_assets_tests.lake import fault_proxy
 from etl_assets_tests.lake.fault_proxy import FaultProxy
 
 # Nothing else of AWS may decide: no profile, no role of this machine.
-_VARIABLES = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+VARIABLES = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def proxy(proxy_process: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultPr
     """The proxy without rules, through which this process and its children reach the server."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in _VARIABLES.items():
+    for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy_process.port}")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")

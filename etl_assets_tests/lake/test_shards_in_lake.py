@@ -9,7 +9,7 @@ from etl_assets.engine.lake.store import Store
 from etl_assets.engine.published.inspecting import fetch_state, inspect
 from etl_assets.engine.published.lake_names import MANIFESTS, PROFILES_FOLDER, STAGED, profiles_key
 from etl_assets.engine.published.lake_shards import LakeManifest, publish_in_lake, read_lake_manifest
-from etl_assets.engine.published.shards import Unfit
+from etl_assets.engine.published.shards import ShardInput, Unfit
 from etl_assets.engine.published.snapshots import current_snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.routing import shard_number
@@ -115,6 +115,26 @@ def test_two_workers_with_the_same_inputs_publish_one_file(url: str, exports: Pa
     assert result.manifest == manifest_of(site, "shard_00")
     assert manifest_of(site, "shard_00").run_id == "first"
     assert len(store_of(site).list(PROFILES_FOLDER)) == 1, "the second file is left behind"
+
+
+def test_a_file_that_changes_after_its_proof_is_not_published(url: str, exports: Path, tmp_path: Path) -> None:
+    """Fails: a disk that damages a file between its proof and its put publishes profiles that no one has checked."""
+    site = site_in(url, tmp_path / "machine")
+    stage_lake(exports, site)
+
+    def publish_damaged(given: Site, inputs: ShardInput, path: Path, *others: object) -> LakeManifest:
+        content = path.read_bytes()
+        half = len(content) // 2
+        path.write_bytes(content[:half] + bytes([content[half] ^ 0xFF]) + content[half + 1 :])
+        return publish_in_lake(given, inputs, path, *others)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake_build, "publish_in_lake", publish_damaged)
+        result = build_lake(site, ["shard_00"])["shard_00"]
+    assert isinstance(result.error, StoreError)
+    assert "has changed since it was proved" in str(result.error)
+    assert [*store_of(site).list(PROFILES_FOLDER), *store_of(site).list(MANIFESTS)] == []
+    assert statuses(build_lake(site, ["shard_00"])) == {"shard_00": Status.SUCCEEDED}
 
 
 def test_force_builds_again_and_replaces(url: str, exports: Path, tmp_path: Path) -> None:

@@ -84,6 +84,24 @@ def test_shards_that_wait_for_their_merge_stay(site: Site, sources: Path) -> Non
     assert set(statuses(build_lake(site)).values()) == {Status.REUSED}
 
 
+def test_what_a_killed_run_left_while_it_wrote_is_removed(site: Site) -> None:
+    """Fails: objects that no one will ever name pile up in the store."""
+    store = store_of(site)
+    store.put("probe/0123", b"")
+    # What obstore and deltalake leave of a put into a folder.
+    unfinished = ("publications/some.json#1", "profiles/_delta_log/_commit_0123.json.tmp")
+    for name in unfinished if store.folder else ():
+        assert store.folder
+        (store.folder / name).write_bytes(b"half")
+    vacuum(site, 3)
+    assert "probe/0123" in store.list(""), "it is young"
+    vacuum(site, 3, grace_s=-60)
+    assert "probe/0123" not in store.list("")
+    for name in unfinished if store.folder else ():
+        assert store.folder
+        assert not (store.folder / name).exists()
+
+
 def test_a_run_that_publishes_meanwhile_keeps_everything(
     site: Site, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

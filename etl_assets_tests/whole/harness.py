@@ -9,7 +9,6 @@ import io
 import multiprocessing
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,6 @@ from pathlib import Path
 
 from etl_assets.engine import faults
 from etl_assets.engine.faults import Action
-from etl_assets.engine.files import publishing
-from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published import attempts
 from etl_assets.engine.site import Site
 from etl_assets.project.loading import load_project
@@ -28,7 +25,8 @@ from etl_assets.samples.any_files import writer_of
 from etl_assets_tests import factory
 from etl_assets_tests.whole import armed_run
 from etl_assets_tests.whole.judge import MAX_RECOVERIES, SHARD_TIMEOUT_S, Ended, Judge, Outcome
-from etl_assets_tests.whole.poller import POLL_S, Poller, Seen, look
+from etl_assets_tests.whole.places import LocalPlace, Place, PlaceKind
+from etl_assets_tests.whole.poller import POLL_S, Poller, Seen
 from etl_assets_tests.whole.schedules import IN_ATTEMPT, SHARD_COUNT, Schedule
 
 CUSTOMERS = 150
@@ -42,8 +40,8 @@ _HANGS = f'"action": "{Action.HANG}"'.encode()
 class Harness:
     """The exports, the homes that every schedule begins on, and the server that its processes are forked from."""
 
-    def __init__(self, folder: Path, project: Path = factory.PROJECT_FOLDER) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, project: Path = factory.PROJECT_FOLDER, kind: PlaceKind = LocalPlace) -> None:
+        self._folder, self._kind = folder, kind
         self._project = load_project(project)
         self._starting = threading.Lock()
         self._context = multiprocessing.get_context("forkserver")
@@ -52,40 +50,48 @@ class Harness:
         write = writer_of(self._project.contract)
         write(self._old_sources, rows=CUSTOMERS, seed=1)
         write(self.new_sources, rows=CUSTOMERS, seed=2, dirty=0.1)
-        self._template, self._current = folder / "template", folder / "current"
+        self._template = self.place(folder / "template")
+        if self._template.has_versions:
+            # The runs that are disturbed have something to remove.
+            write(folder / "older_sources", rows=CUSTOMERS, seed=3)
+            self._published(self._template, folder / "older_sources")
         self.old = self._published(self._template, self._old_sources)
-        shutil.copytree(self._template, self._current, symlinks=True)
+        self._template.age()
+        self._current = self._template.copied_to(folder / "current")
         self.new = self._published(self._current, self.new_sources)
+        self._current.age()
         assert self.old.digest != self.new.digest
         assert self.new.quarantined > 0, "the new exports are dirty"
 
-    def _published(self, place: Path, sources: Path) -> Seen:
-        ended = self.process(self.environment(place, sources), ())
+    def _published(self, place: Place, sources: Path) -> Seen:
+        ended = self.process(self.environment(place.folder, sources), ())
         assert ended.exit_code == 0, ended.output
-        return look(self.site_of(place).home.warehouse)
+        return place.published().look()
 
-    def site_of(self, place: Path) -> Site:
+    def place(self, folder: Path) -> Place:
+        """The place of a schedule, by its folder."""
+        return self._kind(folder, self._project)
+
+    def site_of(self, folder: Path) -> Site:
         """The project in a schedule's place."""
-        return factory.site_at(Home(place / "home"), SHARD_COUNT, self._project)
+        return self.place(folder).site
 
-    def environment(self, place: Path, sources: Path) -> dict[str, str]:
+    def environment(self, folder: Path, sources: Path) -> dict[str, str]:
         """The variables of a run in this place."""
         return {
             "ETL_PROJECT": str(self._project.folder),
             "ETL_SOURCES": str(sources),
-            "ETL_HOME": str(place / "home"),
             "ETL_NUM_SHARDS": str(SHARD_COUNT),
             "ETL_MAX_REJECT_RATIO": "1",
             "ETL_WORKERS": "2",
-            "DAGSTER_HOME": str(place / "dagster"),
             "NO_COLOR": "1",
+            **self.place(folder).variables,
         }
 
     def begin(self, name: str, *, is_current: bool = False) -> Path:
-        """A place of its own for a schedule: a home that has a published warehouse, and a Dagster instance."""
-        place = self._folder / re.sub(r"[^a-z0-9]+", "_", name.lower())[:100]
-        shutil.copytree(self._current if is_current else self._template, place, symlinks=True)
-        return place
+        """A place of its own for a schedule: a home that has published already, and a Dagster instance."""
+        folder = self._folder / re.sub(r"[^a-z0-9]+", "_", name.lower())[:100]
+        return (self._current if is_current else self._template).copied_to(folder).folder
 
     def process(
         self,
@@ -123,43 +129,43 @@ class Harness:
 
     def play(self, schedule: Schedule) -> Outcome:
         """Run a schedule from beginning to end and judge it; its place is kept only when something did not hold."""
-        place = self.begin(schedule.name, is_current=schedule.is_current)
-        site = self.site_of(place)
+        place = self.place(self.begin(schedule.name, is_current=schedule.is_current))
+        site = place.site
         outcome = Outcome(schedule)
-        poller = Poller(site.home.warehouse)
+        poller = Poller(place.published())
         poller.start()
         try:
-            plain = self.environment(place, self.new_sources)
+            plain = self.environment(place.folder, self.new_sources)
             if not schedule.keeps_history:
                 plain[armed_run.IN_MEMORY] = "1"
             if schedule.is_timed:
                 plain["ETL_SHARD_TIMEOUT_S"] = str(SHARD_TIMEOUT_S)
-            self._disturb(schedule, site, plain, outcome)
+            self._disturb(schedule, place, plain, outcome)
             while len(outcome.recoveries) < MAX_RECOVERIES:
                 outcome.recoveries.append(self.process(plain, ()))
                 if outcome.recoveries[-1].exit_code == 0:
                     break
-            # One more poll, of the recovered warehouse.
-            time.sleep(2 * POLL_S)
+            # One more poll, of what was recovered.
+            poller.poll_again()
         finally:
             poller.stop()
         outcome.polls = poller.polls
         outcome.known = attempts.read_attempts(site.home, site.shard_ids)
-        outcome.problems += Judge(site, outcome, poller, self.old, self.new).problems()
+        outcome.problems += Judge(place, outcome, poller, self.old, self.new).problems()
         if not outcome.problems:
-            shutil.rmtree(place)
+            place.remove()
         return outcome
 
-    def _disturb(self, schedule: Schedule, site: Site, plain: Mapping[str, str], outcome: Outcome) -> None:
+    def _disturb(self, schedule: Schedule, place: Place, plain: Mapping[str, str], outcome: Outcome) -> None:
         for run in schedule.runs:
-            before = publishing.stamp(site.home.warehouse)
+            before = place.published().stamp()
             ended = self.process(
                 {**plain, faults.FAULT_VARIABLE: run.faults},
                 run.arguments,
                 killed_after_s=run.killed_after_s,
                 is_hang_endless=schedule.point not in IN_ATTEMPT,
             )
-            is_replaced = before != publishing.stamp(site.home.warehouse)
+            is_replaced = before != place.published().stamp()
             if ended.report is not None and ended.report["is_warehouse_replaced"] != is_replaced:
                 outcome.problems.append(f"the report is wrong: the warehouse was replaced: {is_replaced}")
             outcome.ended.append(ended)

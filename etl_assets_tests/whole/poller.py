@@ -1,8 +1,10 @@
 """A reader that polls the warehouse while the harness breaks the pipeline, and notes everything it sees."""
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import duckdb
 
@@ -39,12 +41,51 @@ def look(path: Path) -> Seen:
     return Seen(*row)
 
 
-class Poller(threading.Thread):
-    """Polls the warehouse until it is stopped; notes what it saw and what it could not open."""
+class Published(Protocol):
+    """What is published, as one reader sees it; its methods raise duckdb.Error or OSError when it cannot be read."""
 
-    def __init__(self, path: Path) -> None:
+    @property
+    def poll_s(self) -> float:
+        """How long a reader waits between two polls."""
+
+    def stamp(self) -> str:
+        """Changes with every publication."""
+
+    def greet(self) -> str:
+        """Open it and read what takes least; returns its stamp."""
+
+    def look(self) -> Seen:
+        """Read every row of it."""
+
+
+@dataclass(frozen=True)
+class WarehouseFile:
+    """A warehouse, as a reader sees it."""
+
+    path: Path
+    poll_s: float = POLL_S
+
+    def stamp(self) -> str:
+        """The stamp of the file."""
+        return publishing.stamp(self.path)
+
+    def greet(self) -> str:
+        """Read one row."""
+        with duck.opened(self.path) as connection:
+            connection.execute("SELECT digest FROM publication").fetchone()
+        return self.stamp()
+
+    def look(self) -> Seen:
+        """Read every row."""
+        return look(self.path)
+
+
+class Poller(threading.Thread):
+    """Polls what is published until it is stopped; notes what it saw and what it could not open."""
+
+    def __init__(self, published: Published) -> None:
         super().__init__(daemon=True)
-        self._path = path
+        self._published = published
         self._stop_asked = threading.Event()
         self.seen: list[Seen] = []
         self.failures: list[str] = []
@@ -53,11 +94,11 @@ class Poller(threading.Thread):
     def run(self) -> None:
         """Poll."""
         looked_at = ""
-        while not self._stop_asked.wait(POLL_S):
+        while not self._stop_asked.wait(self._published.poll_s):
             try:
                 # All of it when it changed; else no more than any reader's first query, so that it polls often.
-                stamp = publishing.stamp(self._path)
-                seen = self.seen[-1] if self._greet() == looked_at == stamp else look(self._path)
+                stamp = self._published.stamp()
+                seen = self.seen[-1] if self._published.greet() == looked_at == stamp else self._published.look()
                 looked_at = stamp
             except (duckdb.Error, OSError, AssertionError) as error:
                 self.failures.append(f"{type(error).__name__}: {str(error)[:200]}")
@@ -67,10 +108,11 @@ class Poller(threading.Thread):
             if not self.seen or self.seen[-1] != seen:
                 self.seen.append(seen)
 
-    def _greet(self) -> str:
-        with duck.opened(self._path) as connection:
-            connection.execute("SELECT digest FROM publication").fetchone()
-        return publishing.stamp(self._path)
+    def poll_again(self) -> None:
+        """Wait until a poll that has begun after this call is done."""
+        polls = self.polls
+        while self.is_alive() and self.polls < polls + 2:
+            time.sleep(POLL_S / 2)
 
     def stop(self) -> None:
         """End it."""

@@ -14,13 +14,26 @@ AIMED_SHARD = "shard_01"
 # Points inside an attempt at a shard, which has a time limit; a hang anywhere else is ended from outside.
 IN_ATTEMPT = tuple(name for name in faults.POINTS if name.startswith(("shard.", "manifest.")))
 # Points that are passed in the name of one shard.
-OF_A_SHARD = (*IN_ATTEMPT, *(name for name in faults.POINTS if name.startswith("attempt.")), "event.attempt")
+OF_A_SHARD = (
+    *IN_ATTEMPT,
+    *(name for name in faults.POINTS if name.startswith("attempt.")),
+    "event.attempt",
+    "sending.attempt",
+)
 # The merge has no retries: a transient error there ends the run.
-OF_THE_MERGE = tuple(name for name in faults.POINTS if name.startswith(("warehouse.", "merge.", "event.merge")))
+OF_THE_MERGE = tuple(
+    name for name in faults.POINTS if name.startswith(("warehouse.", "merge.", "commit.", "event.merge"))
+)
+# What is done by then is worth more than what fails there: it is a warning.
+WARNS = ("sending.attempt", *(name for name in faults.POINTS if name.startswith("vacuum.")))
+# Points of a lake at which a file is written.
+_WITH_FILE = ("sending.slice",)
 # What is published by then is reused by the retry, which does not come here again. A shard counts as published with its
 # manifest only.
-_DONE_BY_THEN = tuple(
-    f"{what}.{moment}" for what in ("snapshot", "pointer", "manifest") for moment in ("after_swap", "end")
+_DONE_BY_THEN = (
+    *(f"{what}.{moment}" for what in ("snapshot", "pointer", "manifest") for moment in ("after_swap", "end")),
+    "sending.marker",
+    "sending.pointer",
 )
 # The process is gone after these.
 _DEADLY = (Action.KILL, Action.TORN_WRITE)
@@ -68,14 +81,21 @@ class Schedule:
         return any(f" {Action.HANG}" in run.faults for run in self.runs)
 
 
-def enumerated() -> list[Schedule]:
-    """Every point with every action, in one attempt and in every attempt."""
+def enumerated(points: Sequence[str] = faults.RUN_POINTS) -> list[Schedule]:
+    """Every point with every action that it can have, in one attempt and in every attempt."""
     return [
         _schedule(point, action, is_every_attempt)
-        for point in faults.RUN_POINTS
+        for point in points
         for action in Action
+        if _can_have(point, action)
         for is_every_attempt in (False, True)
     ]
+
+
+def _can_have(point: str, action: Action) -> bool:
+    """Whether an action differs there from the others: a PUT is whole or not there."""
+    is_of_file = action in (Action.TORN_WRITE, Action.CORRUPT)
+    return not is_of_file or point not in faults.LAKE_STEPS or point in _WITH_FILE
 
 
 def share(of: Sequence[Schedule], count: int) -> list[Schedule]:
@@ -83,11 +103,13 @@ def share(of: Sequence[Schedule], count: int) -> list[Schedule]:
 
     Point by point the next actions in turn, so that neighbours are broken in different ways.
     """
-    a_point = 2 * len(Action)
-    each = max(1, count // len(faults.RUN_POINTS))
+    by_point: dict[str | None, list[Schedule]] = {}
+    for schedule in of:
+        by_point.setdefault(schedule.point, []).append(schedule)
+    each = max(1, count // len(by_point))
     chosen = [
-        of[number * a_point + (number * 7 + step * 5) % a_point]
-        for number in range(len(faults.RUN_POINTS))
+        group[(number * 7 + step * 5) % len(group)]
+        for number, group in enumerate(by_point.values())
         for step in range(each)
     ]
     return list(dict.fromkeys(chosen))
@@ -109,25 +131,25 @@ def _schedule(point: str, action: Action, is_every_attempt: bool) -> Schedule:
     return Schedule(name, runs, point, action, is_every_attempt)
 
 
-def randomised(count: int, seed: int) -> list[Schedule]:
+def randomised(count: int, seed: int, points: Sequence[str] = faults.RUN_POINTS) -> list[Schedule]:
     """Schedules of several faults, of kills at any moment and of forced rebuilds, all from one seed."""
     chance = random.Random(seed)
-    return [_random_schedule(chance, f"random seed={seed} number={number}") for number in range(count)]
+    return [_random_schedule(chance, f"random seed={seed} number={number}", points) for number in range(count)]
 
 
-def _random_schedule(chance: random.Random, name: str) -> Schedule:
+def _random_schedule(chance: random.Random, name: str, points: Sequence[str]) -> Schedule:
     is_current = chance.random() < 0.3
     runs = []
     for _ in range(chance.choice((1, 1, 2, 3))):
-        texts = [_random_fault(chance) for _ in range(chance.choice((0, 1, 2, 2, 3)))]
+        texts = [_random_fault(chance, points) for _ in range(chance.choice((0, 1, 2, 2, 3)))]
         is_forced = chance.random() < (0.8 if is_current else 0.2)
         killed = chance.uniform(0.05, 1.5) if chance.random() < (0.3 if texts else 1.0) else None
         runs.append(Run("; ".join(texts), ("--force",) if is_forced else (), killed))
     return Schedule(f"{name} {' | '.join(map(str, runs))}", tuple(runs), is_current=is_current)
 
 
-def _random_fault(chance: random.Random) -> str:
-    point, action = chance.choice(faults.RUN_POINTS), chance.choice(list(Action))
+def _random_fault(chance: random.Random, points: Sequence[str]) -> str:
+    point, action = chance.choice(points), chance.choice(list(Action))
     aim = f" shard={chance.choice(shard_keys(SHARD_COUNT))}" if point in OF_A_SHARD and chance.random() < 0.7 else ""
     attempt = chance.choice(("", " attempts=1", " attempts=1,2", " attempts=2", " attempts=1,2,3"))
     return f"{point} {action}{aim}{attempt}"

@@ -25,7 +25,7 @@ from etl_assets_tests import factory
 from etl_assets_tests.whole import schedules
 from etl_assets_tests.whole.harness import Harness
 from etl_assets_tests.whole.judge import Outcome
-from etl_assets_tests.whole.poller import Poller, look
+from etl_assets_tests.whole.poller import Poller, WarehouseFile, look
 from etl_assets_tests.whole.schedules import Schedule
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ def test_the_same_seed_makes_the_same_schedules() -> None:
 
 def test_a_reader_is_caught_when_it_cannot_open_the_warehouse(tmp_path: Path) -> None:
     """Fails: the harness would not notice the very thing it is for."""
-    reader = Poller(tmp_path / "warehouse.duckdb")
+    reader = Poller(WarehouseFile(tmp_path / "warehouse.duckdb"))
     reader.start()
     while not reader.polls:
         pass
@@ -141,7 +141,7 @@ def test_an_export_that_shrinks_between_runs_is_refused_and_a_whole_one_heals_it
     place = made.begin(f"shrunken export {fault}")
     warehouse = made.site_of(place).home.warehouse
     cut, whole = _cut(made.new_sources, place), made.environment(place, made.new_sources)
-    reader = Poller(warehouse)
+    reader = Poller(WarehouseFile(warehouse))
     reader.start()
     try:
         if fault:

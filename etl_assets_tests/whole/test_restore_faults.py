@@ -8,7 +8,7 @@ import pytest
 from etl_assets.engine import faults
 from etl_assets.engine.published.restored import read_mark
 from etl_assets_tests.whole.harness import Harness
-from etl_assets_tests.whole.poller import POLL_S, Poller, look
+from etl_assets_tests.whole.poller import POLL_S, Poller, WarehouseFile, look
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def test_a_fault_at_any_point_of_a_restore_costs_nothing(made: Harness, point: s
     """Readers see the present warehouse or the one before, whole, whatever happens. Fails: one sees none."""
     place = made.begin(f"{point} {action}", is_current=True)
     home = made.site_of(place).home
-    poller = Poller(home.warehouse)
+    poller = Poller(WarehouseFile(home.warehouse))
     poller.start()
     try:
         plain = made.environment(place, made.new_sources)

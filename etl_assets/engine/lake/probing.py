@@ -4,6 +4,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from etl_assets.engine import faults
 from etl_assets.engine.files.documents import Form, encoded
 from etl_assets.engine.lake.store import SETTING, Store
 from etl_assets.errors import Action, Advice, ConfigError, shown
@@ -23,6 +24,7 @@ def probe(store: Store) -> None:
     key = f"{FOLDER}/{uuid.uuid4().hex}"
     try:
         first = store.create(key, b"first")
+        faults.point("probe.put")
         second = store.create(key, b"second")
         third = store.replace(key, b"third", second.stat) if second.content == b"first" else None
         fourth = store.replace(key, b"fourth", first.stat) if third is not None else None

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,8 @@ _NO_CREDENTIALS = re.compile(
 )
 # How deltalake words a 403.
 _NO_ACCESS = re.compile(r" 403 |lacked the necessary privileges")
+# The names under which the libraries write a file before they rename it: obstore's, and those of a commit.
+_UNFINISHED = re.compile(r"#\d+$|^_commit_.+\.json\.tmp$")
 _COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")
 _CHARS_SHOWN = 300
 
@@ -190,6 +193,15 @@ class Store:
 
         at_once(remove, keys)
 
+    def sweep_unfinished(self, oldest_s: float) -> None:
+        """Remove what killed puts have left in a folder and is no object; in a bucket, a rule of it does that."""
+        if self.folder is None:
+            return
+        for path in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                if _UNFINISHED.search(path.name) and path.lstat().st_mtime <= oldest_s:
+                    path.unlink()
+
     def _replace_file(self, folder: Path, key: str, content: bytes, known: Stat) -> Found | None:
         """As `replace`; the library has no conditional put for folders, so their writers take turns."""
         with locks.exclusive(folder):
@@ -261,12 +273,14 @@ def require_extra(setting: str = SETTING) -> None:
 
 
 def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """The results for all items, in their order; many requests are under way at once."""
+    """The results for all items, in their order; many requests are under way at once, in the caller's context."""
     listed = list(items)
     if len(listed) < 2:
         return [work(item) for item in listed]
     with ThreadPoolExecutor(min(_AT_ONCE, len(listed)), thread_name_prefix="lake") as pool:
-        return list(pool.map(work, listed))
+        # A context of its own for each: no two threads may enter one.
+        contexts = [copy_context() for _ in listed]
+        return list(pool.map(lambda context, item: context.run(work, item), contexts, listed))
 
 
 def _stat(meta: Any) -> Stat:

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from etl_assets.engine import faults
+from etl_assets.engine.files import sweeping
 from etl_assets.engine.files.documents import Form, encoded
-from etl_assets.engine.hashing import stable_hash
+from etl_assets.engine.hashing import file_hash, stable_hash
 from etl_assets.engine.lake.store import Found, Stat, at_once
 from etl_assets.engine.published.lake_names import MANIFESTS, PROFILES_FOLDER, STAGED, manifest_key, profiles_key
 from etl_assets.engine.published.shard_figures import ShardFigures
@@ -74,16 +75,25 @@ def reusable_in_lake(site: Site, given: ShardInput, found: Found | None) -> Lake
     return None if _why_bad(manifest, site.lake.head(profiles_key(manifest.file))) else manifest
 
 
-def publish_in_lake(site: Site, given: ShardInput, path: Path, made: LakeManifest, known: Found | None) -> LakeManifest:
+def publish_in_lake(
+    site: Site, given: ShardInput, path: Path, made: LakeManifest, known: Found | None, written: str
+) -> LakeManifest:
     """Put the file, then its manifest in the place of `known`; returns the manifest that is published.
 
-    That is another attempt's, where one of the same inputs came first and its file is sound.
+    That is another attempt's, where one of the same inputs came first and its file is sound. `written` is the hash of
+    the bytes that were proved; StoreError when the file has others now, which may be those that were put.
     """
     store = site.lake
     assert store is not None, "only for a lake"
     faults.point("shard.before_swap", path)
     stat = store.put(profiles_key(made.file), path)
     faults.point("shard.after_swap", path)
+    if file_hash(path) != written:
+        store.delete([profiles_key(made.file)])
+        sweeping.discard(path)
+        raise StoreError(
+            f"{path}: the file has changed since it was proved. It is not published.", subject=given.shard_id
+        )
     made = replace(made, e_tag=stat.e_tag, size_bytes=stat.size_bytes)
     key = manifest_key(site, given)
     content = encoded(Path(key), made.to_json())

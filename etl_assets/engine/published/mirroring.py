@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from etl_assets.engine import faults
 from etl_assets.engine.files import folder_entries, publishing, sweeping
 from etl_assets.engine.files.documents import Form, encoded
 from etl_assets.engine.lake.store import Found, Store, at_once
@@ -119,8 +120,11 @@ def send_source(site: Site, source: str, before: Found | None) -> None:
         folder = site.home.snapshot(source, snapshot.folder)
         # The marker last: a folder without it is not taken for a snapshot.
         files = [path for path in folder_entries.list_files(folder, ".parquet") if publishing.is_regular(path)]
-        at_once(lambda path: store.put(snapshot_key(source, snapshot.folder, path.name), path), files)
+        faults.point("sending.begin")
+        at_once(lambda path: _send_file(store, snapshot_key(source, snapshot.folder, path.name), path), files)
+        faults.point("sending.slices")
         store.put(marker, folder / ACCOUNTING_FILE)
+        faults.point("sending.marker")
     path = site.home.source_pointer(source)
     pointer = _POINTER.read(path)
     assert pointer is not None, "it was staged"
@@ -134,6 +138,12 @@ def send_source(site: Site, source: str, before: Found | None) -> None:
             f"Source '{source}' was staged by another run meanwhile. The next attempt compares with its snapshot.",
             subject=source,
         )
+    faults.point("sending.pointer")
+
+
+def _send_file(store: Store, key: str, path: Path) -> None:
+    faults.point("sending.slice", path)
+    store.put(key, path)
 
 
 def send_attempt(site: Site, attempt: Attempt) -> None:
@@ -142,8 +152,9 @@ def send_attempt(site: Site, attempt: Attempt) -> None:
         return
     path = attempts.path_of(site.home, attempt)
     try:
+        faults.point("sending.attempt")
         site.lake.put(attempt_key(attempt.shard_id, path.name), encoded(path, asdict(attempt)))
-    except EtlError as error:
+    except (EtlError, OSError) as error:
         _LOG.warning("warning: the attempt at %s is not noted in the lake (%s).", attempt.shard_id, error)
 
 

@@ -91,7 +91,7 @@ def commit_shards(
     sweep_unused(site)
     try:
         vacuum(site, keep_count)
-    except EtlError as error:
+    except (EtlError, OSError) as error:
         # It is published; the next merge removes what this one could not.
         _LOG.warning("warning: what the lake does not need any more is not removed (%s).", error)
     return merged
@@ -150,6 +150,7 @@ class _Commit:
             self._check(connection)
             faults.point("merge.tables", target)
             self.store.put(key, document.encoded())
+            faults.point("commit.document")
             faults.point("warehouse.before_swap")
             now = lake_table(self.store).commit(self.before, self.columns, self._files(), key, contract.name)
             faults.point("warehouse.after_swap")

@@ -12,7 +12,7 @@ import duckdb
 
 from etl_assets.engine import duck, faults
 from etl_assets.engine.files import publishing
-from etl_assets.engine.hashing import SetHash
+from etl_assets.engine.hashing import SetHash, file_hash
 from etl_assets.engine.lake.store import Found
 from etl_assets.engine.published.lake_shards import LakeManifest, publish_in_lake
 from etl_assets.engine.published.shard_figures import ShardFigures, measure
@@ -48,6 +48,7 @@ def build_in_lake(
     # A name that no other attempt uses, in the characters of which Delta Lake encodes none.
     name = f"{given.shard_id}-{uuid.uuid4().hex}.parquet"
     path = site.home.shards / name
+    faults.point("shard.begin", path)
     with (
         publishing.publish_file(path, what=None, check=lambda: check_current(site, given), is_durable=False) as target,
         benches.one(stop) as connection,
@@ -58,6 +59,8 @@ def build_in_lake(
         write_profiles(connection, site, given, joined, f"COPY ({{query}}) TO {place} ({_PARQUET})")
         faults.point("shard.joined", target)
         build_ms = elapsed_ms(started_s) - open_ms
+        # Before the proof: what is put later is what was proved, or it is not published.
+        written = file_hash(target)
         content, columns, figures = _proved(connection, site, given, target)
         faults.point("shard.validated", target)
     made = LakeManifest(
@@ -76,7 +79,7 @@ def build_in_lake(
         figures=figures,
     )
     stop.check()
-    return publish_in_lake(site, given, path, made, known)
+    return publish_in_lake(site, given, path, made, known, written)
 
 
 def _proved(

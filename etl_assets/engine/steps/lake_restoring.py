@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from etl_assets.engine import faults
 from etl_assets.engine.lake.delta import Version
 from etl_assets.engine.lake.store import Store
 from etl_assets.engine.published.lake_names import PROFILES_FOLDER, PUBLICATIONS, profiles_key
@@ -94,7 +95,9 @@ def _publish(site: Site, before: Version, document: Document) -> None:
     store = _store(site)
     key = f"{PUBLICATIONS}/{document.publication.set_hash}-{uuid.uuid4().hex[:8]}.json"
     store.put(key, document.encoded())
+    faults.point("restore.before_swap")
     lake_table(store).commit(before, document.columns, document.table_files, key, site.contract.name)
+    faults.point("restore.after_swap")
     fetch_publication(site.home, store, site.contract)
 
 

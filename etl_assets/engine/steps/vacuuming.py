@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from etl_assets.engine import faults
 from etl_assets.engine.files import folder_entries, sweeping
+from etl_assets.engine.lake.probing import FOLDER as PROBES
 from etl_assets.engine.lake.store import Stat, Store, at_once
 from etl_assets.engine.published.inspecting import inspect_all
 from etl_assets.engine.published.lake_names import (
@@ -29,7 +31,7 @@ from etl_assets.engine.site import Site
 
 # No run takes so long: what is younger may belong to one that has not published yet.
 GRACE_S = 24 * 3600.0
-_FOLDERS = (MANIFESTS, PROFILES_FOLDER, PUBLICATIONS, STAGED)
+_FOLDERS = (MANIFESTS, PROFILES_FOLDER, PUBLICATIONS, STAGED, PROBES)
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,19 @@ def vacuum(site: Site, keep_count: int, *, grace_s: float = GRACE_S) -> list[str
         if "/_delta_log/" not in key and key not in kept.files | wanted_files
     ]
     removed += [key for key in _old(listed[PUBLICATIONS], oldest_s) if key not in kept.documents]
+    # A run that was killed while it tried the store has left one.
+    removed += _old(listed[PROBES], oldest_s)
     snapshots = _old_snapshots(site, listed[STAGED], oldest_s, kept)
     if _state(site) != before:
         # A run has gone back to older exports, or published, meanwhile: it may name what is to be removed.
         return []
+    faults.point("vacuum.chosen")
     # Their markers first: what a killed removal leaves must not look like a whole snapshot.
     store.delete([key for key in snapshots if key.endswith(ACCOUNTING_FILE)])
+    faults.point("vacuum.markers")
     store.delete([*removed, *snapshots])
+    store.sweep_unfinished(oldest_s)
+    faults.point("vacuum.removed")
     _sweep_scratch(site, kept)
     return [*removed, *snapshots]
 
@@ -80,7 +88,7 @@ def _state(site: Site) -> tuple[object, ...]:
 
 def _now_s(store: Store) -> float:
     """The store's time: this machine's clock may be wrong."""
-    key = f"probe/{uuid.uuid4().hex}"
+    key = f"{PROBES}/{uuid.uuid4().hex}"
     store.put(key, b"")
     found = store.head(key)
     store.delete([key])
