@@ -29,7 +29,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (
         *(*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")),
-        *(*(ROOT / "bench").glob("*.md"), *(ROOT / "examples").rglob("*.md")),
+        *(*(ROOT / "bench").glob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")),
     )
 )
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -123,8 +123,6 @@ def _launched(
             return unchanged
     preflight.refuse_bad_sql(site)
     with while_loading():
-        from sqlalchemy.exc import OperationalError
-
         from etl_assets.orchestration.instance import history, opening
         from etl_assets.orchestration.run import run_pipeline
     try:
@@ -144,12 +142,30 @@ def _launched(
                 launched_by=order.launched_by,
                 on_event=observe,
             )
-    except OperationalError as error:
-        raise OSError(None, f"the run history cannot be written: {error.orig}", str(home)) from error
+    except Exception as error:
+        refusal = _refusal_of_database(error)
+        if refusal is None:
+            raise
+        raise OSError(None, f"the run history cannot be written: {refusal}", str(home)) from error
     # A run that has warnings to show is not skipped.
     if report.ok and not report.warned_checks:
         reported.remember(site, home)
     return report
+
+
+def _refusal_of_database(error: BaseException) -> str | None:
+    """What a database says that cannot be reached or written to; None for another error.
+
+    Dagster wraps it: in an error of dagster-postgres after some attempts to connect, or in that of the step.
+    """
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, InterfaceError | OperationalError):
+            return " ".join(str(found.orig).split())
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def _until(ctrl_c: interrupts.Interrupts, on_event: Observer) -> Observer:

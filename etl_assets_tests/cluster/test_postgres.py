@@ -2,21 +2,25 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import psycopg2
 import pytest
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.orchestration.instance.opening import open_instance
 from etl_assets_tests.cluster.deployed import dagster_home, ray_settings
-from etl_assets_tests.cluster.postgres_server import PostgresServer
+from etl_assets_tests.cluster.postgres_server import PASSWORD, PostgresServer
 from etl_assets_tests.command_line import command, environment
 from etl_assets_tests.factory import generate_sample, run_engine, site_at
 
 _Etl = Callable[..., subprocess.Popen[str]]
-_WAIT_S = 240
+# A busy machine takes minutes for what an idle one does in seconds.
+_WAIT_S = 900
 
 
 @pytest.fixture
@@ -82,3 +86,51 @@ def test_the_commands_keep_their_history_in_postgres(etl: _Etl, expected: str, i
         assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
         assert len(runs) == 3
     assert not list(instance_home.rglob("*.db"))
+
+
+def test_a_database_that_is_away_in_the_middle_of_a_run_costs_this_run_at_most(
+    etl: _Etl, expected: str, postgres: PostgresServer, database: dict[str, str]
+) -> None:
+    """Fails: a restart of the database loses shards, or leaves a person with a traceback."""
+    running = etl("run", ETL_FAULT="shard.joined slow; staging.slices slow; event.shards slow")
+    deadline_s = time.monotonic() + _WAIT_S
+    while not _event_count(postgres, database):
+        assert running.poll() is None
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    postgres.stop()
+    # The outage itself, not a wait for something.
+    time.sleep(10)
+    postgres.start()
+    code, out, err = _done(running)
+    assert code in (0, 1), out + err
+    assert (expected in out) if code == 0 else ("the run history cannot be written" in err), out + err
+    assert "defect" not in err
+    code, out, err = _done(etl("run"))
+    assert (code, expected in out) == (0, True), out + err
+
+
+def test_a_database_that_is_away_is_named_and_its_password_is_not(etl: _Etl, postgres: PostgresServer) -> None:
+    """Fails: a person meets a traceback, and a log the password."""
+    postgres.stop()
+    try:
+        code, out, err = _done(etl("run"))
+    finally:
+        postgres.start()
+    assert code == 1, out + err
+    assert "the run history cannot be written" in err
+    assert str(postgres.port) in err
+    assert "Traceback" not in err
+    assert PASSWORD not in err + out
+
+
+def _event_count(postgres: PostgresServer, database: dict[str, str]) -> int:
+    """How many events the history has; none before its tables are made."""
+    address = postgres.address(database["DAGSTER_PG_DATABASE"])
+    with closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('event_logs') IS NOT NULL")
+        if cursor.fetchone() == (False,):
+            return 0
+        cursor.execute("SELECT count(*) FROM event_logs")
+        (count,) = cursor.fetchone() or (0,)
+    return int(count)
