@@ -93,7 +93,7 @@ test: $(DEV) ## run the tests but those of the lake mode and of clusters (make t
 	$(PY) -m pytest $(ARGS)
 
 # CLUSTER_ARGS="-m 'not slow'" leaves out the long ones, as .ci/run does.
-test-cluster: $(CLUSTER) ## run the tests of the lake mode and of Ray, with servers on this machine (needs PostgreSQL; some minutes)
+test-cluster: $(CLUSTER) ## run the tests of the lake mode and of clusters, with servers on this machine (needs PostgreSQL; some minutes)
 	$(CLUSTER_VENV)/bin/python -m pytest etl_assets_tests/lake etl_assets_tests/cluster $(CLUSTER_ARGS)
 
 check: lint types test ## formatting, lint, types and tests
