@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from etl_assets.engine import faults
-from etl_assets.engine.files.folder_entries import ABSENT, list_own_folders
+from etl_assets.engine.files.folder_entries import ABSENT, entries_below, list_own_folders
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.temporary import TEMPORARY_PREFIX, is_leftover
 from etl_assets.errors import shown
@@ -82,6 +83,15 @@ def remove(path: Path) -> None:
         # Another run has removed it first.
         if not isinstance(failure, FileNotFoundError):
             raise failure
+
+
+def remove_old(folder: Path, pattern: re.Pattern[str], oldest_s: float) -> None:
+    """Remove the files anywhere below a folder whose names hold the pattern, if they were last changed before then."""
+    files, _ = entries_below(folder)
+    for path in files:
+        with contextlib.suppress(*ABSENT):
+            if pattern.search(path.name) and path.lstat().st_mtime <= oldest_s:
+                discard(path)
 
 
 def remove_empty(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from etl_assets.engine.files import locks, publishing
+from etl_assets.engine.files import locks, publishing, sweeping
 from etl_assets.errors import Action, Advice, ConfigError, StoreError, escaped, shown
 
 if TYPE_CHECKING:
@@ -197,10 +197,7 @@ class Store:
         """Remove what killed puts have left in a folder and is no object; in a bucket, a rule of it does that."""
         if self.folder is None:
             return
-        for path in self.folder.rglob("*"):
-            with suppress(FileNotFoundError):
-                if _UNFINISHED.search(path.name) and path.lstat().st_mtime <= oldest_s:
-                    path.unlink()
+        sweeping.remove_old(self.folder, _UNFINISHED, oldest_s)
 
     def _replace_file(self, folder: Path, key: str, content: bytes, known: Stat) -> Found | None:
         """As `replace`; the library has no conditional put for folders, so their writers take turns."""
