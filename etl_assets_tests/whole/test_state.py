@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,7 @@ SHAPES: dict[str, Callable[[str], str | bytes]] = {
     "NaN": lambda text: _with_numbers(text, lambda _: float("nan")),
     "fractions": lambda text: _with_numbers(text, lambda number: number + 0.5),
     "other texts": lambda text: _with_texts(text, lambda value: f"{value}x"),
+    "broken times": lambda text: _with_texts(text, lambda value: re.sub(r"^(\d{4}-\d)(\d-)", r"\1}\2", value)),
     "paths for texts": lambda text: _with_texts(text, lambda _: "../../../x"),
     "truncated": lambda text: text[: len(text) // 2],
     "empty": lambda _: "",

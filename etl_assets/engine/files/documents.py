@@ -40,11 +40,16 @@ def _text_in_utc(text: str) -> str:
     return _in_utc(datetime.fromisoformat(text)).isoformat(timespec="microseconds")
 
 
+def _second_in_utc(text: str) -> str:
+    return _in_utc(datetime.fromisoformat(text)).isoformat(timespec="seconds")
+
+
 # Types of fields. Databases hold no larger numbers, and a size or a count below zero is no count.
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 SmallCount = Annotated[int, Field(ge=0, lt=1 << 31)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 MomentText = Annotated[str, AfterValidator(_text_in_utc)]
+SecondText = Annotated[str, AfterValidator(_second_in_utc)]
 
 
 class Form(Generic[_Document]):

@@ -15,7 +15,7 @@ import duckdb
 from pydantic import Field
 
 from etl_assets.engine.duck import Limits, scalar, workbench
-from etl_assets.engine.files.documents import Count, Form, Moment, SmallCount
+from etl_assets.engine.files.documents import Count, Form, Moment, SecondText, SmallCount
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.files.publishing import publish_json, scratch_directory
 from etl_assets.engine.files.sweeping import remove
@@ -84,7 +84,7 @@ class Snapshot:
     rows_empty: Count = 0
     # Of each of `files`: its rows, and when it was last changed (ISO 8601, UTC).
     file_rows: tuple[Count, ...] = ()
-    file_times: tuple[str, ...] = ()
+    file_times: tuple[SecondText, ...] = ()
     # Columns of the contract that the first records of no file have.
     absent_columns: tuple[str, ...] = ()
     # Of a source with one record a key: rows whose key another row of the same file has, one of each left out.
