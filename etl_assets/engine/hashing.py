@@ -5,6 +5,7 @@ number of shards, and needs no sort (docs/adr/0006). They compare data within on
 every version of the code, and are many times cheaper than hashing the text of every row.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,16 +19,12 @@ DIGEST_VERSION = "v2"
 # `stable_hash` for SQL, over the function that `duck.add_hashing` gives it.
 STABLE_HASH_MACRO = "CREATE MACRO stable_hash(text) AS xxh3_128(encode(text))"
 _MODULUS = 1 << 64
-_HASHED_BYTES = 1 << 20
 
 
 def file_hash(path: Path) -> str:
     """xxh3_128 of a file's bytes, 32 hex digits."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as stream:
-        while chunk := stream.read(_HASHED_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
 
 
 def stable_hash(text: str) -> str:

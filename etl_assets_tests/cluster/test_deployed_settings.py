@@ -88,7 +88,7 @@ def test_kubernetes_watches_and_repeats_runs_as_ray_does() -> None:
 
 
 def test_the_cluster_of_kuberay_has_a_token_and_a_head_that_runs_nothing() -> None:
-    """Fails: whoever reaches the cluster runs any program in it, or shards take the head's memory."""
+    """Fails: anyone who can reach the cluster can run programs in it, or shards take the head's memory."""
     spec = yaml.safe_load((DEPLOY / "ray" / "kuberay.yaml").read_text())["spec"]
     assert spec["authOptions"] == {"mode": "token"}
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"

@@ -59,7 +59,7 @@ def etl(url: str, tmp_path: Path) -> _Etl:
 
 
 def test_the_commands_read_exports_in_a_store(etl: _Etl, url: str, sources: Path, tmp_path: Path) -> None:
-    """Fails: whoever has exports in a bucket must copy them by hand before each run."""
+    """Fails: people with exports in a bucket must copy them by hand before each run."""
     generate_sample(sources, rows=200, seed=4, dirty=0.03)
     _send(url, sources)
     expected = run_engine(sources, site_at(Home(tmp_path / "local"))).publication.digest

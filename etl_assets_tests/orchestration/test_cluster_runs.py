@@ -51,7 +51,7 @@ def test_without_a_lake_every_run_on_another_machine_is_refused(
 
 @pytest.mark.parametrize("location", [_DOCKER], indirect=True)
 def test_containers_of_one_machine_may_share_its_disk(location: CodeLocation) -> None:
-    """Fails: a user whose containers share a volume is told to rent an object store."""
+    """Fails: containers that share a volume are refused, although they need no object store."""
     assert location.stage().success
 
 

@@ -1,4 +1,4 @@
-"""What Dagster makes anew each time it opens one of its SQLite databases, made once a process.
+"""Lets a process make once what Dagster makes again each time it opens one of its SQLite databases.
 
 - The migrations. When a process first looks into the database of a run, Dagster asks whether it has the newest form.
   For the answer, alembic runs all 88 files of Dagster's migrations, which takes as long as building a small shard.
