@@ -37,6 +37,15 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "etl_assets.cli.main", *arguments]
 
 
+def ended(code: int, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command after its end with this exit code."""
+    done = subprocess.run(
+        command(*arguments), env=environment(**variables), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
 def on_terminal(columns: int, *arguments: str, env: Mapping[str, str], stderr: bool = False) -> str:
     """What the command writes to a terminal this wide: its stdout, or its `stderr`."""
     master, slave = pty.openpty()

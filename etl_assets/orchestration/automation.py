@@ -226,7 +226,7 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
             fetch_exports(settings)
             changed = [source.name for source in site.contract.sources if not is_current(source, request)]
             seen = _exports_stamp(wiring)
-        except InputError as error:
+        except (InputError, ConfigError) as error:
             return dg.SkipReason(explained(error))
         if not changed:
             return dg.SkipReason("The exports have not changed since they were staged.")

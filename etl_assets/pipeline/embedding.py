@@ -42,7 +42,7 @@ def status(
     home: Path | str | None = None,
     num_shards: int | None = None,
 ) -> overview.Facts:
-    """The state of sources, shards and warehouse, as `etl-assets status --json` gives it; changes nothing.
+    """The state of sources, shards and warehouse, as `etl-assets status --json` gives it; changes no result.
 
     The parameters are those of `run`. Raises ConfigError for wrong settings, a wrong project, and folders that cannot
     be read.

@@ -13,8 +13,7 @@ from bench import backfill, data, run, server
 from bench.backfill import Backfill, Project, Run, measure_backfill, sort_runs, times
 from bench.server import ServerError
 from bench.ways import FLOOR, Case, Kind, Start, environment, warehouse
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
+from etl_assets_tests.bench.linux import needs_proc
 
 # Sends the answers of its argument one after another, and then repeats the last one. Times in them count from the
 # request. It refuses the request until it has sent the last answer about the daemon, and it has no runs until it has

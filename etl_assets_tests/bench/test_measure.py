@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench.measure import Cost, Samples, descendants, measure
+from etl_assets_tests.bench.linux import needs_proc
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
+pytestmark = needs_proc
 
 MB = 1_000_000
 CostOf = Callable[..., Cost]

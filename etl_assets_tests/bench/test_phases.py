@@ -10,11 +10,12 @@ import pytest
 
 from bench.ways import CHECKOUT
 from etl_assets.samples.writing import generate
+from etl_assets_tests.bench.linux import needs_proc
 from etl_assets_tests.command_line import environment
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
+@needs_proc
 def test_every_measured_function_is_called_in_a_run(tmp_path: Path) -> None:
     """One that is wrapped where no one calls it shows no time, and its work is looked for elsewhere."""
     generate(tmp_path / "sources", rows=200)

@@ -14,9 +14,8 @@ from bench.peers import duckdb_query
 from bench.ways import COLD, FLOOR, WAYS, Case, Kind, Start, Way, environment, warehouse
 from etl_assets.samples.writing import generate
 from etl_assets_tests import factory
+from etl_assets_tests.bench.linux import needs_proc
 from etl_assets_tests.oracle import expect
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
 
 
 @pytest.fixture(autouse=True)

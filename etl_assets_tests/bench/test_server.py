@@ -13,9 +13,10 @@ import pytest
 
 from bench import server
 from bench.server import Server, ServerError, free_port, serve
+from etl_assets_tests.bench.linux import needs_proc
 from etl_assets_tests.bench.test_measure import wait_until
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="reads /proc, which only Linux has")
+pytestmark = needs_proc
 
 # A server with an orphaned worker in a session of its own, which no process group shows.
 PROGRAM = """

@@ -1,19 +1,15 @@
 """The commands on a lake, as processes of their own: run, status, query, rejects, restore, export."""
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.published.warehouse import damage
-from etl_assets_tests.factory import LIMITS, PROJECT_FOLDER, generate_sample, query, run_engine, site_at
-
-_Etl = Callable[..., subprocess.CompletedProcess[str]]
+from etl_assets_tests.command_line import Cli, ended
+from etl_assets_tests.factory import LIMITS, generate_sample, query, run_engine, site_at
 
 
 @pytest.fixture
@@ -23,29 +19,23 @@ def exports(sources: Path) -> Path:
 
 
 @pytest.fixture
-def etl(s3_url: str, exports: Path, tmp_path: Path) -> _Etl:
+def etl(s3_url: str, exports: Path, tmp_path: Path) -> Cli:
     """Runs a command on the machine of this name."""
 
     def run(*arguments: str, machine: str = "one", code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
+        home = tmp_path / machine
+        places = {
             "ETL_LAKE": s3_url,
-            "ETL_PROJECT": str(PROJECT_FOLDER),
             "ETL_SOURCES": str(exports),
-            "ETL_HOME": str(tmp_path / machine),
-            "DAGSTER_HOME": str(tmp_path / machine / "dagster"),
-            "ETL_NUM_SHARDS": "3",
-            "ETL_MIN_ROWS_RATIO": "0",
+            "ETL_HOME": str(home),
+            "DAGSTER_HOME": f"{home}/dagster",
         }
-        command = [sys.executable, "-m", "etl_assets.cli.main", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+        return ended(code, *arguments, **places, ETL_NUM_SHARDS="3", ETL_MIN_ROWS_RATIO="0")
 
     return run
 
 
-def test_the_commands_work_on_a_lake_as_on_a_warehouse(etl: _Etl, exports: Path, s3_url: str, tmp_path: Path) -> None:
+def test_the_commands_work_on_a_lake_as_on_a_warehouse(etl: Cli, exports: Path, s3_url: str, tmp_path: Path) -> None:
     """Fails: a user who goes to a lake loses a command."""
     local = site_at(Home(tmp_path / "local"))
     expected = run_engine(exports, local).publication
@@ -72,7 +62,7 @@ def test_the_commands_work_on_a_lake_as_on_a_warehouse(etl: _Etl, exports: Path,
 
 
 @pytest.mark.slow
-def test_an_earlier_version_is_restored_and_held_until_it_is_released(etl: _Etl, exports: Path) -> None:
+def test_an_earlier_version_is_restored_and_held_until_it_is_released(etl: Cli, exports: Path) -> None:
     """Fails: a bad publication cannot be undone, or the next run puts it back at once."""
     etl("run")
     first = json.loads(etl("status", "--json").stdout)["warehouse"]

@@ -3,8 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import boto3
@@ -14,10 +12,9 @@ from etl_assets.engine.files.layout import Home
 from etl_assets.engine.lake.store import Store
 from etl_assets.engine.steps.copying_exports import copy_exports
 from etl_assets.errors import ConfigError, InputError, StoreError
-from etl_assets_tests.factory import PROJECT_FOLDER, generate_sample, run_engine, site_at
+from etl_assets_tests.command_line import Cli, ended
+from etl_assets_tests.factory import generate_sample, run_engine, site_at
 from etl_assets_tests.lake.fault_proxy import Effect, FaultProxy
-
-_Etl = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -38,27 +35,17 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def etl(url: str, tmp_path: Path) -> _Etl:
+def etl(url: str, tmp_path: Path) -> Cli:
     """Runs a command."""
 
     def run(*arguments: str, code: int = 0, sources: str = url) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "ETL_PROJECT": str(PROJECT_FOLDER),
-            "ETL_SOURCES": sources,
-            "ETL_HOME": str(tmp_path / "home"),
-            "DAGSTER_HOME": str(tmp_path / "dagster"),
-            "ETL_NUM_SHARDS": "3",
-        }
-        command = [sys.executable, "-m", "etl_assets.cli.main", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+        places = {"ETL_HOME": str(tmp_path / "home"), "DAGSTER_HOME": str(tmp_path / "dagster")}
+        return ended(code, *arguments, **places, ETL_SOURCES=sources, ETL_NUM_SHARDS="3")
 
     return run
 
 
-def test_the_commands_read_exports_in_a_store(etl: _Etl, url: str, sources: Path, tmp_path: Path) -> None:
+def test_the_commands_read_exports_in_a_store(etl: Cli, url: str, sources: Path, tmp_path: Path) -> None:
     """Fails: people with exports in a bucket must copy them by hand before each run."""
     generate_sample(sources, rows=200, seed=4, dirty=0.03)
     _send(url, sources)
@@ -96,6 +83,21 @@ def test_a_copy_follows_the_store_and_fetches_what_has_changed_only(
     copy_exports(url, folder)
     assert _contents(folder)["crm.csv"] == b"CRM.csv"
     assert not (folder / "other.csv").exists()
+
+
+def test_the_copy_of_another_url_goes_once_it_is_out_of_use(url: str, bucket: str, tmp_path: Path) -> None:
+    """Fails: personal data stays in ETL_HOME for ever after the exports have moved, or a running copy is removed."""
+    home, other = Home(tmp_path), f"s3://{bucket}/elsewhere"
+    for one in (url, other):
+        Store(one).put("crm.csv", b"a")
+        copy_exports(one, home.exports(one))
+    assert home.exports(url).exists()
+    os.utime(home.exports(url).with_suffix(".json"), (1, 1))
+    copy_exports(other, home.exports(other))
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == [
+        home.exports(other).name,
+        f"{home.exports(other).name}.json",
+    ]
 
 
 def test_a_copy_that_was_broken_off_is_completed(url: str, proxy: FaultProxy, tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_a_folder_marker_of_a_store_is_no_file(url: str, bucket: str, s3_port: i
     assert _contents(tmp_path / "copy") == {"crm/a.csv": b"a"}
 
 
-def test_a_folder_of_this_machine_is_read_where_it_is(etl: _Etl, sources: Path, tmp_path: Path) -> None:
+def test_a_folder_of_this_machine_is_read_where_it_is(etl: Cli, sources: Path, tmp_path: Path) -> None:
     """Fails: a file:// URL copies gigabytes from one folder to another."""
     generate_sample(sources, rows=50, seed=4)
     etl("run", sources=sources.as_uri())

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from etl_assets.engine.lake.store import Store
+from etl_assets.engine import faults
+from etl_assets.engine.lake.store import Store, at_once
 from etl_assets.engine.published.inspecting import fetch_state, inspect
 from etl_assets.engine.published.lake_names import MANIFESTS, PROFILES_FOLDER, STAGED, profiles_key
 from etl_assets.engine.published.lake_shards import LakeManifest, publish_in_lake, read_lake_manifest
@@ -135,6 +136,28 @@ def test_a_file_that_changes_after_its_proof_is_not_published(url: str, exports:
     assert "has changed since it was proved" in str(result.error)
     assert [*store_of(site).list(PROFILES_FOLDER), *store_of(site).list(MANIFESTS)] == []
     assert statuses(build_lake(site, ["shard_00"])) == {"shard_00": Status.SUCCEEDED}
+
+
+@pytest.mark.parametrize("point", ["sending.attempt", "vacuum.chosen", "vacuum.markers", "vacuum.removed"])
+def test_what_fails_after_the_publication_is_a_warning(
+    exports: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, point: str
+) -> None:
+    """Fails: a shard or a version that is published counts as failed, and is made again."""
+    site = site_in((tmp_path / "lake").as_uri(), tmp_path / "machine")
+    faults.arm(f"{point} raise", "", is_production=False, shard_count=site.shard_count)
+    try:
+        merged = run_lake(exports, site)
+    finally:
+        faults.arm("", "", is_production=False, shard_count=site.shard_count)
+    assert merged.publication.record_count == 30
+    assert f"injected fault at {point}" in caplog.text
+
+
+def test_requests_that_are_under_way_at_once_know_the_work_that_made_them() -> None:
+    """Fails: a fault that is aimed at a shard strikes none of its requests, and a stop does not end them."""
+    with faults.scope(shard_id="shard_01", attempt=2):
+        scopes = at_once(lambda _: faults._scope.get(), range(4))
+    assert {(scope.shard_id, scope.attempt) for scope in scopes} == {("shard_01", 2)}
 
 
 def test_force_builds_again_and_replaces(url: str, exports: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 Everything below the URL is copied, so that what is read, and what looks like data and is not read, is decided as it is
 for a folder. A file's time is that of its object. What was copied is noted beside the folder, after the last file.
+The copies of other URLs are removed a day after they were last in use: they hold personal data.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,8 @@ from etl_assets.engine.lake.store import Stat, Store, at_once
 from etl_assets.errors import Action, Advice, InputError, SourceChangedError, escaped, shown
 
 SETTING = "ETL_SOURCES"
+# Another run may still read another copy; none takes so long.
+_UNUSED_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,17 @@ def copy_exports(url: str, folder: Path) -> None:
     note = folder.with_name(f"{folder.name}.json")
     with locks.exclusive(folder):
         copied = (_COPIED.read(note) or _Copied()).objects
+        _note(note, copied)
         _remove_others(folder, found)
         stale = [key for key, stat in found.items() if copied.get(key) != stat or not _is_there(folder / key, stat)]
         at_once(lambda key: _fetch(store, key, folder / key, found[key]), stale)
-        if copied != found:
-            publishing.publish_json(note, {"objects": {key: vars(stat) for key, stat in found.items()}})
+        _note(note, found)
+    _remove_other_copies(folder)
+
+
+def _note(path: Path, objects: Mapping[str, Stat]) -> None:
+    """Say what was copied, and by the time of the note when the copy was last in use."""
+    publishing.publish_json(path, {"objects": {key: vars(stat) for key, stat in objects.items()}}, is_durable=False)
 
 
 def _without_markers(objects: Mapping[str, Stat]) -> dict[str, Stat]:
@@ -85,6 +95,18 @@ def _fetch(store: Store, key: str, path: Path, stat: Stat) -> None:
         if not store.download(key, temporary):
             raise SourceChangedError(f"{escaped(f'{store.url}/{key}')} was removed while it was read.", subject=key)
         publishing.set_time(temporary, stat.modified_s)
+
+
+def _remove_other_copies(folder: Path) -> None:
+    """Remove the copies of other URLs that are not in use any more."""
+    sweeping.sweep(folder.parent)
+    oldest_s = time.time() - _UNUSED_S
+    for copy in folder_entries.list_folders(folder.parent):
+        note = copy.with_name(f"{copy.name}.json")
+        used = publishing.size_and_time(note)
+        if copy != folder and used is not None and used[1] <= oldest_s:
+            sweeping.discard(copy)
+            sweeping.discard(note)
 
 
 def _remove_others(folder: Path, keys: Iterable[str]) -> None:

@@ -20,9 +20,10 @@ from etl_assets.orchestration.instance.databases import reuse_engines_and_migrat
 
 # Dagster would redirect the process's stdout and stderr to a file while a step runs, and print the file from two more
 # processes. The progress board would stand still, and Ctrl-C would print the tracebacks of these processes. The steps
-# print nothing; their log is in the event log.
-_NO_CAPTURE = {
-    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+# print nothing; their log is in the event log. The engine's warnings go to stderr, where the person is who started it.
+_ON_TERMINAL: Mapping[str, object] = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
+    "python_logs": {"managed_python_loggers": []},
 }
 _NO_TELEMETRY: Mapping[object, object] = {"telemetry": {"enabled": False}}
 
@@ -48,4 +49,4 @@ def open_instance(home: Path) -> dg.DagsterInstance:
     """
     read_paths_literally()
     reuse_engines_and_migrations()
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE))
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_ON_TERMINAL))

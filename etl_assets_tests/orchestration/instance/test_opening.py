@@ -1,5 +1,7 @@
 """The instance has the settings in its folder, whatever the folder is called."""
 
+import logging
+import threading
 from pathlib import Path
 
 import dagster as dg
@@ -27,6 +29,33 @@ def test_an_instance_in_any_folder_has_its_settings_and_keeps_its_history(tmp_pa
     with open_instance(home) as instance:
         assert instance.get_latest_materialization_event(one.key)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@dg.asset
+def warned() -> None:
+    """An asset in which the engine warns, here and on a thread, as of a file that it cannot remove."""
+    logger = logging.getLogger("etl_assets.engine.files.sweeping")
+    logger.warning("warning: one cannot be removed")
+    thread = threading.Thread(target=logger.warning, args=("warning: two cannot be removed",))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("is_in_ui", [True, False])
+def test_warnings_of_the_engine_are_where_the_person_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_in_ui: bool
+) -> None:
+    """Fails: what could not be removed, and may hold personal data, is told to a stream that no one reads."""
+    # pytest's own handlers would take the warnings.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    home = dagster_home({"DAGSTER_HOME": str(tmp_path / "dagster")})
+    opened = dg.DagsterInstance.from_config(str(home)) if is_in_ui else open_instance(home)
+    with synced_once(), opened as instance:
+        run_id = dg.materialize([warned], instance=instance).run_id
+        told = [entry.user_message for entry in instance.all_logs(run_id) if "cannot be removed" in entry.user_message]
+    expected = ["warning: one cannot be removed", "warning: two cannot be removed"]
+    assert told == (expected if is_in_ui else [])
+    assert is_in_ui or [line for line in capsys.readouterr().err.splitlines() if line in expected] == expected
 
 
 @pytest.mark.parametrize(
