@@ -27,7 +27,7 @@ from etl_assets.orchestration.partitions import range_tags, shards_a_run
 from etl_assets.orchestration.ui_wording import explained
 from etl_assets.orchestration.wiring import MERGED_PROFILES, SHARD_PROFILES, Wiring
 from etl_assets.pipeline.configuration import exports_of, staging_request
-from etl_assets.pipeline.fetching import fetch_exports
+from etl_assets.pipeline.fetching import unfetched_exports
 
 # Failed merges of one and the same shard set before the sensor leaves it to a person.
 MAX_MERGE_TRIES = 3
@@ -211,7 +211,7 @@ def _rebuild_request(refresh_id: str, shard_ids: Sequence[str]) -> dg.RunRequest
 
 def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
     """The sensor that looks for changed exports."""
-    site, settings = wiring.site, wiring.settings
+    settings = wiring.settings
 
     @dg.sensor(
         name=wiring.name("refresh_when_exports_change"),
@@ -221,11 +221,11 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
         description="Runs `refresh_sources` when changed export files were the same for two polls.",
     )
     def refresh_when_exports_change(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        request = staging_request(site, settings)
         try:
-            fetch_exports(settings)
-            changed = [source.name for source in site.contract.sources if not is_current(source, request)]
-            seen = _exports_stamp(wiring)
+            # Not fetched here: a look must be over within seconds.
+            unfetched = unfetched_exports(settings)
+            changed = ["the exports in the store"] if unfetched else _changed_sources(wiring)
+            seen = unfetched or _exports_stamp(wiring)
         except (InputError, ConfigError) as error:
             return dg.SkipReason(explained(error))
         if not changed:
@@ -237,6 +237,11 @@ def exports_sensor(wiring: Wiring, refresh: AssetJob) -> dg.SensorDefinition:
         return dg.RunRequest(run_key=seen)
 
     return refresh_when_exports_change
+
+
+def _changed_sources(wiring: Wiring) -> list[str]:
+    request = staging_request(wiring.site, wiring.settings)
+    return [source.name for source in wiring.site.contract.sources if not is_current(source, request)]
 
 
 def _exports_stamp(wiring: Wiring) -> str:

@@ -6,14 +6,17 @@ import subprocess
 from pathlib import Path
 
 import boto3
+import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.lake.store import Store
 from etl_assets.engine.steps.copying_exports import copy_exports
 from etl_assets.errors import ConfigError, InputError, StoreError
+from etl_assets.project.settings import load_settings
 from etl_assets_tests.command_line import Cli, ended
-from etl_assets_tests.factory import generate_sample, run_engine, site_at
+from etl_assets_tests.dagster_runs import CodeLocation
+from etl_assets_tests.factory import generate_sample, row, run_engine, site_at, write_exports
 from etl_assets_tests.lake.fault_proxy import Effect, FaultProxy
 
 
@@ -98,6 +101,35 @@ def test_the_copy_of_another_url_goes_once_it_is_out_of_use(url: str, bucket: st
         home.exports(other).name,
         f"{home.exports(other).name}.json",
     ]
+
+
+def test_the_sensor_asks_for_a_refresh_and_fetches_nothing(
+    url: str, sources: Path, tmp_path: Path, proxy: FaultProxy
+) -> None:
+    """Fails: new exports are not noticed, or each look takes as long as fetching them, and Dagster ends it."""
+    write_exports(sources, crm=[row("c1")])
+    _send(url, sources)
+    settings = load_settings({"ETL_SOURCES": url, "ETL_HOME": str(tmp_path / "home"), "ETL_NUM_SHARDS": "2"})
+    with dg.DagsterInstance.ephemeral() as instance:
+        location = CodeLocation(settings, instance)
+        sensor = location.defs.get_repository_def().get_sensor_def("refresh_when_exports_change")
+        context = dg.build_sensor_context(instance=instance)
+        proxy.reset()
+        first = sensor(context)
+        assert isinstance(first, dg.SkipReason)
+        assert first.skip_message == "Changed: the exports in the store. Waiting until the files are left alone."
+        second = sensor(context)
+        assert isinstance(second, dg.RunRequest)
+        assert not any(path.endswith(".csv") for _, path in proxy.requests())
+        assert location.stage().success
+        answer = sensor(context)
+        assert isinstance(answer, dg.SkipReason)
+        # The files are too young for their time stamps to prove anything.
+        assert "the exports in the store" not in str(answer.skip_message)
+        Store(url).put("crm.csv", (sources / "crm.csv").read_bytes() + b"c2\n")
+        later = sensor(context)
+        assert isinstance(later, dg.SkipReason)
+        assert "the exports in the store" in str(later.skip_message)
 
 
 def test_a_copy_that_was_broken_off_is_completed(url: str, proxy: FaultProxy, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from etl_assets.engine.files import folder_entries, locks, publishing, sweeping
 from etl_assets.engine.files.documents import Form
 from etl_assets.engine.files.temporary import TEMPORARY_PREFIX
+from etl_assets.engine.hashing import stable_hash
 from etl_assets.engine.lake.store import Stat, Store, at_once
 from etl_assets.errors import Action, Advice, InputError, SourceChangedError, escaped, shown
 
@@ -37,7 +38,7 @@ def copy_exports(url: str, folder: Path) -> None:
     InputError when nothing lies there, or what cannot be files of one folder; ConfigError and StoreError as `Store`;
     SourceChangedError when an object is removed meanwhile.
     """
-    store = Store(url, SETTING, is_read_only=True)
+    store = _store(url)
     found = _without_markers(store.list(""))
     if not found:
         raise InputError(
@@ -45,7 +46,7 @@ def copy_exports(url: str, folder: Path) -> None:
         )
     _refuse_unplaceable(url, found)
     publishing.ensure_directory(folder)
-    note = folder.with_name(f"{folder.name}.json")
+    note = _note_of(folder)
     with locks.exclusive(folder):
         copied = (_COPIED.read(note) or _Copied()).objects
         _note(note, copied)
@@ -54,6 +55,24 @@ def copy_exports(url: str, folder: Path) -> None:
         at_once(lambda key: _fetch(store, key, folder / key, found[key]), stale)
         _note(note, found)
     _remove_other_copies(folder)
+
+
+def look_at_exports(url: str, folder: Path) -> tuple[str, bool]:
+    """A stamp of what lies below the URL now, and whether the folder was made a copy of it; fetches nothing.
+
+    ConfigError and StoreError as `Store`.
+    """
+    found = _without_markers(_store(url).list(""))
+    copied = (_COPIED.read(_note_of(folder)) or _Copied()).objects
+    return stable_hash(repr(sorted(found.items()))), copied == found
+
+
+def _store(url: str) -> Store:
+    return Store(url, SETTING, is_read_only=True)
+
+
+def _note_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
 
 
 def _note(path: Path, objects: Mapping[str, Stat]) -> None:
@@ -102,7 +121,7 @@ def _remove_other_copies(folder: Path) -> None:
     sweeping.sweep(folder.parent)
     oldest_s = time.time() - _UNUSED_S
     for copy in folder_entries.list_folders(folder.parent):
-        note = copy.with_name(f"{copy.name}.json")
+        note = _note_of(copy)
         used = publishing.size_and_time(note)
         if copy != folder and used is not None and used[1] <= oldest_s:
             sweeping.discard(copy)
