@@ -32,8 +32,9 @@ def test_an_instance_in_any_folder_has_its_settings_and_keeps_its_history(tmp_pa
 
 
 @dg.asset
-def warned() -> None:
-    """An asset in which the engine warns, here and on a thread, as of a file that it cannot remove."""
+def warned(context: dg.AssetExecutionContext) -> None:
+    """An asset with a log line, in which the engine warns, here and on a thread, as of a file that it cannot remove."""
+    context.log.info("shard_start")
     logger = logging.getLogger("etl_assets.engine.files.sweeping")
     logger.warning("warning: one cannot be removed")
     thread = threading.Thread(target=logger.warning, args=("warning: two cannot be removed",))
@@ -52,7 +53,9 @@ def test_warnings_of_the_engine_are_where_the_person_is(
     opened = dg.DagsterInstance.from_config(str(home)) if is_in_ui else open_instance(home)
     with synced_once(), opened as instance:
         run_id = dg.materialize([warned], instance=instance).run_id
-        told = [entry.user_message for entry in instance.all_logs(run_id) if "cannot be removed" in entry.user_message]
+        messages = [entry.user_message for entry in instance.all_logs(run_id)]
+    told = [message for message in messages if "cannot be removed" in message]
+    assert "shard_start" in messages
     expected = ["warning: one cannot be removed", "warning: two cannot be removed"]
     assert told == (expected if is_in_ui else [])
     assert is_in_ui or [line for line in capsys.readouterr().err.splitlines() if line in expected] == expected
