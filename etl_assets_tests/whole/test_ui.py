@@ -130,7 +130,7 @@ def one_shard(visitor: Visitor, server: Server, staged: Moment) -> Moment:
     visitor.click(dialog.get_by_text("Launch runs to materialize"))
     visitor.see(choice, times=0)
     visitor.click(dialog.get_by_role("button", name="Launch 1 run"))
-    visitor.see_text("Materialized (1)", within_s=WORK_S)
+    _see_materialized(visitor, 1)
     visitor.see_text(f"Missing ({SHARD_COUNT - 1})")
     return _moment(server)
 
@@ -158,7 +158,7 @@ def all_shards(visitor: Visitor, server: Server, refusal: tuple[str, Moment]) ->
     """Step 4: every partition, by a backfill."""
     dialog = _partitions_dialog(visitor)
     visitor.click(dialog.get_by_role("button", name="Launch backfill"))
-    visitor.see_text(f"Materialized ({SHARD_COUNT})", within_s=WORK_S)
+    _see_materialized(visitor, SHARD_COUNT)
     return _moment(server)
 
 
@@ -212,6 +212,11 @@ def _node(visitor: Visitor, name: str) -> Locator:
     """The box of an asset or group in a graph."""
     graph = visitor.page.locator("foreignObject")
     return graph.filter(has=visitor.page.locator(f"[data-tooltip='{name}']")).last
+
+
+def _see_materialized(visitor: Visitor, count: int) -> None:
+    # The page asks again when it hears of a materialization, and may miss the last ones of several.
+    visitor.reload_until(lambda: visitor.page.get_by_text(f"Materialized ({count})", exact=True))
 
 
 def _partitions_dialog(visitor: Visitor) -> Locator:
