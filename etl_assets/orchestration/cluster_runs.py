@@ -21,7 +21,9 @@ from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.orchestration.wiring import Wiring
 
 # DockerRunLauncher is none of them: its containers may share a volume on one machine.
-CLUSTER_LAUNCHERS = frozenset({"RayRunLauncher", "K8sRunLauncher", "CeleryK8sRunLauncher", "EcsRunLauncher"})
+CLUSTER_LAUNCHERS = frozenset(
+    {"RayRunLauncher", "WaitingRayRunLauncher", "K8sRunLauncher", "CeleryK8sRunLauncher", "EcsRunLauncher"}
+)
 # Each of these launchers sets it for the process of a run.
 LAUNCHED_VARIABLE = "DAGSTER_RUN_JOB_NAME"
 _PREFIX = "etl_assets/"

@@ -10,9 +10,9 @@ import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster_k8s import K8sRunLauncher
 from dagster_postgres import PostgresRunStorage
-from dagster_ray import RayRunLauncher
 
 from etl_assets.orchestration.instance.opening import open_instance
+from etl_assets.orchestration.instance.ray_launcher import WaitingRayRunLauncher
 from etl_assets_tests.cluster.deployed import DEPLOY, dagster_home, ray_settings
 from etl_assets_tests.cluster.postgres_server import PostgresServer
 
@@ -43,7 +43,7 @@ def test_dagster_opens_the_instance_of_a_cluster(
         monkeypatch.setenv(name, value)
     with open_instance(dagster_home(tmp_path / "dagster", ray_settings())) as instance:
         launcher = instance.run_launcher
-        assert isinstance(launcher, RayRunLauncher)
+        assert isinstance(launcher, WaitingRayRunLauncher)
         assert (launcher.address, launcher.num_cpus, launcher.memory) == ("http://head:8265", 1, 1_200_000_000)
         assert isinstance(instance.run_storage, PostgresRunStorage)
         assert instance.run_retries_enabled

@@ -1,40 +1,45 @@
-"""Looks twice a second whether the processes of runs are alive; a thread that asks the system, and no database."""
+"""Looks again and again whether something still holds for runs: a process is alive, or a cluster has the job."""
 
+import logging
 import threading
 from collections.abc import Callable
 
-POLL_S = 0.5
+_LOG = logging.getLogger("dagster.etl_assets")
 
 
 class RunWatch:
-    """Calls `on_end` with a run and its pid, once its process is gone, whether the run has ended or was killed."""
+    """Calls what was given with a run once its condition no longer holds, and forgets the run; one thread for all."""
 
-    def __init__(self, on_end: Callable[[str, int], None]) -> None:
-        self._on_end = on_end
+    def __init__(self, poll_s: float) -> None:
+        self._poll_s = poll_s
         self._lock = threading.Lock()
-        self._alive: dict[str, tuple[int, Callable[[], bool]]] = {}
+        self._watched: dict[str, tuple[Callable[[], bool], Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
 
     def __contains__(self, run_id: str) -> bool:
         with self._lock:
-            return run_id in self._alive
+            return run_id in self._watched
 
-    def add(self, run_id: str, pid: int, is_alive: Callable[[], bool]) -> None:
-        """Watch the process of a run."""
+    def add(self, run_id: str, holds: Callable[[], bool], on_end: Callable[[], None]) -> None:
+        """Watch a run."""
         with self._lock:
-            self._alive[run_id] = (pid, is_alive)
+            self._watched[run_id] = (holds, on_end)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._poll, name="etl-assets-run-watch", daemon=True)
                 self._thread.start()
 
     def _poll(self) -> None:
         wait = threading.Event()
-        while not wait.wait(POLL_S):
+        while not wait.wait(self._poll_s):
             with self._lock:
-                watched = list(self._alive.items())
-            for run_id, (pid, is_alive) in watched:
-                if is_alive():
-                    continue
-                with self._lock:
-                    self._alive.pop(run_id, None)
-                self._on_end(run_id, pid)
+                watched = list(self._watched.items())
+            for run_id, (holds, on_end) in watched:
+                try:
+                    if holds():
+                        continue
+                    with self._lock:
+                        self._watched.pop(run_id, None)
+                    on_end()
+                except Exception:  # noqa: BLE001
+                    # The watch goes on with the other runs, and run monitoring has this one too.
+                    _LOG.exception("A run that is gone could not be reported: %s", run_id)

@@ -10,12 +10,12 @@ threads) they are started by Dagster's launcher, and the run's log says so.
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any, cast
 
 import dagster as dg
@@ -38,7 +38,8 @@ from etl_assets.orchestration.instance.tags import FORKED_TAG
 
 # A run notes its pid a tenth of a second after it was forked.
 _NOTED_AFTER_S, _NOTED_POLL_S = 5.0, 0.1
-_LOG = logging.getLogger("dagster.etl_assets")
+# The watch asks the system, and no database.
+_WATCHED_EVERY_S = 0.5
 
 
 class WarmRunLauncher(WatchedRunLauncher):
@@ -47,7 +48,7 @@ class WarmRunLauncher(WatchedRunLauncher):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Dagster passes what is in dagster.yaml."""
         super().__init__(*arguments, **options)
-        self._watch = RunWatch(self._report_gone)
+        self._watch = RunWatch(_WATCHED_EVERY_S)
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         """Dagster calls this in every process that opens the instance; only the daemon launches runs."""
@@ -69,7 +70,8 @@ class WarmRunLauncher(WatchedRunLauncher):
             super().launch_run(context)
             return
         start = (socket.gethostname(), forked.pid, forked.start)
-        self._watch.add(run.run_id, forked.pid, lambda: process_is_alive(*start) is not False)
+        report = partial(self._report_gone, run.run_id, forked.pid)
+        self._watch.add(run.run_id, lambda: process_is_alive(*start) is not False, report)
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt the process of a run; the run reports the rest itself."""
@@ -98,18 +100,12 @@ class WarmRunLauncher(WatchedRunLauncher):
         if run.tags.get(FORKED_TAG) == "true" and run.run_id not in self._watch:
             known = noted_process(self._instance, run.run_id)
             if known is not None and process_was_there(*known):
-                self._watch.add(run.run_id, known[0], lambda: process_was_there(*known))
+                report = partial(self._report_gone, run.run_id, known[0])
+                self._watch.add(run.run_id, partial(process_was_there, *known), report)
         return super().check_run_worker_health(run)
 
     def _report_gone(self, run_id: str, pid: int) -> None:
         """Report a run whose process ended before the run did; run monitoring does it where the code server is gone."""
-        try:
-            self._report_unless_finished(run_id, pid)
-        except Exception:  # noqa: BLE001
-            # The watch goes on with the other runs, and run monitoring has this one too.
-            _LOG.exception("A run whose process is gone could not be reported: %s", run_id)
-
-    def _report_unless_finished(self, run_id: str, pid: int) -> None:
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return

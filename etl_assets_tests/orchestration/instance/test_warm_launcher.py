@@ -166,8 +166,8 @@ def test_a_run_that_ended_by_itself_is_left_as_it_is(
     instance: dg.DagsterInstance, process: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
+    monkeypatch.setattr(WarmRunLauncher, "_report_gone", lambda self, run_id, pid: ended.append(run_id))
     run, _, _ = launch(instance, forked(process), monkeypatch)
-    monkeypatch.setattr(WarmRunLauncher, "_report_unless_finished", lambda self, run_id, pid: ended.append(run_id))
     instance.report_run_canceled(run)
     process.kill()
     process.wait()
@@ -176,7 +176,7 @@ def test_a_run_that_ended_by_itself_is_left_as_it_is(
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     monkeypatch.undo()
-    launcher_of(instance)._report_unless_finished(run.run_id, process.pid)
+    launcher_of(instance)._report_gone(run.run_id, process.pid)
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.status is dg.DagsterRunStatus.CANCELED
@@ -191,7 +191,7 @@ def test_a_run_whose_code_server_is_away_too_is_left_to_run_monitoring(
     """Fails: it is given up at a moment when nothing can repeat it."""
     monkeypatch.setenv(SERVER_VARIABLE, str(tmp_path / "no-one-listens"))
     run = created(instance)
-    launcher_of(instance)._report_unless_finished(run.run_id, process.pid)
+    launcher_of(instance)._report_gone(run.run_id, process.pid)
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert not found.is_finished
@@ -282,7 +282,7 @@ class TestTermination:
         """Fails: a run that a person has ended is repeated."""
         run = created(instance)
         instance.report_run_canceling(run)
-        launcher_of(instance)._report_unless_finished(run.run_id, process.pid)
+        launcher_of(instance)._report_gone(run.run_id, process.pid)
         wait_for_status(instance, run.run_id, dg.DagsterRunStatus.CANCELED)
 
 
@@ -325,14 +325,18 @@ def test_only_the_daemon_keeps_a_preloaded_process(
     assert prepared == ["started"] * 2
 
 
-def test_the_watch_goes_on_after_a_run_that_cannot_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_goes_on_after_a_run_that_cannot_be_reported() -> None:
     """Fails: after one locked database no killed run is noticed any more."""
-    ended: list[str] = []
-    watch = RunWatch(lambda run_id, pid: ended.append(run_id))
-    watch.add("first", 1, lambda: False)
-    watch.add("second", 2, lambda: False)
+    reported: list[str] = []
+
+    def fails() -> None:
+        raise OSError("database is locked")
+
+    watch = RunWatch(0.05)
+    watch.add("first", lambda: False, fails)
+    watch.add("second", lambda: False, lambda: reported.append("second"))
     deadline_s = time.monotonic() + 60
-    while sorted(ended) != ["first", "second"]:
+    while not reported:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     assert "first" not in watch

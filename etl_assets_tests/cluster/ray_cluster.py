@@ -1,0 +1,191 @@
+"""A Ray cluster on this machine: a head that runs nothing, and nodes with an ETL_HOME and an environment of their own.
+
+They share the machine's network and disk. That they do not share what matters is up to their environments.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from etl_assets_tests.command_line import environment
+
+# On an idle machine the head takes 8 s.
+START_S = 400
+# A node gives up when it has not joined after 30 s, and no setting changes that.
+_JOIN_TRIES = 5
+_JOINED = "block forever"
+# The processes of a node inherit it.
+_MARK = "ETL_ASSETS_TESTED_NODE"
+_SMALL = ("--object-store-memory", "80000000", "--include-log-monitor", "False", "--disable-usage-stats", "--block")
+_OURS = {
+    "RAY_AUTH_MODE": "token",
+    # Its own limits are too short for a busy machine. A node that is gone refuses at once, whatever the last one says.
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(START_S),
+    "RAY_worker_register_timeout_seconds": str(START_S),
+    "RAY_JOB_START_TIMEOUT_SECONDS": "900",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_enable_worker_prestart": "0",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster, in a session of its own."""
+
+    process: subprocess.Popen[bytes]
+    home: Path
+    log: Path
+    mark: str
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether Ray says that the node is part of the cluster."""
+        return self.process.poll() is None and _JOINED in self.log.read_text()
+
+    def processes(self) -> dict[int, str]:
+        """The command lines of its living processes: Ray's, and the runs that it works on."""
+        found = {}
+        for process in psutil.process_iter():
+            # Others end while this looks, and some belong to other users.
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found[process.pid] = " ".join(process.cmdline())
+        return found
+
+    def kill(self) -> None:
+        """What a host that goes down does: SIGKILL to every process, until none is left."""
+        while found := self.processes():
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=START_S)
+
+
+@dataclass
+class RayCluster:
+    """A head, to which nodes are added."""
+
+    folder: Path
+    port: int
+    dashboard: str
+    token: str
+    nodes: list[Node] = field(default_factory=list)
+    _head: Node | None = None
+    _node_count: int = 0
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def client_variables(self) -> dict[str, str]:
+        """What a client of the cluster needs."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_JOBS_ADDRESS": self.dashboard}
+
+    def add_node(self, cpu_count: int, variables: Mapping[str, str]) -> Node:
+        """Start a node with an empty ETL_HOME and these variables, and wait until it has joined."""
+        self._node_count += 1
+        number = self._node_count
+        home = self.folder / f"home_{number}"
+        # Addresses of their own, as far as one machine goes.
+        place = ("--address", f"127.0.0.1:{self.port}", "--node-ip-address", f"127.0.0.{number + 1}")
+        size = ("--num-cpus", str(cpu_count), "--memory", "8000000000")
+        for _ in range(_JOIN_TRIES):
+            node = self._start([*place, *size], {**variables, "ETL_HOME": str(home)}, home, f"node_{number}")
+            if _joins(node):
+                self.nodes.append(node)
+                return node
+            node.kill()
+        raise AssertionError(f"The node does not join:\n{node.log.read_text()[-4000:]}")
+
+    def start_head(self) -> None:
+        """Start the head, and wait for its dashboard, which takes jobs."""
+        host, _, dashboard_port = self.dashboard.removeprefix("http://").partition(":")
+        place = ("--head", "--node-ip-address", "127.0.0.1", "--port", str(self.port))
+        dashboard = ("--dashboard-host", host, "--dashboard-port", dashboard_port, "--temp-dir", str(self.folder))
+        head = self._start([*place, *dashboard, "--num-cpus", "0"], {}, self.folder, "head")
+        _wait(lambda: self.ask("/api/version") == 200 or head.process.poll() is not None, START_S, head)
+        assert head.process.poll() is None, f"Ray has ended:\n{head.log.read_text()[-4000:]}"
+        self._head = head
+
+    def replace_head(self) -> None:
+        """Kill the head, and start another one at its address; its nodes end with it."""
+        assert self._head is not None, "it was started"
+        self._head.kill()
+        for node in self.nodes:
+            node.kill()
+        self.start_head()
+
+    def ask(self, path: str, token: str | None = None) -> int | None:
+        """The status with which the dashboard answers; None where it does not."""
+        request = urllib.request.Request(self.dashboard + path)
+        request.add_header("Authorization", f"Bearer {self.token if token is None else token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+    def _start(self, options: list[str], variables: Mapping[str, str], home: Path, name: str) -> Node:
+        mark, log = uuid.uuid4().hex, self.folder / f"{name}.log"
+        # The usual port may be taken by another cluster of this machine; Ray then goes on without its agent, and
+        # takes no jobs.
+        agent = ("--dashboard-agent-listen-port", str(_free_port()))
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ray")), "start", *options, *_SMALL, *agent],
+                env=environment(**{**_OURS, **self.client_variables, **variables}) | {_MARK: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        node = Node(process, home, log, mark)
+        self._stack.callback(node.kill)
+        return node
+
+    def close(self) -> None:
+        """Kill every process of every node."""
+        self._stack.close()
+
+
+@contextmanager
+def ray_cluster(folder: Path) -> Iterator[RayCluster]:
+    """A head that takes jobs, without a node that could do them; its address asks for a token."""
+    cluster = RayCluster(folder, _free_port(), f"http://127.0.0.1:{_free_port()}", secrets.token_hex(24))
+    try:
+        cluster.start_head()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _joins(node: Node) -> bool:
+    _wait(lambda: node.has_joined or node.process.poll() is not None, START_S, node)
+    return node.has_joined
+
+
+def _wait(condition: Callable[[], bool], within_s: float, node: Node) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"Ray does not start:\n{node.log.read_text()[-4000:]}"
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

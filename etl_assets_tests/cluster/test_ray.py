@@ -1,0 +1,130 @@
+"""A backfill on Ray: one daemon, a head and two nodes, of which one loses a run's process and is lost itself then.
+
+That node hangs in the middle of every shard, so that whatever lands there has to be repeated elsewhere. Nothing merges
+by hand: the sensor does.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from etl_assets.engine.files.layout import Home
+from etl_assets.engine.site import Site
+from etl_assets.project.loading import load_project
+from etl_assets_tests.cluster.daemon import daemon, wait_for
+from etl_assets_tests.cluster.postgres_server import PASSWORD, PostgresServer
+from etl_assets_tests.cluster.ray_cluster import RayCluster
+from etl_assets_tests.cluster.ray_story import FINISHED, WORK_S, Story, ray_story
+from etl_assets_tests.factory import PROJECT, PROJECT_FOLDER, generate_sample, run_engine
+from etl_assets_tests.lake.conftest import site_in
+from etl_assets_tests.lake.lake_runs import stage_lake
+
+SHARD_COUNT = 4
+
+
+@pytest.fixture(scope="module")
+def story(cluster: RayCluster, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """A lake with staged sources; nothing has begun."""
+    folder = tmp_path_factory.mktemp("cluster")
+    generate_sample(folder / "sources", rows=600, seed=6, dirty=0.03)
+    site = site_in((folder / "lake").as_uri(), folder / "here", SHARD_COUNT)
+    with ray_story(cluster, postgres, folder, site) as story:
+        stage_lake(story.sources, story.site)
+        yield story
+
+
+@pytest.fixture(scope="module")
+def ended(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Everything is asked for; a run's process is killed, then a whole node; everything has ended."""
+    other = tmp_path_factory.mktemp("project") / "customers"
+    shutil.copytree(PROJECT_FOLDER, other)
+    profiles = other / "sql" / "profiles.sql"
+    profiles.write_text(f"SELECT * FROM ({profiles.read_text().rstrip().rstrip(';')})")
+    assert load_project(other).version != PROJECT.version
+    healthy = story.add_node()
+    doomed = story.add_node(ETL_FAULT="shard.joined hang")
+    story.ask("all", list(story.site.shard_ids))
+    story.ask("other project", ["shard_00"], env_vars=[f"ETL_PROJECT={other}"])
+    story.ask("other lake", ["shard_01"], env_vars=["ETL_LAKE="])
+    story.ask("large", ["shard_02"], num_cpus=2, env_vars=["ETL_WORKERS=2"])
+    with daemon(story.instance_home, story.variables):
+        wait_for(lambda: bool(story.held(doomed)), WORK_S, lambda: f"a run on the node: {story.states()}")
+        run_id, pid = next(iter(story.held(doomed).items()))
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: story.is_failed(run_id), WORK_S, lambda: f"the end of run {run_id}: {story.states()}")
+        # A run that is killed before it has begun would count as starting for as long as the settings say.
+        wait_for(
+            lambda: bool(story.held(doomed).keys() - {run_id}) and not story.has_waiting_runs(),
+            WORK_S,
+            lambda: f"another run on the node: {story.states()}",
+        )
+        doomed.kill()
+        wait_for(lambda: _has_ended(story), WORK_S, lambda: f"the end of everything: {story.states()}")
+    assert healthy.process.poll() is None
+    return story
+
+
+def _has_ended(story: Story) -> bool:
+    return (
+        all(story.runs(name) for name in story.backfills)
+        and all(run.status in FINISHED for run in story.all_runs())
+        and story.built("all") == set(story.site.shard_ids)
+        and bool(story.built("large"))
+        and story.published_digest() is not None
+    )
+
+
+def test_killed_processes_and_a_lost_node_heal_and_the_digest_is_the_local_one(ended: Story, tmp_path: Path) -> None:
+    """Fails: a machine that is lost costs a shard, or its rows are others than those of a single machine."""
+    repeated = [run for run in ended.runs("all") if run.status is dg.DagsterRunStatus.FAILURE]
+    assert len(repeated) >= 1
+    local = Site(PROJECT, Home(tmp_path / "local"), SHARD_COUNT)
+    assert ended.published_digest() == run_engine(ended.sources, local).publication.digest
+
+
+def test_no_run_and_no_place_is_left_over(ended: Story) -> None:
+    """Fails: a lost machine keeps places of the cluster, and backfills wait for ever."""
+    assert [job.submission_id for job in ended.jobs() if not job.status.is_terminal()] == []
+
+
+def test_a_run_may_ask_for_more_than_the_others(ended: Story) -> None:
+    """Fails: the one large shard gets what a small one gets."""
+    jobs = {job.submission_id: job for job in ended.jobs()}
+    cpus = {
+        name: {jobs[f"dagster-run-{run.run_id}"].entrypoint_num_cpus for run in ended.runs(name)}
+        for name in ("all", "large")
+    }
+    assert cpus == {"all": {1}, "large": {2}}
+
+
+def test_a_machine_with_another_project_refuses_the_run_and_names_both(ended: Story) -> None:
+    """Fails: a machine with an old image builds other profiles, or calls the sources stale."""
+    assert {run.status for run in ended.runs("other project")} == {dg.DagsterRunStatus.FAILURE}
+    assert len(ended.runs("other project")) == 1, "to repeat it cannot help"
+    log = ended.logs("other project")
+    assert f"planned: {ended.site.declared_version}" in log
+    assert "Give every machine the same image" in log
+
+
+def test_a_machine_without_the_lake_refuses_the_run(ended: Story) -> None:
+    """Fails: a shard is built on the disk of a machine, where nothing finds it."""
+    assert {run.status for run in ended.runs("other lake")} == {dg.DagsterRunStatus.FAILURE}
+    assert f"ETL_LAKE not set, planned: {ended.site.lake_url}" in ended.logs("other lake")
+
+
+def test_the_job_server_refuses_whoever_has_no_token(story: Story) -> None:
+    """Fails: whoever reaches the port runs any program on every machine."""
+    assert story.cluster.ask("/api/jobs/") == 200
+    assert story.cluster.ask("/api/jobs/", token="wrong") in (401, 403)
+
+
+def test_no_password_is_in_a_command_line_or_in_what_ray_shows(ended: Story) -> None:
+    """Fails: whoever may look at the dashboard has the password of the database."""
+    jobs = ended.jobs()
+    assert jobs
+    assert PASSWORD not in "\n".join(map(str, jobs))
