@@ -4,6 +4,7 @@ They share the machine's network and disk. That they do not share what matters i
 """
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -28,6 +29,7 @@ START_S = 400
 # A node gives up when it has not joined after 30 s, and no setting changes that.
 _JOIN_TRIES = 5
 _JOINED = "block forever"
+_ACTOR_OF_JOB = "_ray_internal_job_actor_"
 # The processes of a node inherit it.
 _MARK = "ETL_ASSETS_TESTED_NODE"
 _SMALL = ("--object-store-memory", "80000000", "--include-log-monitor", "False", "--disable-usage-stats", "--block")
@@ -138,6 +140,16 @@ class RayCluster:
             return error.code
         except OSError:
             return None
+
+    def resources_of_jobs(self) -> dict[str, dict[str, float]]:
+        """What each job has asked for, also those that have ended, by the name of the job."""
+        request = urllib.request.Request(f"{self.dashboard}/api/v0/actors?detail=True&limit=1000")
+        request.add_header("Authorization", f"Bearer {self.token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            actors = json.load(answer)["data"]["result"]["result"]
+        named = {one["name"].removeprefix(_ACTOR_OF_JOB): one["required_resources"] for one in actors}
+        assert len(named) == len(actors), "each job has an actor"
+        return named
 
     def _start(self, options: list[str], variables: Mapping[str, str], home: Path, name: str) -> Node:
         mark, log = uuid.uuid4().hex, self.folder / f"{name}.log"

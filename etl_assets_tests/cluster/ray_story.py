@@ -96,6 +96,10 @@ class Story:
         headers = {"Authorization": f"Bearer {self.cluster.token}"}
         return list(JobSubmissionClient(self.cluster.dashboard, headers=headers).list_jobs())
 
+    def unfinished_jobs(self) -> list[str | None]:
+        """The jobs for which Ray still keeps a place; a process ends a moment after its run."""
+        return [job.submission_id for job in self.jobs() if not job.status.is_terminal()]
+
     def published_digest(self) -> str | None:
         """What the last version of the lake says of itself."""
         fetch_state(self.site)

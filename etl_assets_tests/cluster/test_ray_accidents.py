@@ -177,7 +177,7 @@ def test_whatever_is_lost_the_profiles_of_the_last_exports_are_published(world: 
     assert world.poller.failures == []
     assert {seen.digest for seen in world.poller.seen} <= set(digests)
     assert all(seen.rows == seen.record_count == seen.rows_promised for seen in world.poller.seen)
-    assert [job.submission_id for job in story.jobs() if not job.status.is_terminal()] == []
+    wait_for(lambda: not story.unfinished_jobs(), WORK_S, lambda: f"the end of {story.unfinished_jobs()}")
     place = BucketLakePlace(tmp_path / "place", PROJECT, bucket=str(story.site.lake_url).rpartition("/")[0])
     assert place.leftovers() == []
 

@@ -77,6 +77,23 @@ def test_a_file_that_was_replaced_is_not_merged(url: str, exports: Path, tmp_pat
     commit_shards(site, LIMITS, run_id="run")
 
 
+def test_a_manifest_is_read_once_while_it_stays_the_same(
+    s3_url: str, proxy: FaultProxy, exports: Path, tmp_path: Path
+) -> None:
+    """Fails: a run reads each of a thousand manifests six times; or one that was replaced is not seen."""
+    site = site_in(s3_url, tmp_path / "machine")
+    stage_lake(exports, site)
+    build_lake(site)
+    proxy.reset()
+    first = inspect(site).states
+    assert inspect(site).states == first
+    read = [path for method, path in proxy.requests() if method == "GET" and "/manifests/shard_" in path]
+    assert len(read) == len(set(read)) == site.shard_count
+    (key,) = [key for key in store_of(site).list(MANIFESTS) if "/shard_00/" in key]
+    Store(s3_url).put(key, b"{}")
+    assert inspect(site).obstacles["shard_00"].kind is Unfit.DAMAGED
+
+
 def test_a_late_worker_does_not_overwrite_a_newer_shard(url: str, exports: Path, tmp_path: Path) -> None:
     """Fails: a worker that hung over night puts yesterday's shard over today's."""
     late, site = site_in(url, tmp_path / "late"), site_in(url, tmp_path / "machine")

@@ -6,7 +6,7 @@ answer so when nothing was written at all (docs/adr/0010).
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
@@ -82,6 +82,7 @@ class Store:
         self._setting = setting
         self._uses = "read and list" if is_read_only else "read, write, list and delete"
         self.scheme = urlsplit(url).scheme
+        self._known: dict[str, Found] = {}
 
     @property
     def folder(self) -> Path | None:
@@ -109,6 +110,20 @@ class Store:
             except FileNotFoundError as error:
                 self._refuse_missing_bucket(error)
                 return None
+
+    def get_listed(self, listed: Mapping[str, Stat]) -> dict[str, Found]:
+        """Small objects that were listed just now, but those that are gone; each is read once while its tag stays."""
+
+        def found(key: str) -> Found | None:
+            known, stat = self._known.get(key), listed[key]
+            if known and stat.e_tag and (known.stat.e_tag, known.stat.size_bytes) == (stat.e_tag, stat.size_bytes):
+                return known
+            return self.get(key)
+
+        read = zip(listed, at_once(found, listed), strict=True)
+        there = {key: one for key, one in read if one}
+        self._known.update(there)
+        return there
 
     def head(self, key: str) -> Stat | None:
         """The object's stat; None when there is none."""

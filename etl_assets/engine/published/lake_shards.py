@@ -130,11 +130,10 @@ def _inspect(site: Site, inputs: Mapping[str, ShardInput], snapshots: Mapping[st
     latest = _latest(listed)
     keys = {name: manifest_key(site, given) for name, given in inputs.items()}
     wanted = {name: keys[name] if keys.get(name) in listed else latest.get(name, "") for name in site.shard_ids}
-    read = {name: key for name, key in wanted.items() if key}
-    found = dict(zip(read, at_once(store.get, read.values()), strict=True))
+    found = store.get_listed({key: listed[key] for key in wanted.values() if key})
     states, obstacles = [], {}
     for name in site.shard_ids:
-        state = _state(name, found.get(name), files)
+        state = _state(name, found.get(wanted[name]), files)
         obstacle = why_unfit(site, state, inputs[name]) if name in inputs else state.obstacle
         states.append(state)
         if obstacle:

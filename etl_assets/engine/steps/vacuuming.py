@@ -5,7 +5,7 @@ is needed again after its file was removed is built again.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from etl_assets.engine import faults
@@ -54,8 +54,8 @@ def vacuum(site: Site, keep_count: int, *, grace_s: float = GRACE_S) -> list[str
     before = _state(site)
     kept = _kept(site, store, keep_count)
     listed = dict(zip(_FOLDERS, at_once(store.list, _FOLDERS), strict=True))
-    manifests = _old(listed[MANIFESTS], oldest_s)
-    wanted, wanted_files = _wanted_manifests(site, store, set(listed[MANIFESTS]) - set(manifests), manifests, kept)
+    manifests = set(_old(listed[MANIFESTS], oldest_s))
+    wanted, wanted_files = _wanted_manifests(site, store, listed[MANIFESTS], manifests, kept)
     removed = [key for key in manifests if key not in wanted]
     removed += [
         key
@@ -111,18 +111,16 @@ def _kept(site: Site, store: Store, keep_count: int) -> _Kept:
 
 
 def _wanted_manifests(
-    site: Site, store: Store, young: Iterable[str], old: Iterable[str], kept: _Kept
+    site: Site, store: Store, listed: Mapping[str, Stat], old: Set[str], kept: _Kept
 ) -> tuple[set[str], set[str]]:
-    """The manifests of the current sources and of kept files, and the files of these and of young ones."""
+    """The old manifests of the current sources and of kept files, and the files of these and of young ones."""
     snapshots = inspect_all(site).snapshots
     names = site.shard_ids if snapshots else ()
     current = {manifest_key(site, shard_input(site, snapshots, name)) for name in names}
-    keys = [*young, *old]
-    found = dict(zip(keys, at_once(store.get, keys), strict=True))
-    read = {key: read_lake_manifest(one.content) for key, one in found.items() if one}
+    read = {key: read_lake_manifest(one.content) for key, one in store.get_listed(listed).items()}
     files = {key: profiles_key(manifest.file) for key, manifest in read.items() if manifest}
     wanted = {key for key in old if key in current or files.get(key) in kept.files}
-    return wanted, {files[key] for key in [*young, *wanted] if key in files}
+    return wanted, {file for key, file in files.items() if key in wanted or key not in old}
 
 
 def _old(listed: dict[str, Stat], oldest_s: float) -> list[str]:
