@@ -109,10 +109,16 @@ class Story:
 
 @contextmanager
 def ray_story(
-    cluster: RayCluster, postgres: PostgresServer, folder: Path, site: Site, **changes: str
+    cluster: RayCluster,
+    postgres: PostgresServer,
+    folder: Path,
+    site: Site,
+    shards: Mapping[str, object] | None = None,
+    **changes: str,
 ) -> Iterator[Story]:
     """The settings of everything in one place, in this process too. Nothing is staged, and nothing has begun."""
     settings = ray_settings()
+    settings["run_launcher"]["config"]["shards"] = dict(shards or {})
     # A run on a busy machine begins late, and this is no test of its speed.
     settings["run_monitoring"]["start_timeout_seconds"] = WORK_S
     variables: Mapping[str, str] = {

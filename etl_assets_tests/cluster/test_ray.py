@@ -25,6 +25,9 @@ from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.lake_runs import stage_lake
 
 SHARD_COUNT = 4
+# For which the settings ask for more than for the others.
+LARGE = "shard_03"
+SMALL = ("shard_00", "shard_01", "shard_02")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def story(cluster: RayCluster, postgres: PostgresServer, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("cluster")
     generate_sample(folder / "sources", rows=600, seed=6, dirty=0.03)
     site = site_in((folder / "lake").as_uri(), folder / "here", SHARD_COUNT)
-    with ray_story(cluster, postgres, folder, site) as story:
+    with ray_story(cluster, postgres, folder, site, {LARGE: {"num_cpus": 2}}) as story:
         stage_lake(story.sources, story.site)
         yield story
 
@@ -95,8 +98,12 @@ def test_no_run_and_no_place_is_left_over(ended: Story) -> None:
 def test_a_run_may_ask_for_more_than_the_others(ended: Story) -> None:
     """Fails: the one large shard gets what a small one gets."""
     asked = ended.cluster.resources_of_jobs()
-    cpus = {name: {asked[f"dagster-run-{run.run_id}"]["CPU"] for run in ended.runs(name)} for name in ("all", "large")}
-    assert cpus == {"all": {1}, "large": {2}}
+    cpus = {name: {_cpus(asked, run) for run in ended.runs(name)} for name in ("all", "large")}
+    assert cpus == {"all": {(LARGE, 2), *((shard_id, 1) for shard_id in SMALL)}, "large": {("shard_02", 2)}}
+
+
+def _cpus(asked: dict[str, dict[str, float]], run: dg.DagsterRun) -> tuple[str, float]:
+    return run.tags["dagster/partition"], asked[f"dagster-run-{run.run_id}"]["CPU"]
 
 
 def test_a_machine_with_another_project_refuses_the_run_and_names_both(ended: Story) -> None:

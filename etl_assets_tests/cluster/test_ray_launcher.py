@@ -1,6 +1,8 @@
 """A run that Ray does not take now goes back into the queue; one that Ray never takes fails."""
 
+import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +10,14 @@ import dagster as dg
 import pytest
 import requests
 from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import LaunchRunContext
 from dagster_ray import RayRunLauncher
 from ray.job_submission import JobStatus
 
 from etl_assets.orchestration.instance import ray_launcher
+from etl_assets.orchestration.instance.opening import open_instance
 from etl_assets.orchestration.instance.ray_launcher import WaitingRayRunLauncher
+from etl_assets_tests.cluster.deployed import dagster_home, ray_settings
 
 _AGENT_IS_AWAY = "Request failed with status code 500: No available agent to submit job."
 _TWICE = "Request failed with status code 400: Job with submission_id dagster-run-1 already exists."
@@ -105,3 +110,45 @@ def _is_starting(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     assert found is not None
     assert found.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.FAILURE)
     return found.status is dg.DagsterRunStatus.STARTING
+
+
+_OF_RUN = json.dumps({"num_cpus": 3})
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"dagster/partition": "shard_07"}, {"num_cpus": 4, "env_vars": ["ETL_WORKERS=4"]}),
+        ({"dagster/partition": "shard_07", "dagster-ray/config": _OF_RUN}, {"num_cpus": 3}),
+        ({"dagster/partition": "shard_08"}, None),
+        ({}, None),
+    ],
+)
+def test_the_settings_say_what_a_single_shard_asks_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tags: dict[str, str], expected: dict[str, object] | None
+) -> None:
+    """Fails: a shard that is larger than the others gets what they get; or a person's word for a run does not count."""
+    launched: list[dg.DagsterRun] = []
+    monkeypatch.setattr(RayRunLauncher, "launch_run", lambda _launcher, context: launched.append(context.dagster_run))
+    with open_instance(_home(tmp_path, {"num_cpus": 4, "env_vars": ["ETL_WORKERS=4"]})) as instance:
+        run = instance.create_run_for_job(_nothing, tags=tags)
+        instance.run_launcher.launch_run(LaunchRunContext(run, None))
+    (found,) = launched
+    assert (found.run_id, found.status) == (run.run_id, run.status)
+    config = found.tags.get("dagster-ray/config")
+    assert (json.loads(config) if config else None) == expected
+
+
+def test_a_misspelt_setting_of_a_shard_is_named(tmp_path: Path) -> None:
+    """Fails: the large shard quietly gets what the others get."""
+    with (
+        open_instance(_home(tmp_path, {"cpus": 4})) as instance,
+        pytest.raises(dg.DagsterInvalidConfigError, match=r"cpus.* at path root:shards:'shard_07'"),
+    ):
+        _ = instance.run_launcher
+
+
+def _home(folder: Path, shard: dict[str, object]) -> Path:
+    launcher = ray_settings()["run_launcher"]
+    launcher["config"] = {"ray": {"address": "http://head:8265", "num_cpus": 1}, "shards": {"shard_07": shard}}
+    return dagster_home(folder / "dagster", {"run_launcher": launcher})
