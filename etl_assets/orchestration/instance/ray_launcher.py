@@ -45,7 +45,7 @@ class WaitingRayRunLauncher(RayRunLauncher):  # type: ignore[misc]
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         """What dagster.yaml may say below `config`."""
-        of_shards = dg.Map(str, dg.Shape(RayLauncherConfig.to_fields_dict()), key_label_name="shard")
+        of_shards = {str: RayLauncherConfig.to_fields_dict()}
         return {**super().config_type(), "shards": dg.Field(of_shards, is_required=False)}
 
     @classmethod
