@@ -45,16 +45,34 @@ def _megabytes(value: Any) -> Any:
 
 
 def is_url(value: Any) -> bool:
-    """Whether it is meant as a URL, and not as a folder."""
-    return isinstance(value, str) and _SCHEME.match(value.strip()) is not None
+    """Whether it is meant as a URL, or as several places of which one is a URL, and not as a folder."""
+    return isinstance(value, str) and any(_SCHEME.match(part.strip()) for part in value.split(","))
+
+
+def places_of(exports: str) -> list[str]:
+    """The URLs in a setting for exports that lie in several places, or in one that is not on this machine."""
+    return exports.split(",")
 
 
 def _exports(value: Any) -> Any:
-    """A folder, or the URL of one in a store; that of a folder on this machine is the folder."""
+    """A folder, or the URLs of several places of which at least one is in a store; folders among them become URLs."""
     if not is_url(value):
         return _path(value)
-    url = _lake(value)
-    return Path(url.removeprefix("file://")) if url.startswith("file://") else url
+    parts = [part.strip() for part in value.split(",")]
+    urls = [_lake(part) if is_url(part) else _path(_named(part)).as_uri() for part in parts]
+    if all(url.startswith("file://") for url in urls):
+        if len(urls) > 1:
+            raise ValueError("several folders and no store")
+        return Path(urls[0].removeprefix("file://"))
+    if len(set(urls)) < len(urls):
+        raise ValueError("one place twice")
+    return ",".join(urls)
+
+
+def _named(folder: str) -> str:
+    if not folder:
+        raise ValueError("a place without a name")
+    return folder
 
 
 def _lake(value: Any) -> Any:

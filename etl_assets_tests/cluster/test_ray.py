@@ -24,6 +24,8 @@ from etl_assets_tests.factory import PROJECT, PROJECT_FOLDER, generate_sample, r
 from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.lake_runs import stage_lake
 
+pytestmark = pytest.mark.ray
+
 SHARD_COUNT = 4
 # For which the settings ask for more than for the others.
 LARGE = "shard_03"

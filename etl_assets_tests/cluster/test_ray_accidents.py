@@ -36,7 +36,7 @@ from etl_assets_tests.lake.lake_runs import stage_lake
 from etl_assets_tests.whole.poller import Poller
 from etl_assets_tests.whole.schedules import SHARD_COUNT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("CLUSTER_ROUNDS") or 6)
 SEED = int(os.environ.get("HARNESS_SEED") or random.SystemRandom().randrange(10**6))

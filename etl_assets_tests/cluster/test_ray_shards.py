@@ -19,7 +19,7 @@ from etl_assets_tests.factory import generate_sample, run_engine, site_at
 from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.lake_runs import stage_lake
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SHARD_COUNT = int(os.environ.get("CLUSTER_SHARDS") or 10)
 NODES = int(os.environ.get("CLUSTER_NODES") or 2)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from etl_assets.errors import Action, Advice, ConfigError
-from etl_assets.project.settings import Settings, load_settings, table, unknown_variables, variable
+from etl_assets.project.settings import Settings, declared_in, load_settings, table, unknown_variables, variable
 
 
 def refusal(**environment: str) -> ConfigError:
@@ -250,3 +250,36 @@ def test_what_is_wrong_is_named_as_it_was_given() -> None:
         "ETL_WORKERS must be a whole number from 1 to 64, found 'many'.",
         "memory_limit must be a size of at least 64MB like 512MB or 2GB, found 'much'.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("s3://bucket/exports/", "s3://bucket/exports"),
+        ("s3://bucket/a,gs://other/b", "s3://bucket/a,gs://other/b"),
+        (" s3://bucket/a , /data/my exports", "s3://bucket/a,file:///data/my%20exports"),
+        ("/data/x, s3://bucket/a", "file:///data/x,s3://bucket/a"),
+        ("file:///data/exports", Path("/data/exports")),
+        # A folder's name may have commas.
+        ("/data/exports, 2026", Path("/data/exports, 2026")),
+    ],
+)
+def test_exports_may_lie_in_a_store_and_in_several_places(written: str, expected: Path | str) -> None:
+    """Fails: a place is read as the name of a folder, or a folder as two places."""
+    assert load_settings({"ETL_SOURCES": written}).sources == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["s3:/bucket/a", "s3://bucket/a,", "s3://bucket/a,s3://bucket/a", "file:///a,file:///b", "s3://bucket/a b"],
+)
+def test_places_that_are_none_are_refused(written: str) -> None:
+    """Fails: a mistyped URL is a folder that is made, or a part of the exports is left out."""
+    with pytest.raises(ConfigError, match="ETL_SOURCES"):
+        load_settings({"ETL_SOURCES": written})
+
+
+def test_a_folder_among_places_is_written_as_from_the_project(tmp_path: Path) -> None:
+    """Fails: the project's file means another folder for each folder in which a command is started."""
+    (tmp_path / "etl_assets.yaml").write_text("settings:\n  sources: s3://bucket/a,../exports\n")
+    assert declared_in(tmp_path)["sources"] == f"s3://bucket/a,{tmp_path.parent / 'exports'}"

@@ -41,6 +41,11 @@ def entries_below(folder: Path) -> tuple[list[Path], list[Path]]:
     return files, folders[::-1]
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a link to one."""
+    return path.is_dir()
+
+
 def has_entries(folder: Path) -> bool:
     """Whether anything is in the folder."""
     with os.scandir(folder) as entries:

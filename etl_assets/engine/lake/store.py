@@ -80,6 +80,7 @@ class Store:
         self.url = url.rstrip("/")
         # What the messages name.
         self._setting = setting
+        self._is_read_only = is_read_only
         self._uses = "read and list" if is_read_only else "read, write, list and delete"
         self.scheme = urlsplit(url).scheme
         self._known: dict[str, Found] = {}
@@ -95,7 +96,8 @@ class Store:
 
         with self._explained(""):
             if self.folder is not None:
-                publishing.ensure_directory(self.folder)
+                if not self._is_read_only:
+                    publishing.ensure_directory(self.folder)
                 return from_url(self.folder.as_uri())
             return from_url(self.url)
 

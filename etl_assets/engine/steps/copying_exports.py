@@ -1,12 +1,12 @@
-"""Exports that lie in an object store, copied to a folder: only what has changed since the last copy is fetched.
+"""Exports that lie in object stores, copied to a folder: only what has changed since the last copy is fetched.
 
-Everything below the URL is copied, so that what is read, and what looks like data and is not read, is decided as it is
+Everything below the URLs is copied, so that what is read, and what looks like data and is not read, is decided as it is
 for a folder. A file's time is that of its object. What was copied is noted beside the folder, after the last file.
 The copies of other URLs are removed a day after they were last in use: they hold personal data.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -32,19 +32,15 @@ class _Copied:
 _COPIED = Form(_Copied)
 
 
-def copy_exports(url: str, folder: Path) -> None:
-    """Make the folder a copy of what lies below the URL.
+def copy_exports(urls: Sequence[str], folder: Path) -> None:
+    """Make the folder a copy of what lies below the URLs, each of which may be that of a folder on this machine.
 
-    InputError when nothing lies there, or what cannot be files of one folder; ConfigError and StoreError as `Store`;
-    SourceChangedError when an object is removed meanwhile.
+    InputError when nothing lies below one, or what cannot be files of one folder; ConfigError and StoreError as
+    `Store`; SourceChangedError when an object is removed meanwhile.
     """
-    store = _store(url)
-    found = _without_markers(store.list(""))
-    if not found:
-        raise InputError(
-            f"Nothing lies below {escaped(url)}: expected the exports.", Advice(Action.SET, SETTING), subject=url
-        )
-    _refuse_unplaceable(url, found)
+    placed = _placed(urls)
+    found = {key: stat for key, (_, stat) in placed.items()}
+    _refuse_unplaceable(placed)
     publishing.ensure_directory(folder)
     note = _note_of(folder)
     with locks.exclusive(folder):
@@ -52,23 +48,41 @@ def copy_exports(url: str, folder: Path) -> None:
         _note(note, copied)
         _remove_others(folder, found)
         stale = [key for key, stat in found.items() if copied.get(key) != stat or not _is_there(folder / key, stat)]
-        at_once(lambda key: _fetch(store, key, folder / key, found[key]), stale)
+        at_once(lambda key: _fetch(*placed[key], key, folder / key), stale)
         _note(note, found)
     _remove_other_copies(folder)
 
 
-def look_at_exports(url: str, folder: Path) -> tuple[str, bool]:
-    """A stamp of what lies below the URL now, and whether the folder was made a copy of it; fetches nothing.
+def look_at_exports(urls: Sequence[str], folder: Path) -> tuple[str, bool]:
+    """A stamp of what lies below the URLs now, and whether the folder was made a copy of it; fetches nothing.
 
-    ConfigError and StoreError as `Store`.
+    InputError, ConfigError and StoreError as `copy_exports`.
     """
-    found = _without_markers(_store(url).list(""))
+    found = {key: stat for key, (_, stat) in _placed(urls).items()}
     copied = (_COPIED.read(_note_of(folder)) or _Copied()).objects
     return stable_hash(repr(sorted(found.items()))), copied == found
 
 
-def _store(url: str) -> Store:
-    return Store(url, SETTING, is_read_only=True)
+def _placed(urls: Sequence[str]) -> dict[str, tuple[Store, Stat]]:
+    """The objects below all URLs by their keys; InputError where one has none, or two have the same."""
+    placed: dict[str, tuple[Store, Stat]] = {}
+    for url in urls:
+        store = Store(url, SETTING, is_read_only=True)
+        is_missing = store.folder is not None and not folder_entries.is_folder(store.folder)
+        found = {} if is_missing else _without_markers(store.list(""))
+        if not found:
+            raise InputError(
+                f"Nothing lies below {escaped(url)}: expected exports.", Advice(Action.SET, SETTING), subject=url
+            )
+        for key in found.keys() & placed.keys():
+            raise InputError(
+                f"{shown(key)} lies below {escaped(placed[key][0].url)} and below {escaped(url)}: expected each file "
+                "in one place. Remove one of them, or take one place out.",
+                Advice(Action.SET, SETTING),
+                subject=key,
+            )
+        placed.update({key: (store, stat) for key, stat in found.items()})
+    return placed
 
 
 def _note_of(folder: Path) -> Path:
@@ -90,15 +104,15 @@ def _folders_of(key: str) -> list[str]:
     return [parent.as_posix() for parent in PurePosixPath(key).parents]
 
 
-def _refuse_unplaceable(url: str, keys: Iterable[str]) -> None:
+def _refuse_unplaceable(placed: Mapping[str, tuple[Store, Stat]]) -> None:
     """InputError for keys that no folder can have as names of files."""
-    known = set(keys)
-    for key in known:
+    known = set(placed)
+    for key, (store, _) in placed.items():
         steps, is_both = key.split("/"), bool(known.intersection(_folders_of(key)))
         if {"", ".", ".."} & {*steps} or "\0" in key or steps[-1].startswith(TEMPORARY_PREFIX) or is_both:
             raise InputError(
-                f"{escaped(f'{url}/{key}')} cannot be copied to a folder: {shown(key)} is no name of a file there, or "
-                "both a file and a folder. Rename the object.",
+                f"{escaped(f'{store.url}/{key}')} cannot be copied to a folder: {shown(key)} is no name of a file "
+                "there, or both a file and a folder. Rename the object.",
                 subject=key,
             )
 
@@ -109,7 +123,7 @@ def _is_there(path: Path, stat: Stat) -> bool:
     return found is not None and found == (stat.size_bytes, int(stat.modified_s))
 
 
-def _fetch(store: Store, key: str, path: Path, stat: Stat) -> None:
+def _fetch(store: Store, stat: Stat, key: str, path: Path) -> None:
     with publishing.publish_file(path, what=None, is_durable=False) as temporary:
         if not store.download(key, temporary):
             raise SourceChangedError(f"{escaped(f'{store.url}/{key}')} was removed while it was read.", subject=key)
