@@ -7,6 +7,7 @@ failed and loses updates that land during a merge (dagster#33587).
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import dagster as dg
 
@@ -159,8 +160,10 @@ def _merge_request(wiring: Wiring, instance: dg.DagsterInstance, set_hash: str) 
         if tag.items() <= run.tags.items() or key in (run.asset_selection or ()):
             return dg.SkipReason(f"Run {run.run_id} is merging.")
     tries = instance.get_runs(dg.RunsFilter(tags=tag))
-    # Not those that succeeded: the same set is merged again when the warehouse was removed.
-    failed = [run for run in tries if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)]
+    # Newest first. Those before a success do not count: a set comes back with the exports of an earlier day, and when
+    # the warehouse was removed.
+    since_success = takewhile(lambda run: run.status is not dg.DagsterRunStatus.SUCCESS, tries)
+    failed = [run for run in since_success if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)]
     if len(failed) >= MAX_MERGE_TRIES:
         return dg.SkipReason(
             f"The merge of this set of shards failed {len(failed)} times, last in run {failed[0].run_id}. "

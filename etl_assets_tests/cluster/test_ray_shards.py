@@ -35,7 +35,7 @@ def test_the_digest_is_the_local_one(cluster: RayCluster, postgres: PostgresServ
     with ray_story(cluster, postgres, tmp_path, site) as story:
         stage_lake(story.sources, site)
         for _ in range(NODES):
-            story.add_node(cpu_count=4 // NODES)
+            story.add_node()
         story.ask("all", list(site.shard_ids))
         started_s = time.monotonic()
         with daemon(story.instance_home, story.variables):

@@ -233,6 +233,15 @@ class NextYear(datetime):
 
 
 class TestIsAskedFor:
+    def test_although_this_set_failed_three_times_before_it_was_merged(self, complete: CodeLocation) -> None:
+        """Fails: the exports of an earlier day come back, and failures of that day hold their merge for ever."""
+        status = dg.DagsterRunStatus
+        for was in (*[status.FAILURE] * 2, status.SUCCESS, status.FAILURE, status.CANCELED):
+            complete.instance.create_run_for_job(merge_job(complete), tags=dict(asked(complete).tags), status=was)
+        request = asked(complete)
+        complete.instance.create_run_for_job(merge_job(complete), tags=dict(request.tags), status=status.FAILURE)
+        assert "failed 3 times" in refused(complete)
+
     def test_when_an_obstacle_is_gone_and_nothing_was_published(self, complete: CodeLocation) -> None:
         """Fails: after an attempt that ends by reusing the shard, which publishes nothing, the merge never comes."""
         begun = attempts.start(complete.site.home, "shard_02", "run", 1)
