@@ -1,4 +1,4 @@
-"""As many shards as are asked for, each a run on Ray: the digest is the local one, and what a run takes is printed.
+"""As many shards as are asked for, built on Ray: the digest is the local one, and what it took is printed.
 
 `CLUSTER_SHARDS=100 make test-cluster CLUSTER_ARGS="-s -k ray_shards"`.
 """
@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
@@ -23,8 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SHARD_COUNT = int(os.environ.get("CLUSTER_SHARDS") or 10)
 NODES = int(os.environ.get("CLUSTER_NODES") or 2)
-# A run takes some seconds of CPU, most of it for imports.
-_RUN_S = 30
+# A run takes some seconds of CPU, most of it for imports; several shards share one where there are many.
+_SHARD_S = 30
 
 
 def test_the_digest_is_the_local_one(cluster: RayCluster, postgres: PostgresServer, tmp_path: Path) -> None:
@@ -41,11 +42,9 @@ def test_the_digest_is_the_local_one(cluster: RayCluster, postgres: PostgresServ
         with daemon(story.instance_home, story.variables):
             wait_for(
                 lambda: story.published_digest() == local and all(run.status in FINISHED for run in story.all_runs()),
-                WORK_S + _RUN_S * SHARD_COUNT,
+                WORK_S + _SHARD_S * SHARD_COUNT,
                 story.states,
             )
-        took_s = time.monotonic() - started_s
-        each_s = took_s / SHARD_COUNT
-        print(f"{SHARD_COUNT} shards, {NODES} nodes: {took_s:.0f} s, {each_s:.1f} s a shard", file=sys.stderr)
-        assert story.built("all") == set(site.shard_ids)
-        assert len(story.runs("all")) == SHARD_COUNT
+        took_s, runs = time.monotonic() - started_s, story.runs("all")
+        print(f"{SHARD_COUNT} shards in {len(runs)} runs, {NODES} nodes: {took_s:.0f} s", file=sys.stderr)
+        assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
