@@ -24,6 +24,8 @@ BENCH := $(BENCH_VENV)/.ready-$(call checksum,requirements-bench.lock)
 # libraries.
 CLUSTER_VENV := .venv-cluster
 CLUSTER := $(CLUSTER_VENV)/.ready-$(call checksum,requirements-cluster.lock)
+# Debian keeps the server's programs out of PATH.
+POSTGRES := $(if $(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),,postgresql)
 
 # So has pip-audit: what it needs must not decide which packages the pipeline is tested with.
 AUDIT_VENV := .venv-audit
@@ -49,7 +51,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cluster ui drill drill-all bench check lint types fmt docs audit lock clean sample again
+.PHONY: help setup run test test-cluster postgresql ui drill drill-all bench check lint types fmt docs audit lock clean sample again
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -93,8 +95,14 @@ test: $(DEV) ## run the tests but those of the lake mode and of clusters (make t
 	$(PY) -m pytest $(ARGS)
 
 # CLUSTER_ARGS="-m 'not slow'" leaves out the long ones, as .ci/run does.
-test-cluster: $(CLUSTER) ## run the tests of the lake mode and of clusters, with servers on this machine (needs PostgreSQL; some minutes)
+test-cluster: $(CLUSTER) $(POSTGRES) ## run the tests of the lake mode and of clusters, with servers on this machine (many minutes)
 	$(CLUSTER_VENV)/bin/python -m pytest etl_assets_tests/lake etl_assets_tests/cluster $(CLUSTER_ARGS)
+
+# The tests start a server of their own. Where it cannot be installed, those that need it fail and say what to do.
+postgresql:
+	@echo "Installing PostgreSQL for the tests of clusters."
+	@as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; $$as_root apt-get update -qq && $$as_root env \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null || true
 
 check: lint types test ## formatting, lint, types and tests
 
