@@ -62,7 +62,7 @@ def ended(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Story:
         run_id, pid = next(iter(story.held(doomed).items()))
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: story.is_failed(run_id), WORK_S, lambda: f"the end of run {run_id}: {story.states()}")
-        # A run that is killed before it has begun would count as starting for as long as the settings say.
+        # With none that is about to begin, so that what is lost is a run at work.
         wait_for(
             lambda: bool(story.held(doomed).keys() - {run_id}) and not story.has_waiting_runs(),
             WORK_S,

@@ -6,8 +6,18 @@ import pytest
 from deltalake import DeltaTable
 
 from etl_assets.engine.lake.store import Store
-from etl_assets.engine.published.lake_names import MANIFESTS, PROFILES_FOLDER, PUBLICATIONS, STAGED, profiles_key
+from etl_assets.engine.published import attempts
+from etl_assets.engine.published.inspecting import fetch_state
+from etl_assets.engine.published.lake_names import (
+    ATTEMPTS,
+    MANIFESTS,
+    PROFILES_FOLDER,
+    PUBLICATIONS,
+    STAGED,
+    profiles_key,
+)
 from etl_assets.engine.published.lake_versions import lake_table
+from etl_assets.engine.published.mirroring import attempt_names
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps import vacuuming
@@ -53,6 +63,23 @@ def test_old_versions_go_and_the_kept_ones_stay_whole(site: Site) -> None:
     assert len([key for key in markers if "/crm/" in key]) == 2
     assert DeltaTable(f"{site.lake_url}/profiles", version=2).to_pyarrow_table().num_rows == 12
     assert vacuum(site, 1, grace_s=-60) == [], "it is not done at once"
+
+
+def test_of_the_attempts_at_a_shard_the_newest_are_kept(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails: a lake gets slower with every day, for each machine reads every attempt that there ever was."""
+    names = attempt_names(store_of(site).list(ATTEMPTS), site.shard_ids)
+    assert {len(of_shard) for of_shard in names.values()} == {4}
+    monkeypatch.setattr(attempts, "MAX_KEPT", 3)
+    other = site_in(str(site.lake_url), tmp_path / "other")
+    fetch_state(other)
+    assert len(attempts.read_attempts(other.home, site.shard_ids)) == 3 * site.shard_count
+    monkeypatch.setattr(attempts, "MAX_KEPT", 2)
+    assert not [key for key in vacuum(site, 3) if key.startswith(ATTEMPTS)], "they are young"
+    vacuum(site, 3, grace_s=-60)
+    kept = attempt_names(store_of(site).list(ATTEMPTS), site.shard_ids)
+    assert kept == {shard_id: sorted(of_shard)[-2:] for shard_id, of_shard in names.items()}
 
 
 def test_nothing_that_is_young_is_removed(site: Site) -> None:

@@ -139,6 +139,20 @@ def unlisted_attempts(home: Home, shard_ids: Iterable[str], listed: Container[tu
     return found
 
 
+def kept_names(names: Iterable[str]) -> list[str]:
+    """Of the names of one shard's records those of the newest, oldest first; what is no record is left out."""
+    return _records(names)[-MAX_KEPT:]
+
+
+def surplus_names(names: Iterable[str]) -> list[str]:
+    """The names of one shard's records that `kept_names` leaves out because there are newer ones."""
+    return _records(names)[:-MAX_KEPT]
+
+
+def _records(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
 def _files(folder: Path) -> list[Path]:
     """The records in a shard's folder, oldest first."""
     return [path for path in folder_entries.list_files(folder, ".json") if _NAME.fullmatch(path.name)]

@@ -159,18 +159,18 @@ def send_attempt(site: Site, attempt: Attempt) -> None:
 
 
 def fetch_attempts(site: Site) -> None:
-    """Fetch the records of attempts of other machines."""
+    """Fetch the newest records of attempts of other machines."""
     store = site.lake
     assert store is not None, "only for a lake"
-    known = set(site.shard_ids)
-    for key in sorted(store.list(ATTEMPTS)):
-        shard_id, _, name = key.removeprefix(f"{ATTEMPTS}/").partition("/")
-        if shard_id not in known or "/" in name:
-            continue
+    listed = attempt_names(store.list(ATTEMPTS), site.shard_ids)
+    newest = [(shard_id, name) for shard_id, names in listed.items() for name in attempts.kept_names(names)]
+
+    def fetch(one: tuple[str, str]) -> None:
+        shard_id, name = one
         path = site.home.attempts_at(shard_id) / name
         if publishing.is_regular(path):
-            continue
-        found = store.get(key)
+            return
+        found = store.get(attempt_key(shard_id, name))
         attempt = _ATTEMPT.parse(found.content) if found else None
         if (
             attempt is not None
@@ -178,3 +178,15 @@ def fetch_attempts(site: Site) -> None:
             and attempts.path_of(site.home, attempt) == path
         ):
             publishing.publish_json(path, asdict(attempt), is_durable=False)
+
+    at_once(fetch, newest)
+
+
+def attempt_names(keys: Iterable[str], shard_ids: Iterable[str]) -> dict[str, list[str]]:
+    """The names of the objects that lie where records of attempts do, by shard."""
+    names: dict[str, list[str]] = {shard_id: [] for shard_id in shard_ids}
+    for key in keys:
+        shard_id, _, name = key.removeprefix(f"{ATTEMPTS}/").partition("/")
+        if shard_id in names:
+            names[shard_id].append(name)
+    return names

@@ -12,26 +12,29 @@ from etl_assets.engine import faults
 from etl_assets.engine.files import folder_entries, sweeping
 from etl_assets.engine.lake.probing import FOLDER as PROBES
 from etl_assets.engine.lake.store import Stat, Store, at_once
+from etl_assets.engine.published import attempts
 from etl_assets.engine.published.inspecting import inspect_all
 from etl_assets.engine.published.lake_names import (
+    ATTEMPTS,
     MANIFESTS,
     PROFILES_FOLDER,
     PUBLICATIONS,
     STAGED,
+    attempt_key,
     manifest_key,
     pointer_key,
     profiles_key,
 )
 from etl_assets.engine.published.lake_shards import read_lake_manifest
 from etl_assets.engine.published.lake_versions import lake_table, read_document
-from etl_assets.engine.published.mirroring import fetch_sources
+from etl_assets.engine.published.mirroring import attempt_names, fetch_sources
 from etl_assets.engine.published.shards import shard_input
 from etl_assets.engine.published.snapshots import ACCOUNTING_FILE, current_folder
 from etl_assets.engine.site import Site
 
 # No run takes so long: what is younger may belong to one that has not published yet.
 GRACE_S = 24 * 3600.0
-_FOLDERS = (MANIFESTS, PROFILES_FOLDER, PUBLICATIONS, STAGED, PROBES)
+_FOLDERS = (MANIFESTS, PROFILES_FOLDER, PUBLICATIONS, STAGED, PROBES, ATTEMPTS)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ def vacuum(site: Site, keep_count: int, *, grace_s: float = GRACE_S) -> list[str
     removed += [key for key in _old(listed[PUBLICATIONS], oldest_s) if key not in kept.documents]
     # A run that was killed while it tried the store has left one.
     removed += _old(listed[PROBES], oldest_s)
+    removed += [
+        key for key in _surplus_attempts(site, listed[ATTEMPTS]) if listed[ATTEMPTS][key].modified_s <= oldest_s
+    ]
     snapshots = _old_snapshots(site, listed[STAGED], oldest_s, kept)
     if _state(site) != before:
         # A run has gone back to older exports, or published, meanwhile: it may name what is to be removed.
@@ -121,6 +127,12 @@ def _wanted_manifests(
     files = {key: profiles_key(manifest.file) for key, manifest in read.items() if manifest}
     wanted = {key for key in old if key in current or files.get(key) in kept.files}
     return wanted, {file for key, file in files.items() if key in wanted or key not in old}
+
+
+def _surplus_attempts(site: Site, listed: Mapping[str, Stat]) -> list[str]:
+    """The records of attempts of which no machine keeps as many."""
+    by_shard = attempt_names(listed, site.shard_ids)
+    return [attempt_key(name, record) for name in by_shard for record in attempts.surplus_names(by_shard[name])]
 
 
 def _old(listed: dict[str, Stat], oldest_s: float) -> list[str]:
