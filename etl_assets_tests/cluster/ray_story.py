@@ -28,7 +28,6 @@ from etl_assets_tests.factory import PROJECT_FOLDER
 WORK_S = 900
 # The tag with which a run asks for more than the others, or for something else.
 _CONFIG_TAG = "dagster-ray/config"
-_WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.QUEUED}
 FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
@@ -66,10 +65,6 @@ class Story:
         """What has become of everything that was asked for, in a message."""
         states = {name: [run.status.value for run in self.runs(name)] for name in self.backfills}
         return f"{states}; all: {[run.status.value for run in self.all_runs()]}"
-
-    def has_waiting_runs(self) -> bool:
-        """Whether a run has yet to begin."""
-        return any(run.status in _WAITING for run in self.all_runs())
 
     def is_failed(self, run_id: str) -> bool:
         """Whether Dagster knows that a run has failed."""
