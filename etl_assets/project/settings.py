@@ -52,11 +52,9 @@ class Settings(BaseSettings):
         default=None,
     )
     sources: Exports = setting(
-        "folder of the exports; only read. One in an object store, such as `s3://bucket/exports`, is copied to "
-        "`ETL_HOME/exports`, and so are several places of which one is in a store, such as "
-        "`s3://bucket/exports,/data/exports`; it needs the extra `etl_assets[lake]`",
-        "a folder, or a URL of plain characters like s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, "
-        "or several places with commas between them of which one is such a URL",
+        "folder of the exports; only read. One in an object store, such as `s3://bucket/exports`, and several places, "
+        "such as `s3://bucket/exports,/data/exports`, are copied to `ETL_HOME/exports`: extra `etl_assets[lake]`",
+        "a folder, or URLs of plain characters (s3://bucket/prefix, gs://, az://), with commas between several places",
         "data/sources",
         default="data/sources",
         validate_default=True,
@@ -254,8 +252,7 @@ def declared_in(folder: Path) -> dict[str, Any]:
 def _absolute(folder: Path, value: str) -> Path | str:
     """A folder that is written as from the project's; the URL of one stays, also among folders."""
     if is_url(value):
-        parts = [part.strip() for part in value.split(",")]
-        return ",".join(part if is_url(part) else str(_absolute(folder, part)) for part in parts)
+        return ",".join(one if is_url(one) else str(_absolute(folder, one)) for one in map(str.strip, value.split(",")))
     # Without `..`, so that messages name the folder as a person would.
     return Path(os.path.normpath(folder.absolute() / Path(value).expanduser()))
 

@@ -37,7 +37,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
     monkeypatch.setattr(RayRunLauncher, "launch_run", fails)
     launcher = WaitingRayRunLauncher(address="http://head:8265")
-    run = SimpleNamespace(run_id="1")
+    run = SimpleNamespace(run_id="1", tags={})
     launcher.launch_run(SimpleNamespace(dagster_run=run, workspace=None))  # type: ignore[arg-type]
 
 

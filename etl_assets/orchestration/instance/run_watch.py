@@ -37,9 +37,10 @@ class RunWatch:
                 try:
                     if holds():
                         continue
-                    with self._lock:
-                        self._watched.pop(run_id, None)
                     on_end()
                 except Exception:  # noqa: BLE001
-                    # The watch goes on with the other runs, and run monitoring has this one too.
+                    # The database may be away for a moment. The watch goes on with the other runs, and comes back.
                     _LOG.exception("A run that is gone could not be reported: %s", run_id)
+                    continue
+                with self._lock:
+                    self._watched.pop(run_id, None)

@@ -63,6 +63,7 @@ USED: dict[str, tuple[list[str], list[str]]] = {
     "dagster._core.storage.runs.sqlite.sqlite_run_storage": ([], ["create_engine"]),
     "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage": ([], ["create_engine"]),
     "dagster._core.storage.sql.get_alembic_config": (["dunder_file"], []),
+    "dagster._core.storage.tags.PARTITION_NAME_TAG": ([], []),
     # Dagster's records take the signature of their fields at the first call only; job_origin() is called below.
     "dagster._core.remote_origin.RegisteredCodeLocationOrigin": ([], []),
     "dagster._core.remote_origin.RemoteJobOrigin": ([], []),
