@@ -44,22 +44,21 @@ def _megabytes(value: Any) -> Any:
     return value
 
 
-def is_url(value: Any) -> bool:
-    """Whether it is meant as a URL, or as several places of which one is a URL, and not as a folder."""
-    return isinstance(value, str) and any(_SCHEME.match(part.strip()) for part in value.split(","))
+def has_url(value: Any) -> bool:
+    """Whether it is meant as a URL, or as several places of which one is, and not as a folder."""
+    return isinstance(value, str) and any(_SCHEME.match(part) for part in places_of(value))
 
 
 def places_of(exports: str) -> list[str]:
-    """The URLs in a setting for exports that lie in several places, or in one that is not on this machine."""
-    return exports.split(",")
+    """The places in a setting for exports of which at least one is in a store."""
+    return [part.strip() for part in exports.split(",")]
 
 
 def _exports(value: Any) -> Any:
     """A folder, or the URLs of several places of which at least one is in a store; folders among them become URLs."""
-    if not is_url(value):
+    if not has_url(value):
         return _path(value)
-    parts = [part.strip() for part in value.split(",")]
-    urls = [_lake(part) if is_url(part) else _path(_named(part)).as_uri() for part in parts]
+    urls = [_lake(part) if has_url(part) else _path(_named(part)).as_uri() for part in places_of(value)]
     if all(url.startswith("file://") for url in urls):
         if len(urls) > 1:
             raise ValueError("several folders and no store")

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from etl_assets.errors import Action, Advice, ConfigError
 from etl_assets.project.locating import declared_settings, located
 from etl_assets.project.setting_sources import DeclaredSource, EnvironmentSource
-from etl_assets.project.setting_types import Exports, Folder, Lake, Megabytes, Share, Whole, is_url, setting
+from etl_assets.project.setting_types import Exports, Folder, Lake, Megabytes, Share, Whole, has_url, places_of, setting
 
 PREFIX = "ETL_"
 # Variables between the package's own processes; they are not settings.
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
     sources: Exports = setting(
         "folder of the exports; only read. One in an object store, such as `s3://bucket/exports`, and several places, "
-        "such as `s3://bucket/exports,/data/exports`, are copied to `ETL_HOME/exports`: extra `etl_assets[lake]`",
+        "such as `s3://bucket/exports,/data/exports`, are copied to `ETL_HOME/exports` (extra `etl_assets[lake]`)",
         "a folder, or URLs of plain characters (s3://bucket/prefix, gs://, az://), with commas between several places",
         "data/sources",
         default="data/sources",
@@ -251,8 +251,8 @@ def declared_in(folder: Path) -> dict[str, Any]:
 
 def _absolute(folder: Path, value: str) -> Path | str:
     """A folder that is written as from the project's; the URL of one stays, also among folders."""
-    if is_url(value):
-        return ",".join(one if is_url(one) else str(_absolute(folder, one)) for one in map(str.strip, value.split(",")))
+    if has_url(value):
+        return ",".join(one if has_url(one) else str(_absolute(folder, one)) for one in places_of(value))
     # Without `..`, so that messages name the folder as a person would.
     return Path(os.path.normpath(folder.absolute() / Path(value).expanduser()))
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -83,11 +83,3 @@ def log_of(instance_home: Path, run_id: str) -> str:
         failure = getattr(data, "user_failure_data", None)
         texts += [entry.user_message, entry.message or "", failure.description if failure else ""]
     return "\n".join(filter(None, texts))
-
-
-def wait_for(condition: Callable[[], bool], within_s: float, what: Callable[[], str]) -> None:
-    """Ask once a second until it holds; AssertionError says what did not come."""
-    started_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() < started_s + within_s, f"Waited {within_s} s for {what()}"
-        time.sleep(1)

@@ -3,26 +3,22 @@
 They share the machine's network and disk. That they do not share what matters is up to their environments.
 """
 
-import contextlib
 import json
-import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from etl_assets_tests.command_line import environment
+from etl_assets_tests.living_processes import kill_all, living
+from etl_assets_tests.whole.served import wait_until
 
 # On an idle machine the head takes 8 s.
 START_S = 400
@@ -58,22 +54,18 @@ class Node:
         """Whether Ray says that the node is part of the cluster."""
         return self.process.poll() is None and _JOINED in self.log.read_text()
 
+    @property
+    def tail(self) -> str:
+        """The end of what it says, for a message."""
+        return self.log.read_text()[-4000:]
+
     def processes(self) -> dict[int, str]:
         """The command lines of its living processes: Ray's, and the runs that it works on."""
-        found = {}
-        for process in psutil.process_iter():
-            # Others end while this looks, and some belong to other users.
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found[process.pid] = " ".join(process.cmdline())
-        return found
+        return living(lambda one: one.environ().get(_MARK) == self.mark)
 
     def kill(self) -> None:
         """What a host that goes down does: SIGKILL to every process, until none is left."""
-        while found := self.processes():
-            for pid in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        kill_all(self.processes)
         self.process.wait(timeout=START_S)
 
 
@@ -109,7 +101,7 @@ class RayCluster:
                 self.nodes.append(node)
                 return node
             node.kill()
-        raise AssertionError(f"The node does not join:\n{node.log.read_text()[-4000:]}")
+        raise AssertionError(f"The node does not join: {node.tail}")
 
     def start_head(self) -> None:
         """Start the head, and wait for its dashboard, which takes jobs."""
@@ -117,8 +109,12 @@ class RayCluster:
         place = ("--head", "--node-ip-address", "127.0.0.1", "--port", str(self.port))
         dashboard = ("--dashboard-host", host, "--dashboard-port", dashboard_port, "--temp-dir", str(self.folder))
         head = self._start([*place, *dashboard, "--num-cpus", "0"], {}, self.folder, "head")
-        _wait(lambda: self.ask("/api/version") == 200 or head.process.poll() is not None, START_S, head)
-        assert head.process.poll() is None, f"Ray has ended:\n{head.log.read_text()[-4000:]}"
+        wait_until(
+            lambda: self.ask("/api/version") == 200 or head.process.poll() is not None,
+            START_S,
+            lambda: f"Ray's head: {head.tail}",
+        )
+        assert head.process.poll() is None, f"Ray has ended: {head.tail}"
         self._head = head
 
     def replace_head(self) -> None:
@@ -186,15 +182,8 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
 
 
 def _joins(node: Node) -> bool:
-    _wait(lambda: node.has_joined or node.process.poll() is not None, START_S, node)
+    wait_until(lambda: node.has_joined or node.process.poll() is not None, START_S, lambda: f"a node: {node.tail}")
     return node.has_joined
-
-
-def _wait(condition: Callable[[], bool], within_s: float, node: Node) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"Ray does not start:\n{node.log.read_text()[-4000:]}"
-        time.sleep(0.2)
 
 
 def _free_port() -> int:

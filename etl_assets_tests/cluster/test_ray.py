@@ -16,13 +16,14 @@ import pytest
 from etl_assets.engine.files.layout import Home
 from etl_assets.engine.site import Site
 from etl_assets.project.loading import load_project
-from etl_assets_tests.cluster.daemon import daemon, wait_for
+from etl_assets_tests.cluster.daemon import daemon
 from etl_assets_tests.cluster.postgres_server import PASSWORD, PostgresServer
 from etl_assets_tests.cluster.ray_cluster import RayCluster
 from etl_assets_tests.cluster.ray_story import FINISHED, WORK_S, Story, ray_story
 from etl_assets_tests.factory import PROJECT, PROJECT_FOLDER, generate_sample, run_engine
 from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.lake_runs import stage_lake
+from etl_assets_tests.whole.served import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -55,19 +56,19 @@ def ended(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Story:
     doomed = story.add_node(3, ETL_FAULT="shard.joined hang")
     story.ask("all", list(story.site.shard_ids))
     with daemon(story.instance_home, story.variables):
-        wait_for(lambda: len(story.held(doomed)) >= 2, WORK_S, lambda: f"runs on the node: {story.states()}")
+        wait_until(lambda: len(story.held(doomed)) >= 2, WORK_S, lambda: f"runs on the node: {story.states()}")
         healthy = story.add_node()
         run_id, pid = next(iter(story.held(doomed).items()))
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: story.is_failed(run_id), WORK_S, lambda: f"the end of run {run_id}: {story.states()}")
+        wait_until(lambda: story.is_failed(run_id), WORK_S, lambda: f"the end of run {run_id}: {story.states()}")
         lost = story.held(doomed).keys() - {run_id}
         assert lost, "the node is not lost without work"
         doomed.kill()
-        wait_for(lambda: all(map(story.is_failed, lost)), WORK_S, lambda: f"the end of {lost}: {story.states()}")
+        wait_until(lambda: all(map(story.is_failed, lost)), WORK_S, lambda: f"the end of {lost}: {story.states()}")
         story.ask("other project", ["shard_00"], env_vars=[f"ETL_PROJECT={other}"])
         story.ask("other lake", ["shard_01"], env_vars=["ETL_LAKE="])
         story.ask("large", ["shard_02"], num_cpus=2, env_vars=["ETL_WORKERS=2"])
-        wait_for(lambda: _has_ended(story), WORK_S, lambda: f"the end of everything: {story.states()}")
+        wait_until(lambda: _has_ended(story), WORK_S, lambda: f"the end of everything: {story.states()}")
     assert healthy.process.poll() is None
     return story
 
@@ -92,7 +93,7 @@ def test_killed_processes_and_a_lost_node_heal_and_the_digest_is_the_local_one(e
 
 def test_no_run_and_no_place_is_left_over(ended: Story) -> None:
     """Fails: a lost machine keeps places of the cluster, and backfills wait for ever."""
-    wait_for(lambda: not ended.unfinished_jobs(), WORK_S, lambda: f"the end of {ended.unfinished_jobs()}")
+    wait_until(lambda: not ended.unfinished_jobs(), WORK_S, lambda: f"the end of {ended.unfinished_jobs()}")
 
 
 def test_a_run_may_ask_for_more_than_the_others(ended: Story) -> None:
@@ -122,13 +123,13 @@ def test_a_machine_without_the_lake_refuses_the_run(ended: Story) -> None:
 
 
 def test_the_job_server_refuses_whoever_has_no_token(story: Story) -> None:
-    """Fails: whoever reaches the port runs any program on every machine."""
+    """Fails: anyone who can reach the port can run any program on every machine."""
     assert story.cluster.ask("/api/jobs/") == 200
     assert story.cluster.ask("/api/jobs/", token="wrong") in (401, 403)
 
 
 def test_no_password_is_in_a_command_line_or_in_what_ray_shows(ended: Story) -> None:
-    """Fails: whoever may look at the dashboard has the password of the database."""
+    """Fails: anyone who can see the dashboard can read the password of the database."""
     jobs = ended.jobs()
     assert jobs
     assert PASSWORD not in "\n".join(map(str, jobs))

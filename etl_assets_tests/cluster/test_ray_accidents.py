@@ -25,7 +25,7 @@ import pytest
 
 from etl_assets.engine.faults import LAKE_RUN_POINTS
 from etl_assets.engine.files.layout import Home
-from etl_assets_tests.cluster.daemon import daemon, wait_for
+from etl_assets_tests.cluster.daemon import daemon
 from etl_assets_tests.cluster.postgres_server import PostgresServer
 from etl_assets_tests.cluster.ray_cluster import RayCluster
 from etl_assets_tests.cluster.ray_story import FINISHED, WORK_S, Story, ray_story
@@ -35,6 +35,7 @@ from etl_assets_tests.lake.lake_places import BucketLakePlace
 from etl_assets_tests.lake.lake_runs import stage_lake
 from etl_assets_tests.whole.poller import Poller
 from etl_assets_tests.whole.schedules import SHARD_COUNT
+from etl_assets_tests.whole.served import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -167,7 +168,7 @@ def test_whatever_is_lost_the_profiles_of_the_last_exports_are_published(world: 
             started_s = time.monotonic()
             _stage(world, tmp_path / ("one", "two")[number % 2])
             story.ask(f"round {number}", list(story.site.shard_ids))
-            wait_for(lambda: bool(_busy(story)), WORK_S, story.states)
+            wait_until(lambda: bool(_busy(story)), WORK_S, story.states)
             moment_s = world.chance.uniform(0, BUSY_S)
             time.sleep(moment_s)
             accident(world)
@@ -177,7 +178,7 @@ def test_whatever_is_lost_the_profiles_of_the_last_exports_are_published(world: 
     assert world.poller.failures == []
     assert {seen.digest for seen in world.poller.seen} <= set(digests)
     assert all(seen.rows == seen.record_count == seen.rows_promised for seen in world.poller.seen)
-    wait_for(lambda: not story.unfinished_jobs(), WORK_S, lambda: f"the end of {story.unfinished_jobs()}")
+    wait_until(lambda: not story.unfinished_jobs(), WORK_S, lambda: f"the end of {story.unfinished_jobs()}")
     place = BucketLakePlace(tmp_path / "place", PROJECT, bucket=str(story.site.lake_url).rpartition("/")[0])
     assert place.leftovers() == []
 
@@ -189,7 +190,7 @@ def _exports(folder: Path, seed: int) -> str:
 
 
 def _stage(world: World, exports: Path) -> None:
-    """What a person does who has new exports."""
+    """Stage these exports, as a user does when new ones have arrived."""
     shutil.copytree(exports, world.story.sources, dirs_exist_ok=True)
     stage_lake(world.story.sources, world.story.site)
 
@@ -221,5 +222,5 @@ def _settle(world: World, name: str, digest: str) -> int:
             story.ask(f"{name}, again {asked}", list(story.site.shard_ids))
         return False
 
-    wait_for(is_settled, WORK_S, lambda: f"the end of {name}: {story.states()}")
+    wait_until(is_settled, WORK_S, lambda: f"the end of {name}: {story.states()}")
     return asked

@@ -75,7 +75,7 @@ def test_a_job_whose_answer_was_lost_is_not_started_twice_and_does_not_fail(monk
         (JobStatus.RUNNING, False),
         (JobStatus.FAILED, True),
         (JobStatus.STOPPED, True),
-        # A head that was started anew knows none of its jobs.
+        # A head that has been restarted knows nothing of the jobs before.
         (RuntimeError("Request failed with status code 404: Job dagster-run-1 does not exist"), True),
         (RuntimeError(_AGENT_IS_AWAY), False),
         (ConnectionError("Failed to connect to Ray at address: http://head:8265."), False),
@@ -86,14 +86,14 @@ def test_a_run_whose_job_is_lost_before_it_has_begun_is_reported(
 ) -> None:
     """Fails: it keeps its place in the queue for minutes; or a run that waits for its turn in Ray is given up."""
 
-    def get_job_status(_submission_id: str) -> JobStatus:
+    def get_job_info(_submission_id: str) -> SimpleNamespace:
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return SimpleNamespace(status=answer, message="dagster: not found")
 
     monkeypatch.setattr(ray_launcher, "_WATCHED_EVERY_S", 0.05)
     monkeypatch.setattr(RayRunLauncher, "launch_run", lambda _launcher, _context: None)
-    monkeypatch.setattr(WaitingRayRunLauncher, "client", SimpleNamespace(get_job_status=get_job_status))
+    monkeypatch.setattr(WaitingRayRunLauncher, "client", SimpleNamespace(get_job_info=get_job_info))
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(_nothing, status=dg.DagsterRunStatus.STARTING)
         launcher = WaitingRayRunLauncher(address="http://head:8265")
@@ -103,6 +103,9 @@ def test_a_run_whose_job_is_lost_before_it_has_begun_is_reported(
         while _is_starting(instance, run) and time.monotonic() < deadline_s:
             time.sleep(0.05)
         assert _is_starting(instance, run) is not is_lost
+        said = [str(entry.dagster_event and entry.dagster_event.message) for entry in instance.all_logs(run.run_id)]
+    why = "does not exist" if isinstance(answer, Exception) else "dagster: not found"
+    assert any(why in text for text in said) is is_lost, "the reason is not told"
 
 
 def _is_starting(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

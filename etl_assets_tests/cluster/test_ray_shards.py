@@ -12,13 +12,14 @@ import dagster as dg
 import pytest
 
 from etl_assets.engine.files.layout import Home
-from etl_assets_tests.cluster.daemon import daemon, wait_for
+from etl_assets_tests.cluster.daemon import daemon
 from etl_assets_tests.cluster.postgres_server import PostgresServer
 from etl_assets_tests.cluster.ray_cluster import RayCluster
 from etl_assets_tests.cluster.ray_story import FINISHED, WORK_S, ray_story
 from etl_assets_tests.factory import generate_sample, run_engine, site_at
 from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.lake_runs import stage_lake
+from etl_assets_tests.whole.served import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -40,7 +41,7 @@ def test_the_digest_is_the_local_one(cluster: RayCluster, postgres: PostgresServ
         story.ask("all", list(site.shard_ids))
         started_s = time.monotonic()
         with daemon(story.instance_home, story.variables):
-            wait_for(
+            wait_until(
                 lambda: story.published_digest() == local and all(run.status in FINISHED for run in story.all_runs()),
                 WORK_S + _SHARD_S * SHARD_COUNT,
                 story.states,

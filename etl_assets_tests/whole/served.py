@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from etl_assets_tests.command_line import environment
+from etl_assets_tests.living_processes import kill_all, living
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("etl-assets")
@@ -58,17 +57,7 @@ class Server:
 
         The latter have sessions of their own; like all others they have the server's mark in their environment.
         """
-        found = {}
-        for process in psutil.process_iter():
-            # Others end while this looks, and some belong to other users.
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                is_ours = os.getpgid(process.pid) == self.process.pid or self._has_mark(process)
-                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found[process.pid] = " ".join(process.cmdline())
-        return found
-
-    def _has_mark(self, process: psutil.Process) -> bool:
-        return process.environ().get(_MARK) == self.mark
+        return living(lambda one: os.getpgid(one.pid) == self.process.pid or one.environ().get(_MARK) == self.mark)
 
     def pid_of(self, words: str) -> int:
         """The process whose command line holds these words."""
@@ -85,10 +74,7 @@ class Server:
 
     def kill(self) -> None:
         """What a host that goes down does: SIGKILL to every process, until none is left."""
-        while found := self.processes():
-            for pid in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        kill_all(self.processes)
         self.process.wait(timeout=PAGE_S)
 
     def interrupt(self) -> int:

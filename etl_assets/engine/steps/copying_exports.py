@@ -74,7 +74,7 @@ def _placed(urls: Sequence[str]) -> dict[str, tuple[Store, Stat]]:
             raise InputError(
                 f"Nothing lies below {escaped(url)}: expected exports.", Advice(Action.SET, SETTING), subject=url
             )
-        for key in found.keys() & placed.keys():
+        for key in sorted(found.keys() & placed.keys()):
             raise InputError(
                 f"{shown(key)} lies below {escaped(placed[key][0].url)} and below {escaped(url)}: expected each file "
                 "in one place. Remove one of them, or take one place out.",

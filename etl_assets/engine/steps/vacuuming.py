@@ -57,8 +57,8 @@ def vacuum(site: Site, keep_count: int, *, grace_s: float = GRACE_S) -> list[str
     before = _state(site)
     kept = _kept(site, store, keep_count)
     listed = dict(zip(_FOLDERS, at_once(store.list, _FOLDERS), strict=True))
-    manifests = set(_old(listed[MANIFESTS], oldest_s))
-    wanted, wanted_files = _wanted_manifests(site, store, listed[MANIFESTS], manifests, kept)
+    manifests = _old(listed[MANIFESTS], oldest_s)
+    wanted, wanted_files = _wanted_manifests(site, store, listed[MANIFESTS], frozenset(manifests), kept)
     removed = [key for key in manifests if key not in wanted]
     removed += [
         key

@@ -81,15 +81,23 @@ class WaitingRayRunLauncher(RayRunLauncher):  # type: ignore[misc]
     def _has_job(self, run_id: str) -> bool:
         """Whether Ray has a job of the run that has not ended; yes where Ray does not answer."""
         try:
-            return not self.client.get_job_status(get_job_submission_id_from_run_id(run_id)).is_terminal()
+            return not self._job(run_id).status.is_terminal()
         except (OSError, RuntimeError) as error:
             return _status(error) != _NOT_FOUND
+
+    def _job(self, run_id: str) -> Any:
+        return self.client.get_job_info(get_job_submission_id_from_run_id(run_id))
 
     def _report_lost(self, run_id: str) -> None:
         """Report a run that has no job and has not begun; what it does once it has begun, run monitoring watches."""
         run = self._instance.get_run_by_id(run_id)
-        if run is not None and run.status is dg.DagsterRunStatus.STARTING:
-            self._instance.report_run_failed(run, "Ray has lost the job of this run before the run has begun.")
+        if run is None or run.status is not dg.DagsterRunStatus.STARTING:
+            return
+        try:
+            says = self._job(run_id).message
+        except RuntimeError as error:
+            says = error
+        self._instance.report_run_failed(run, f"The job of this run ended before the run began. Ray says: {says}")
 
 
 def _is_passing(error: OSError | RuntimeError) -> bool:

@@ -46,7 +46,7 @@ def warned(context: dg.AssetExecutionContext) -> None:
 def test_warnings_of_the_engine_are_where_the_person_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_in_ui: bool
 ) -> None:
-    """Fails: what could not be removed, and may hold personal data, is told to a stream that no one reads."""
+    """Fails: a file that may hold personal data could not be removed, and the warning goes where nobody looks."""
     # pytest's own handlers would take the warnings.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     home = dagster_home({"DAGSTER_HOME": str(tmp_path / "dagster")})
