@@ -14,6 +14,7 @@ from etl_assets_tests.factory import generate_sample, site_at
 
 # Neither library is installed here: reading the settings must not need them.
 _RAY = "run_launcher: {module: dagster_ray, class: RayRunLauncher, config: {ray: {address: 'http://head:8265'}}}\n"
+_OURS = _RAY.replace("dagster_ray, class: ", "etl_assets.orchestration.instance.ray_launcher, class: Waiting")
 _DOCKER = "run_launcher: {module: dagster_docker, class: DockerRunLauncher}\n"
 
 
@@ -23,7 +24,7 @@ def exports(sources: Path) -> Path:
     return sources
 
 
-@pytest.fixture(params=[_RAY])
+@pytest.fixture(params=[_RAY, _OURS], ids=["dagster-ray", "ours"])
 def location(
     request: pytest.FixtureRequest, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CodeLocation]:
