@@ -61,7 +61,7 @@ def test_a_project_can_declare_its_lake(tmp_path: Path) -> None:
 )
 def test_exports_at_a_url_of_another_form_are_refused(url: str) -> None:
     """Fails: the URL is taken for the name of a folder, which does not exist."""
-    with pytest.raises(ConfigError, match="ETL_SOURCES must be a folder, or a URL"):
+    with pytest.raises(ConfigError, match="ETL_SOURCES must be a folder, or URLs"):
         load_settings({"ETL_SOURCES": url})
 
 

@@ -139,11 +139,12 @@ class Store:
                 return None
 
     def list(self, folder: str) -> dict[str, Stat]:
-        """Every object below a folder, by its whole key."""
+        """Every object below a folder, by its whole key, in the order of the keys: folders list in none."""
         import obstore
 
         with self._explained(folder):
-            return {one["path"]: _stat(one) for batch in obstore.list(self._store, folder) for one in batch}
+            found = {one["path"]: _stat(one) for batch in obstore.list(self._store, folder) for one in batch}
+        return dict(sorted(found.items()))
 
     def download(self, key: str, target: Path) -> bool:
         """Write the object to a new file; False when there is none."""
