@@ -160,6 +160,10 @@ class StoreError(EtlError):
     """The object store did not answer, or failed; trying again can help."""
 
 
+class GoneError(StoreError):
+    """An object that was put is in the store no more."""
+
+
 class StoppedError(EtlError):
     """The work was stopped before it was published: its run was cancelled, or another part of it failed for good."""
 

@@ -16,9 +16,10 @@ from etl_assets.engine.published import snapshots
 from etl_assets.engine.published.checks import Finding, recount_source
 from etl_assets.engine.published.notices import source_notices
 from etl_assets.engine.published.read_files import read_files
-from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
+from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.unmatched import key_map_facts, unmatched_texts
+from etl_assets.engine.published.withdrawing import require_undamaged
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.sending import stage_and_send
 from etl_assets.engine.steps.stage import StagingRequest

@@ -29,11 +29,12 @@ class PostgresServer:
     """A server that can be stopped, as a host that goes down stops it, and started again."""
 
     folder: Path
+    host: str
     port: int
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses={self.host} -c fsync=off"
         self._control("start", "-w", "-t", "120", "-l", str(self.folder / "log"), "-o", options)
 
     def stop(self) -> None:
@@ -52,7 +53,7 @@ class PostgresServer:
             with connection.cursor() as cursor:
                 cursor.execute(f'CREATE DATABASE "{name}"')
         return {
-            "DAGSTER_PG_HOST": "127.0.0.1",
+            "DAGSTER_PG_HOST": self.host,
             "DAGSTER_PG_PORT": str(self.port),
             "DAGSTER_PG_DATABASE": name,
             "DAGSTER_PG_USER": _USER,
@@ -62,15 +63,15 @@ class PostgresServer:
     def address(self, database: str) -> str:
         """As libpq reads it."""
         secret = PASSWORD.replace("'", r"\'")
-        return f"host=127.0.0.1 port={self.port} dbname={database} user={_USER} password='{secret}'"
+        return f"host={self.host} port={self.port} dbname={database} user={_USER} password='{secret}'"
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Make a server, start it, and remove it at the end. AssertionError where PostgreSQL is not installed."""
+def postgres_server(host: str = "127.0.0.1") -> Iterator[PostgresServer]:
+    """Make a server at this address, and remove it at the end. AssertionError where PostgreSQL is not installed."""
     _program("initdb")
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = int(free.getsockname()[1])
     # Not in the tests' folder: another user cannot pass through root's.
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
@@ -81,7 +82,9 @@ def postgres_server() -> Iterator[PostgresServer]:
             for path in (folder, secret):
                 shutil.chown(path, _SERVANT)
         _run("initdb", "-D", str(folder / "data"), "-U", _USER, "-A", "scram-sha-256", "-N", f"--pwfile={secret}")
-        server = PostgresServer(folder, port)
+        with (folder / "data" / "pg_hba.conf").open("a") as access:
+            access.write("host all all samenet scram-sha-256\n")
+        server = PostgresServer(folder, host, port)
         server.start()
         try:
             yield server

@@ -1,7 +1,4 @@
-"""A Ray cluster on this machine: a head that runs nothing, and nodes with an ETL_HOME and an environment of their own.
-
-They share the machine's network and disk. That they do not share what matters is up to their environments.
-"""
+"""A Ray cluster: a head that runs nothing, and nodes, each on its own host, with its own ETL_HOME and environment."""
 
 import json
 import secrets
@@ -11,17 +8,20 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etl_assets_tests.cluster.hosts import Host, Network
 from etl_assets_tests.command_line import environment
 from etl_assets_tests.living_processes import kill_all, living
 from etl_assets_tests.whole.served import wait_until
 
 # On an idle machine the head takes 8 s.
 START_S = 400
+# A node that does not answer for so long is given up.
+HEALTH_CHECK_S = 60
 # A node gives up when it has not joined after 30 s, and no setting changes that.
 _JOIN_TRIES = 5
 _JOINED = "block forever"
@@ -35,7 +35,8 @@ _OURS = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(START_S),
     "RAY_worker_register_timeout_seconds": str(START_S),
     "RAY_JOB_START_TIMEOUT_SECONDS": "900",
-    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_timeout_ms": str(HEALTH_CHECK_S * 1000),
+    "RAY_health_check_failure_threshold": "1",
     "RAY_enable_worker_prestart": "0",
 }
 
@@ -45,6 +46,7 @@ class Node:
     """A node of the cluster, in a session of its own."""
 
     process: subprocess.Popen[bytes]
+    host: Host
     home: Path
     log: Path
     mark: str
@@ -74,6 +76,8 @@ class RayCluster:
     """A head, to which nodes are added."""
 
     folder: Path
+    network: Network
+    host: Host
     port: int
     dashboard: str
     token: str
@@ -92,11 +96,17 @@ class RayCluster:
         self._node_count += 1
         number = self._node_count
         home = self.folder / f"home_{number}"
-        # Addresses of their own, as far as one machine goes.
-        place = ("--address", f"127.0.0.1:{self.port}", "--node-ip-address", f"127.0.0.{number + 1}")
-        size = ("--num-cpus", str(cpu_count), "--memory", "8000000000")
+        host = self.network.add_host()
+        options = (
+            "--address",
+            f"{self.host.address}:{self.port}",
+            "--num-cpus",
+            str(cpu_count),
+            "--memory",
+            "8000000000",
+        )
         for _ in range(_JOIN_TRIES):
-            node = self._start([*place, *size], {**variables, "ETL_HOME": str(home)}, home, f"node_{number}")
+            node = self._start(host, options, {**variables, "ETL_HOME": str(home)}, home, f"node_{number}")
             if _joins(node):
                 self.nodes.append(node)
                 return node
@@ -105,10 +115,9 @@ class RayCluster:
 
     def start_head(self) -> None:
         """Start the head, and wait for its dashboard, which takes jobs."""
-        host, _, dashboard_port = self.dashboard.removeprefix("http://").partition(":")
-        place = ("--head", "--node-ip-address", "127.0.0.1", "--port", str(self.port))
-        dashboard = ("--dashboard-host", host, "--dashboard-port", dashboard_port, "--temp-dir", str(self.folder))
-        head = self._start([*place, *dashboard, "--num-cpus", "0"], {}, self.folder, "head")
+        dashboard = ("--dashboard-host", self.host.address, "--dashboard-port", self.dashboard.rpartition(":")[2])
+        options = ("--head", "--port", str(self.port), *dashboard, "--temp-dir", str(self.folder), "--num-cpus", "0")
+        head = self._start(self.host, options, {}, self.folder, "head")
         wait_until(
             lambda: self.ask("/api/version") == 200 or head.process.poll() is not None,
             START_S,
@@ -147,21 +156,21 @@ class RayCluster:
         assert len(named) == len(actors), "each job has an actor"
         return named
 
-    def _start(self, options: list[str], variables: Mapping[str, str], home: Path, name: str) -> Node:
+    def _start(self, host: Host, options: Sequence[str], variables: Mapping[str, str], home: Path, name: str) -> Node:
         mark, log = uuid.uuid4().hex, self.folder / f"{name}.log"
-        # The usual port may be taken by another cluster of this machine; Ray then goes on without its agent, and
+        # The usual port of the agent may be taken by another cluster of this machine; Ray then goes on without it, and
         # takes no jobs.
-        agent = ("--dashboard-agent-listen-port", str(_free_port()))
+        place = ("--node-ip-address", host.address, "--dashboard-agent-listen-port", str(_free_port()))
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("ray")), "start", *options, *_SMALL, *agent],
+                [*host.prefix, str(Path(sys.executable).with_name("ray")), "start", *options, *_SMALL, *place],
                 env=environment(**{**_OURS, **self.client_variables, **variables}) | {_MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        node = Node(process, home, log, mark)
+        node = Node(process, host, home, log, mark)
         self._stack.callback(node.kill)
         return node
 
@@ -171,9 +180,11 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[RayCluster]:
+def ray_cluster(folder: Path, network: Network) -> Iterator[RayCluster]:
     """A head that takes jobs, without a node that could do them; its address asks for a token."""
-    cluster = RayCluster(folder, _free_port(), f"http://127.0.0.1:{_free_port()}", secrets.token_hex(24))
+    host = network.add_host()
+    dashboard = f"http://{host.address}:{_free_port()}"
+    cluster = RayCluster(folder, network, host, _free_port(), dashboard, secrets.token_hex(24))
     try:
         cluster.start_head()
         yield cluster

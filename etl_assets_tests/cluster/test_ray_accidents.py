@@ -1,8 +1,9 @@
 """Shards on Ray, a lake in an S3 store, the history in PostgreSQL; and in each round something of it is lost.
 
 Each round has other exports, and the accident comes at a random moment of their backfill: a run's process, a node, the
-head or the daemon is killed, the store or PostgreSQL is away for ten seconds. What a cluster's supervisor does is done
-here: what has ended is started again. A reader looks at the table all the time.
+head or the daemon is killed, the store, PostgreSQL or a node's network is away for ten seconds, or a node is cut off
+until Ray has given it up, and then comes back. What a cluster's supervisor does is done here: what has ended is started
+again. A reader looks at the table all the time.
 
 `make test-cluster CLUSTER_ARGS="-s -k accidents"`; CLUSTER_ROUNDS is the number of rounds, HARNESS_SEED plays the same
 ones again.
@@ -27,7 +28,7 @@ from etl_assets.engine.faults import LAKE_RUN_POINTS
 from etl_assets.engine.files.layout import Home
 from etl_assets_tests.cluster.daemon import daemon
 from etl_assets_tests.cluster.postgres_server import PostgresServer
-from etl_assets_tests.cluster.ray_cluster import RayCluster
+from etl_assets_tests.cluster.ray_cluster import HEALTH_CHECK_S, RayCluster
 from etl_assets_tests.cluster.ray_story import FINISHED, WORK_S, Story, ray_story
 from etl_assets_tests.factory import PROJECT, generate_sample, run_engine, site_at
 from etl_assets_tests.lake.fault_proxy import Effect, FaultProxy
@@ -39,7 +40,7 @@ from etl_assets_tests.whole.served import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-ROUNDS = int(os.environ.get("CLUSTER_ROUNDS") or 6)
+ROUNDS = int(os.environ.get("CLUSTER_ROUNDS") or 8)
 SEED = int(os.environ.get("HARNESS_SEED") or random.SystemRandom().randrange(10**6))
 AWAY_S = 10
 # From the first run of a backfill until the last has ended.
@@ -115,6 +116,20 @@ class World:
         time.sleep(AWAY_S)
         self.postgres.start()
 
+    def unplug_a_node(self) -> None:
+        """Its requests wait, and go on."""
+        self._unplug(AWAY_S)
+
+    def cut_off_a_node(self) -> None:
+        """Ray gives it up, its runs are repeated, and then those that it still works on reach everything again."""
+        self._unplug(HEALTH_CHECK_S * 1.5)
+
+    def _unplug(self, away_s: float) -> None:
+        host = self.chance.choice(self.story.cluster.nodes).host
+        host.unplug()
+        time.sleep(away_s)
+        host.plug()
+
 
 ACCIDENTS = (
     World.kill_a_run,
@@ -124,6 +139,7 @@ ACCIDENTS = (
     World.lose_the_store,
     World.lose_postgres,
 )
+WITH_CABLES = (World.unplug_a_node, World.cut_off_a_node)
 
 
 @pytest.fixture
@@ -159,7 +175,8 @@ def test_whatever_is_lost_the_profiles_of_the_last_exports_are_published(world: 
     story = world.story
     print(f"HARNESS_SEED={SEED}: {ROUNDS} rounds", file=sys.stderr)
     digests = [_exports(tmp_path / name, seed) for seed, name in enumerate(("one", "two"), start=1)]
-    accidents = [*world.chance.sample(ACCIDENTS, len(ACCIDENTS)), *world.chance.choices(ACCIDENTS, k=ROUNDS)][:ROUNDS]
+    kinds = (*ACCIDENTS, *WITH_CABLES) if story.cluster.network.has_cables else ACCIDENTS
+    accidents = [*world.chance.sample(kinds, len(kinds)), *world.chance.choices(kinds, k=ROUNDS)][:ROUNDS]
     _stage(world, tmp_path / "two")
     world.supervise()
     _settle(world, "begin", digests[1])

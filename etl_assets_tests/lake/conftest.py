@@ -19,6 +19,7 @@ from etl_assets_tests.factory import PROJECT
 from etl_assets_tests.lake import fault_proxy
 from etl_assets_tests.lake.fault_proxy import FaultProxy
 
+_LOOPBACK = "127.0.0.1"
 # Nothing else of AWS may decide: no profile, no role of this machine.
 VARIABLES = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
@@ -27,16 +28,15 @@ VARIABLES = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS
 def s3_port() -> Iterator[int]:
     """The port of an S3 server, in a process of its own: an emulator."""
     port = _free_port()
-    with _served("moto.server", port, ["-H", "127.0.0.1", "-p", str(port)]):
+    with _served("moto.server", _LOOPBACK, port, ["-H", _LOOPBACK, "-p", str(port)]):
         yield port
 
 
 @pytest.fixture(scope="session")
 def proxy_process(s3_port: int) -> Iterator[FaultProxy]:
     """The proxy before it."""
-    port = _free_port()
-    with _served(fault_proxy.__name__, port, [str(port), str(s3_port)]):
-        yield FaultProxy(port)
+    with served_proxy(_LOOPBACK, s3_port) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def proxy(proxy_process: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultPr
         monkeypatch.delenv(name)
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy_process.port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy_process.host}:{proxy_process.port}")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     proxy_process.reset()
     return proxy_process
@@ -54,22 +54,30 @@ def proxy(proxy_process: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultPr
 
 def _free_port() -> int:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((_LOOPBACK, 0))
         return int(free.getsockname()[1])
 
 
-def _is_served(port: int) -> bool:
+def _is_served(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 @contextmanager
-def _served(module: str, port: int, arguments: list[str]) -> Iterator[None]:
+def served_proxy(host: str, s3_port: int) -> Iterator[FaultProxy]:
+    """A proxy that listens at this address, before the S3 server."""
+    port = _free_port()
+    with _served(fault_proxy.__name__, host, port, [host, str(port), str(s3_port)]):
+        yield FaultProxy(host, port)
+
+
+@contextmanager
+def _served(module: str, host: str, port: int, arguments: list[str]) -> Iterator[None]:
     command = [sys.executable, "-m", module, *arguments]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline_s = time.monotonic() + 60
-        while not _is_served(port):
+        while not _is_served(host, port):
             assert time.monotonic() < deadline_s, f"{module} does not start"
             assert server.poll() is None, f"{module} has ended"
             time.sleep(0.05)

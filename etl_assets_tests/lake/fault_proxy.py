@@ -60,8 +60,8 @@ class Rule:
 class FaultProxy:
     """The proxy as tests see it."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
 
     def add(
         self,
@@ -88,7 +88,7 @@ class FaultProxy:
         return [rule["seen"] for rule in self._order({})["rules"]]
 
     def _order(self, order: dict[str, object]) -> dict[str, list[dict[str, int]]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         try:
             connection.request("POST", _ORDERS, json.dumps(order))
             answer: dict[str, list[dict[str, int]]] = json.loads(connection.getresponse().read())
@@ -179,9 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve on the first port for the S3 server on the second one."""
-    _Handler.state = _State(int(sys.argv[2]))
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), _Handler)
+    """Serve at an address and a port for the S3 server on another port of this machine."""
+    host, port, upstream_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    _Handler.state = _State(upstream_port)
+    server = ThreadingHTTPServer((host, port), _Handler)
     server.daemon_threads = True
     server.serve_forever()
 

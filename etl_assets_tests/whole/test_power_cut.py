@@ -11,8 +11,9 @@ import pytest
 from etl_assets.engine import faults
 from etl_assets.engine.files.sweeping import leftovers
 from etl_assets.engine.published import attempts, checks, shards
-from etl_assets.engine.published.snapshots import current_snapshots, require_undamaged
+from etl_assets.engine.published.snapshots import current_snapshots
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.withdrawing import require_undamaged
 from etl_assets_tests import factory
 from etl_assets_tests.whole import armed_run, power
 from etl_assets_tests.whole.children import IS_FULL_SIZE

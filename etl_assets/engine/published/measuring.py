@@ -1,4 +1,4 @@
-"""The figures of slice files: what a snapshot promises, and what its files are checked against."""
+"""The figures of a snapshot's files: what it promises, and what they are checked against."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import duckdb
 from etl_assets.engine.files.publishing import size_bytes
 from etl_assets.engine.hashing import SetHash, set_hash_sql
 from etl_assets.engine.reading.rules import ISSUES
-from etl_assets.engine.sql_text import identifier, pattern_list
+from etl_assets.engine.sql_text import identifier, pattern_list, pattern_literal
 from etl_assets.project.contract import Source
 
 # Slices that one statement measures: their keys fit into little memory together.
@@ -33,6 +33,14 @@ def measure_slices(
     for batch in _batches(paths):
         measured |= _measure(connection, source, batch)
     return measured
+
+
+def measure_rejected_keys(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[int, tuple[int, str]]:
+    """How many keys lost a row, and their hash, by the number of the shard; without the shards that have none."""
+    rows = connection.execute(
+        f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"
+    ).fetchall()
+    return {number: (keys.count, str(keys)) for number, *sums in rows for keys in [SetHash.of_row(sums)]}
 
 
 def _measure(connection: duckdb.DuckDBPyConnection, source: Source, paths: Sequence[Path]) -> dict[Path, SliceFigures]:

@@ -29,7 +29,7 @@ from etl_assets.engine.published.snapshots import (
 )
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.site import Site
-from etl_assets.errors import EtlError, SourceChangedError, StoreError, escaped
+from etl_assets.errors import Action, Advice, EtlError, GoneError, SourceChangedError, escaped
 
 _POINTER, _ATTEMPT = Form(Pointer), Form(Attempt)
 _LOG = logging.getLogger(__name__)
@@ -61,17 +61,22 @@ def _adopt(site: Site, store: Store, source: str, found: Found | None) -> None:
         if accounting is None:
             sweeping.discard(home.source_pointer(source))
             return
-        with publishing.publish_directory(home.snapshot(source, pointer.folder), what=None) as folder:
+        target = home.snapshot(source, pointer.folder)
+        with publishing.publish_directory(target, what=None) as folder:
             publishing.write_bytes(folder / ACCOUNTING_FILE, accounting.content)
+        if load_snapshot(home, source, pointer.folder) is None:
+            # The folder was there already: a snapshot that was withdrawn here, and sent again by another machine.
+            with publishing.publish_file(target / ACCOUNTING_FILE, what=None, is_durable=False) as temporary:
+                publishing.write_bytes(temporary, accounting.content)
     if current_folder(home, source) != pointer.folder:
         publishing.publish_json(home.source_pointer(source), asdict(pointer), is_durable=False)
 
 
 def fetch_rows(site: Site, snapshots: Mapping[str, Snapshot], shard_ids: Iterable[str]) -> None:
-    """Fetch what these shards are built from, where it is not here yet; StoreError when it is gone from the lake."""
+    """Fetch what these shards are built from, where it is not here yet; GoneError when it is gone from the lake."""
     wanted = [(snapshot, f"{shard_id}.parquet") for snapshot in snapshots.values() for shard_id in shard_ids]
     wanted += [(s, REJECTED_KEYS_FILE) for s in snapshots.values() if any(part.rejected_count for part in s.slices)]
-    _fetch(site, wanted)
+    fetch_files(site, wanted)
 
 
 def fetch_whole(site: Site, snapshots: Iterable[Snapshot]) -> None:
@@ -83,10 +88,15 @@ def fetch_whole(site: Site, snapshots: Iterable[Snapshot]) -> None:
         for snapshot, name in wanted
         if name == QUARANTINE_FILE and any(part.rejected_count for part in snapshot.slices)
     ]
-    _fetch(site, wanted)
+    fetch_files(site, wanted)
 
 
-def _fetch(site: Site, wanted: Iterable[tuple[Snapshot, str]]) -> None:
+def fetch_files(site: Site, wanted: Iterable[tuple[Snapshot, str]]) -> None:
+    """Fetch these files of snapshots where they are not here yet.
+
+    A snapshot of which one is gone from the lake is withdrawn there, and GoneError is raised: the machine that has all
+    of it sends it again when it stages, and others read the exports again.
+    """
     store = site.lake
     assert store is not None, "only for a lake"
 
@@ -95,16 +105,29 @@ def _fetch(site: Site, wanted: Iterable[tuple[Snapshot, str]]) -> None:
         path = site.home.snapshot(snapshot.source, snapshot.folder) / name
         if publishing.is_regular(path):
             return
-        download(store, snapshot_key(snapshot.source, snapshot.folder, name), path)
+        try:
+            download(store, snapshot_key(snapshot.source, snapshot.folder, name), path)
+        except GoneError:
+            withdraw_from_lake(site, snapshot)
+            sweeping.discard(path.with_name(ACCOUNTING_FILE))
+            raise
 
     at_once(fetch, wanted)
 
 
+def withdraw_from_lake(site: Site, snapshot: Snapshot) -> None:
+    """Make a folder of the lake one that no machine takes for a snapshot; nothing without a lake."""
+    if site.lake is not None:
+        site.lake.delete([snapshot_key(snapshot.source, snapshot.folder, ACCOUNTING_FILE)])
+
+
 def download(store: Store, key: str, path: Path) -> None:
-    """Fetch an object into the scratch, whole or not at all; StoreError when it is gone."""
+    """Fetch an object into the scratch, whole or not at all; GoneError when it is gone."""
     with publishing.publish_file(path, what=None, is_durable=False) as temporary:
         if not store.download(key, temporary):
-            raise StoreError(f"{escaped(f'{store.url}/{key}')} is gone from the store.", subject=store.url)
+            raise GoneError(
+                f"{escaped(f'{store.url}/{key}')} is gone from the store.", Advice(Action.RUN), subject=store.url
+            )
 
 
 def send_source(site: Site, source: str, before: Found | None) -> None:

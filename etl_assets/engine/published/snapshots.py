@@ -5,28 +5,23 @@ Making one is `steps.stage`, keeping and sweeping them `holding`.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import duckdb
 from pydantic import Field
 
-from etl_assets.engine.duck import Limits, scalar, workbench
 from etl_assets.engine.files.documents import Count, Form, Moment, SecondText, SmallCount
 from etl_assets.engine.files.layout import Home
-from etl_assets.engine.files.publishing import publish_json, scratch_directory
-from etl_assets.engine.files.sweeping import remove
+from etl_assets.engine.files.publishing import publish_json
 from etl_assets.engine.hashing import stable_hash
-from etl_assets.engine.published.measuring import measure_slices
 from etl_assets.engine.reading.mapping import KeyMapFigures
 from etl_assets.engine.reading.verified import FileStat
 from etl_assets.engine.routing import shard_keys
 from etl_assets.engine.site import Site
-from etl_assets.engine.sql_text import pattern_literal
-from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError, shown
+from etl_assets.errors import Action, Advice, ConfigError, shown
 from etl_assets.project.contract import Source
 
 ACCOUNTING_FILE = "snapshot.json"
@@ -239,45 +234,6 @@ def current_snapshots(site: Site) -> dict[str, Snapshot]:
             subject=unstaged[0],
         )
     return {name: snapshot for name, snapshot in found.items() if snapshot is not None}
-
-
-def require_undamaged(site: Site, limits: Limits, snapshots: Mapping[str, Snapshot]) -> None:
-    """Withdraw snapshots whose files do not hold what was written, and raise DamagedSnapshotError for them.
-
-    It reads all of them, so it is called only when reading one failed. A withdrawn snapshot is never used again.
-    """
-    damaged = [snapshot for snapshot in snapshots.values() if not _holds_what_was_written(site, limits, snapshot)]
-    for snapshot in damaged:
-        remove(site.home.snapshot(snapshot.source, snapshot.folder) / ACCOUNTING_FILE)
-    if damaged:
-        names = ", ".join(snapshot.source for snapshot in damaged)
-        raise DamagedSnapshotError(
-            f"The staged rows of {names} are damaged: their files in {site.home.staged} do not hold what was written. "
-            "They are withdrawn; nothing was published from them. The exports must be read again.",
-            Advice(Action.RUN),
-            subject=damaged[0].source,
-        )
-
-
-def _holds_what_was_written(site: Site, limits: Limits, snapshot: Snapshot) -> bool:
-    folder = site.home.snapshot(snapshot.source, snapshot.folder)
-    source = site.contract.source(snapshot.source)
-    with (
-        scratch_directory(site.home) as scratch,
-        workbench(limits, scratch, folders=site.home.staged_folders(site.contract.source_names)) as connection,
-    ):
-        try:
-            paths = [folder / f"{part.shard_id}.parquet" for part in snapshot.slices]
-            measured = measure_slices(connection, source, paths)
-            rows = pattern_literal(folder / QUARANTINE_FILE)
-            quarantined = scalar(connection, f"SELECT count(*) + 0 * count(hash(row)) FROM read_parquet({rows}) row")
-        except duckdb.InterruptException:
-            raise
-        except (duckdb.Error, OSError):
-            return False
-    promised = [(part.record_count, part.key_count, part.content_hash, part.issue_count) for part in snapshot.slices]
-    entries = snapshot.rows_quarantined + snapshot.cells_quarantined
-    return [measured[path] for path in paths] == promised and quarantined == entries
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:

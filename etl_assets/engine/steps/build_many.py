@@ -27,8 +27,9 @@ from etl_assets.engine.published.shards import (
     verify_shards,
     why_unfit,
 )
-from etl_assets.engine.published.snapshots import Snapshot, require_undamaged
+from etl_assets.engine.published.snapshots import Snapshot
 from etl_assets.engine.published.status import Status
+from etl_assets.engine.published.withdrawing import require_undamaged
 from etl_assets.engine.site import Site
 from etl_assets.engine.steps.build import build_shard, is_small, join_small, workbenches
 from etl_assets.engine.steps.joining import is_row_wise
@@ -229,7 +230,7 @@ def _built_or_reused(
         except (duckdb.Error, AccountingError, ProfileError):
             # DuckDB raises errors of several types for a damaged file. Interrupted work needs no look at the files.
             stop.check()
-            require_undamaged(request.site, request.limits, snapshots)
+            require_undamaged(request.site, request.limits, snapshots, [begun.shard_id])
             raise
         return built, Status.SUCCEEDED
 

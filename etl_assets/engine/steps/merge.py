@@ -35,9 +35,10 @@ from etl_assets.engine.published.shards import (
     refusal,
     verify_shards,
 )
-from etl_assets.engine.published.snapshots import QUARANTINE_FILE, require_undamaged
+from etl_assets.engine.published.snapshots import QUARANTINE_FILE
 from etl_assets.engine.published.status import Status
 from etl_assets.engine.published.warehouse import PROFILES_TABLE, Publication, hash_by_shard
+from etl_assets.engine.published.withdrawing import require_undamaged
 from etl_assets.engine.site import Site
 from etl_assets.engine.sql_text import identifiers, pattern_list
 from etl_assets.engine.steps import shard_rows

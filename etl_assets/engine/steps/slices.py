@@ -10,8 +10,7 @@ from pathlib import Path
 import duckdb
 
 from etl_assets.engine.files import folder_entries, publishing, sweeping
-from etl_assets.engine.hashing import SetHash, set_hash_sql
-from etl_assets.engine.published.measuring import measure_slices
+from etl_assets.engine.published.measuring import measure_rejected_keys, measure_slices
 from etl_assets.engine.published.snapshots import REJECTED_KEYS_FILE, SUPERSEDED, Slice
 from etl_assets.engine.reading.judging import FILE_INDEX, PARTITION, REJECTED, SOURCE_ROW, no_rows_sql
 from etl_assets.engine.reading.rules import BAD_CELLS, ISSUES, REASON, ambiguous_key, unmapped_key
@@ -95,10 +94,7 @@ def _write_rejected_keys(
         f"COPY (SELECT DISTINCT key, route(key) AS shard FROM ({keys}) ORDER BY shard, key) "
         f"TO {literal(str(path))} ({PARQUET})"
     )
-    rows = connection.execute(
-        f"SELECT shard, {set_hash_sql(['key'])} FROM read_parquet({pattern_literal(path)}) GROUP BY shard"
-    ).fetchall()
-    return {shard_ids[number]: (keys.count, str(keys)) for number, *sums in rows for keys in [SetHash.of_row(sums)]}
+    return {shard_ids[number]: figures for number, figures in measure_rejected_keys(connection, path).items()}
 
 
 def _take_partition(

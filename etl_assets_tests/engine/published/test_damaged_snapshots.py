@@ -11,9 +11,9 @@ from etl_assets.engine.published.snapshots import (
     current_snapshot,
     current_snapshots,
     load_snapshot,
-    require_undamaged,
 )
 from etl_assets.engine.published.warehouse import read_publication
+from etl_assets.engine.published.withdrawing import require_undamaged
 from etl_assets.engine.site import Site
 from etl_assets.errors import Action, Advice, ConfigError, DamagedSnapshotError
 from etl_assets_tests import factory
