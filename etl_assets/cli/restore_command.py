@@ -58,6 +58,7 @@ def command(args: argparse.Namespace) -> int:
     home = Home(settings.home)
     console = terminal.console()
     if settings.lake:
+        arm_faults(settings)
         lake_view.restore(console, site_of(project_of(settings), settings), settings.keep_warehouses, args)
     elif args.list:
         _list(console, home, is_json=args.json)

@@ -60,6 +60,12 @@ class PostgresServer:
             "DAGSTER_PG_PASSWORD": PASSWORD,
         }
 
+    def size_bytes(self, database: str) -> int:
+        """What a database takes on disk."""
+        with closing(psycopg2.connect(self.address("postgres"))) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_database_size(%s)", [database])
+            return int(cursor.fetchone()[0])
+
     def address(self, database: str) -> str:
         """As libpq reads it."""
         secret = PASSWORD.replace("'", r"\'")

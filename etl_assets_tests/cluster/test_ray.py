@@ -47,8 +47,7 @@ def story(cluster: RayCluster, postgres: PostgresServer, tmp_path_factory: pytes
 @pytest.fixture(scope="module")
 def ended(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Everything is asked for; a run's process is killed, then a whole node; everything has ended."""
-    other = tmp_path_factory.mktemp("project") / "customers"
-    shutil.copytree(PROJECT_FOLDER, other)
+    other = _copied_project(tmp_path_factory.mktemp("project"))
     profiles = other / "sql" / "profiles.sql"
     profiles.write_text(f"SELECT * FROM ({profiles.read_text().rstrip().rstrip(';')})")
     assert load_project(other).version != PROJECT.version
@@ -67,10 +66,16 @@ def ended(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Story:
         wait_until(lambda: all(map(story.is_failed, lost)), WORK_S, lambda: f"the end of {lost}: {story.states()}")
         story.ask("other project", ["shard_00"], env_vars=[f"ETL_PROJECT={other}"])
         story.ask("other lake", ["shard_01"], env_vars=["ETL_LAKE="])
+        sent = {"runtime_env": {"working_dir": str(_copied_project(tmp_path_factory.mktemp("sent")))}}
+        story.ask("project sent along", ["shard_00"], env_vars=["ETL_PROJECT=."], **sent)
         story.ask("large", ["shard_02"], num_cpus=2, env_vars=["ETL_WORKERS=2"])
         wait_until(lambda: _has_ended(story), WORK_S, lambda: f"the end of everything: {story.states()}")
     assert healthy.process.poll() is None
     return story
+
+
+def _copied_project(folder: Path) -> Path:
+    return Path(shutil.copytree(PROJECT_FOLDER, folder / "customers"))
 
 
 def _has_ended(story: Story) -> bool:
@@ -79,6 +84,7 @@ def _has_ended(story: Story) -> bool:
         and all(run.status in FINISHED for run in story.all_runs())
         and story.built("all") == set(story.site.shard_ids)
         and bool(story.built("large"))
+        and bool(story.runs("project sent along"))
         and story.published_digest() is not None
     )
 
@@ -114,6 +120,11 @@ def test_a_machine_with_another_project_refuses_the_run_and_names_both(ended: St
     log = ended.logs("other project")
     assert f"planned: {ended.site.declared_version}" in log
     assert "Give every machine the same image" in log
+
+
+def test_a_project_can_be_sent_along_with_a_run(ended: Story) -> None:
+    """Fails: each change of the SQL needs a new image on every machine."""
+    assert [run.status for run in ended.runs("project sent along")] == [dg.DagsterRunStatus.SUCCESS]
 
 
 def test_a_machine_without_the_lake_refuses_the_run(ended: Story) -> None:
