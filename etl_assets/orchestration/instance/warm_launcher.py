@@ -112,8 +112,7 @@ class WarmRunLauncher(WatchedRunLauncher):
         if run.status is dg.DagsterRunStatus.CANCELING:
             self._instance.report_run_canceled(run)
         elif code_server_answers():
-            self._instance.report_engine_event(gone(run, pid), run)
-            self._instance.report_run_failed(run)
+            self._instance.report_run_failed(run, gone(run, pid))
 
 
 def _place(context: LaunchRunContext) -> tuple[str, dict[str, str | None]]:
