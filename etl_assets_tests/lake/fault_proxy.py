@@ -20,6 +20,7 @@ class Effect(StrEnum):
 
     UNAVAILABLE = "503"
     FORBIDDEN = "403"
+    SKEWED = "403, the clock"
     CONFLICT = "409"
     CUT = "cut"  # before it is forwarded
     LOST_500 = "lost-500"  # it is done, and the answer says that it failed
@@ -28,7 +29,8 @@ class Effect(StrEnum):
     STRIP_MATCH = "strip If-Match"
 
 
-_STATUS = {Effect.UNAVAILABLE: 503, Effect.FORBIDDEN: 403, Effect.CONFLICT: 409}
+_STATUS = {Effect.UNAVAILABLE: 503, Effect.FORBIDDEN: 403, Effect.SKEWED: 403, Effect.CONFLICT: 409}
+_CODE = {Effect.SKEWED: "RequestTimeTooSkewed"}
 _STRIPPED = {Effect.STRIP_NONE_MATCH: "if-none-match", Effect.STRIP_MATCH: "if-match"}
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "server", "date"}
 _ORDERS = "/__orders"
@@ -139,7 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
         if effect is Effect.CUT:
             self.close_connection = True
         elif effect in _STATUS:
-            self._answer(_STATUS[effect], [], b"<Error><Code>Fault</Code></Error>")
+            code = _CODE.get(effect, "Fault")
+            self._answer(_STATUS[effect], [], f"<Error><Code>{code}</Code></Error>".encode())
         else:
             status, headers, content = self._forward(body, _STRIPPED.get(effect) if effect else None)
             if effect is Effect.LOST_CUT:

@@ -1,10 +1,13 @@
 """Stores that refuse, lie or fail: each is named with what helps, and nothing is published."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from etl_assets.cli.wording import explained
+from etl_assets.engine.lake import probing
 from etl_assets.engine.lake.probing import open_lake, probe
 from etl_assets.engine.lake.store import Store
 from etl_assets.errors import ConfigError, StoreError
@@ -72,6 +75,24 @@ def test_missing_credentials_are_named(s3_url: str, monkeypatch: pytest.MonkeyPa
     assert "no credentials were found" in str(caught.value)
     assert "AWS_ACCESS_KEY_ID" in str(caught.value)
     assert "profiles, SSO" in str(caught.value)
+
+
+@pytest.mark.parametrize(("ahead_s", "how"), [(3600, "60 minutes ahead of"), (-7200, "120 minutes behind")])
+def test_a_machine_whose_clock_is_wrong_is_told_so(
+    url: str, monkeypatch: pytest.MonkeyPatch, ahead_s: int, how: str
+) -> None:
+    """Fails: attempts and publications of several machines stand in the wrong order."""
+    monkeypatch.setattr(probing, "time", SimpleNamespace(time=lambda: time.time() + ahead_s))
+    with pytest.raises(ConfigError, match=f"the clock of this machine is {how} the store's.*timedatectl"):
+        open_lake(Store(url), "any")
+    assert Store(url).list("") == {}
+
+
+def test_a_store_that_refuses_the_time_of_a_request_is_no_matter_of_credentials(s3_url: str, proxy: FaultProxy) -> None:
+    """Fails: a person looks for a mistake in the keys while the clock is wrong."""
+    proxy.add(Effect.SKEWED, "*", count=None)
+    with pytest.raises(ConfigError, match="the clock of this machine is not the store's"):
+        open_lake(Store(s3_url), "any")
 
 
 def test_another_projects_lake_is_refused(url: str) -> None:

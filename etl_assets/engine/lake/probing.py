@@ -1,12 +1,13 @@
-"""Before anything is kept in a store: whether it can be written to, and keeps two writers of one name apart."""
+"""Before anything is kept in a store: whether it can be written to, keeps two writers of one name apart, and its clock."""
 
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from etl_assets.engine import faults
 from etl_assets.engine.files.documents import Form, encoded
-from etl_assets.engine.lake.store import SETTING, Store
+from etl_assets.engine.lake.store import MAX_SKEW_S, SETTING, Store, skewed
 from etl_assets.errors import Action, Advice, ConfigError, shown
 
 FOLDER = "probe"
@@ -19,7 +20,7 @@ def probe(store: Store) -> None:
     """Create one object twice and replace it with a wrong tag; ConfigError unless both are refused.
 
     A store that ignores these conditions tells two merges at once that both have published, and loses one of them
-    without a word.
+    without a word. ConfigError, too, when this machine's clock is not the store's.
     """
     key = f"{FOLDER}/{uuid.uuid4().hex}"
     try:
@@ -40,6 +41,12 @@ def probe(store: Store) -> None:
             "Storage or Azure Blob Storage; or a proxy before it that passes the header on.",
             Advice(Action.SET, SETTING),
             subject=SETTING,
+        )
+    assert fourth is not None, "it is sound"
+    ahead_s = time.time() - fourth.stat.modified_s
+    if abs(ahead_s) > MAX_SKEW_S:
+        raise skewed(
+            store.url, f"{abs(ahead_s) / 60:.0f} minutes {'ahead of' if ahead_s > 0 else 'behind'} the store's"
         )
 
 

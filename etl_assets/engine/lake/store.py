@@ -48,8 +48,11 @@ _NO_CREDENTIALS = re.compile(
 _NO_ACCESS = re.compile(r" 403 |lacked the necessary privileges")
 # The names under which the libraries write a file before they rename it: obstore's, and those of a commit.
 _UNFINISHED = re.compile(r"#\d+$|^_commit_.+\.json\.tmp$")
+_SKEWED = "RequestTimeTooSkewed"
 _COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")
 _CHARS_SHOWN = 300
+# What Amazon S3 allows.
+MAX_SKEW_S = 15 * 60
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -252,6 +255,8 @@ class Store:
         self._refuse_missing_bucket(error)
         if _NO_CREDENTIALS.search(str(error)):
             return ConfigError(f"{self._at('')}: no credentials were found.{named}", subject=self._setting)
+        if _SKEWED in str(error):
+            return skewed(self.url, "not the store's, which therefore refuses the signatures of requests")
         if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError") or _NO_ACCESS.search(text):
             return ConfigError(
                 f"{self._at(key)}: the store refuses access ({text}). The credentials must be valid and let it "
@@ -270,6 +275,15 @@ class Store:
                 Advice(Action.SET, self._setting),
                 subject=self._setting,
             ) from error
+
+
+def skewed(url: str, how: str) -> ConfigError:
+    """The error of a machine whose clock is wrong."""
+    return ConfigError(
+        f"{escaped(url)}: the clock of this machine is {how}. Expected a difference of {MAX_SKEW_S // 60} minutes at most: "
+        "it dates attempts and publications. Set it, on systems with systemd: timedatectl set-ntp true",
+        subject=url,
+    )
 
 
 def require_extra(setting: str = SETTING) -> None:
