@@ -1,4 +1,4 @@
-"""Before anything is kept in a store: whether it can be written to, keeps two writers of one name apart, and its clock."""
+"""Before anything is kept in a store: it can be written to, keeps two writers of one name apart, and has our time."""
 
 import time
 import uuid
@@ -45,9 +45,8 @@ def probe(store: Store) -> None:
     assert fourth is not None, "it is sound"
     ahead_s = time.time() - fourth.stat.modified_s
     if abs(ahead_s) > MAX_SKEW_S:
-        raise skewed(
-            store.url, f"{abs(ahead_s) / 60:.0f} minutes {'ahead of' if ahead_s > 0 else 'behind'} the store's"
-        )
+        side = "ahead of" if ahead_s > 0 else "behind"
+        raise skewed(store.url, f"{abs(ahead_s) / 60:.0f} minutes {side} the store's")
 
 
 @dataclass(frozen=True)

@@ -280,8 +280,8 @@ class Store:
 def skewed(url: str, how: str) -> ConfigError:
     """The error of a machine whose clock is wrong."""
     return ConfigError(
-        f"{escaped(url)}: the clock of this machine is {how}. Expected a difference of {MAX_SKEW_S // 60} minutes at most: "
-        "it dates attempts and publications. Set it, on systems with systemd: timedatectl set-ntp true",
+        f"{escaped(url)}: the clock of this machine is {how}. Expected a difference of {MAX_SKEW_S // 60} minutes at "
+        "most, for it dates attempts and publications. Set it, on systems with systemd: timedatectl set-ntp true",
         subject=url,
     )
 
