@@ -43,26 +43,35 @@ def measure(
     numbers = [column.name for column in contract.profile if column.is_number and not column.values]
     parts = [
         *(f"count({identifier(name)})" for name in columns),
-        *(f"histogram({identifier(name)}::VARCHAR)" for name in valued),
         *(f"coalesce(sum({identifier(name)}), 0)::DOUBLE" for name in numbers),
         f"histogram(array_to_string({SOURCES_COLUMN}, ','))",
-        *(f"histogram({identifier(name)}::VARCHAR)" for name in with_words),
     ]
     row = connection.execute(f"SELECT {', '.join(parts)} FROM {relation}").fetchone()
     assert row is not None, "an aggregate always returns a row"
     filled = dict(zip(columns, row, strict=False))
-    rest = list(row[len(columns) :])
+    *totals, combinations = row[len(columns) :]
+    words = _words(connection, relation, list(dict.fromkeys([*valued, *with_words])))
     return ShardFigures(
         filled,
-        {name: rest[number] or {} for number, name in enumerate(valued)},
-        {name: (filled[name], rest[len(valued) + number]) for number, name in enumerate(numbers)},
-        rest[len(valued) + len(numbers)] or {},
-        {
-            name: words
-            for name, found in zip(with_words, rest[len(valued) + len(numbers) + 1 :], strict=True)
-            if len(words := found or {}) <= most_words
-        },
+        {name: words[name] for name in valued},
+        {name: (filled[name], total) for name, total in zip(numbers, totals, strict=True)},
+        combinations or {},
+        {name: words[name] for name in with_words if len(words[name]) <= most_words},
     )
+
+
+def _words(connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How often each word occurs, by column: a histogram for each costs three times as much in a small shard."""
+    found: dict[str, dict[str, int]] = {name: {} for name in columns}
+    if columns:
+        groups = " UNION ALL ".join(
+            f"SELECT {number} AS part, {identifier(name)}::VARCHAR AS word, count(*) AS count FROM {relation} "
+            f"WHERE {identifier(name)} IS NOT NULL GROUP BY word"
+            for number, name in enumerate(columns)
+        )
+        for number, word, count in connection.execute(f"{groups} ORDER BY ALL").fetchall():
+            found[columns[number]][word] = count
+    return found
 
 
 def total_figures(parts: Iterable[ShardFigures]) -> ShardFigures:
