@@ -5,6 +5,7 @@ where they would find or report anything new. The parallel work is inside them, 
 runs at once in one process deadlock in its log handlers.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from etl_assets.engine.published.checks import Check, Finding, check_warehouse, 
 from etl_assets.engine.published.failing_rows import FailingRows
 from etl_assets.engine.published.holding import sweep_accepted
 from etl_assets.engine.published.inspecting import inspect
+from etl_assets.engine.published.lake_versions import fetch_publication
 from etl_assets.engine.published.notices import Notice, read_notices, source_notices
 from etl_assets.engine.published.overlap import SourceOverlap, read_overlap
 from etl_assets.engine.published.snapshots import current_snapshot
@@ -178,6 +180,10 @@ class _Pipeline:
         result = self._run([MERGED_PROFILES], {MERGED_PROFILES: config})
         if not result.success:
             report.merge_error = self._error_of(MERGED_PROFILES) or _why(result)
+            if self._site.lake is not None:
+                # It may have failed after its commit. What cannot be looked at now stays as it was known.
+                with contextlib.suppress(EtlError, duckdb.Error, OSError):
+                    fetch_publication(self._site.home, self._site.lake, self._site.contract)
             return
         evaluations = result.get_asset_check_evaluations()
         report.broken_checks = tuple(_broken_check(found) for found in evaluations if not found.passed)

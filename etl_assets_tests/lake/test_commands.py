@@ -78,3 +78,16 @@ def test_an_earlier_version_is_restored_and_held_until_it_is_released(etl: Cli, 
     etl("restore", "--release")
     etl("run")
     assert json.loads(etl("status", "--json").stdout)["warehouse"]["record_count"] == 200
+
+
+def test_a_run_that_fails_after_its_commit_says_that_the_result_was_replaced(exports: Path, tmp_path: Path) -> None:
+    """Fails: a person relies on "unchanged" while every reader sees the new version."""
+    places = {
+        "ETL_LAKE": (tmp_path / "lake").as_uri(),
+        "ETL_SOURCES": str(exports),
+        "ETL_HOME": str(tmp_path / "home"),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+    }
+    failed = ended(1, "run", **places, ETL_NUM_SHARDS="3", ETL_FAULT="warehouse.after_swap raise-permanent")
+    assert "The warehouse was replaced before the run failed" in failed.stdout + failed.stderr
+    ended(0, "run", **places, ETL_NUM_SHARDS="3")
