@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etl_assets.engine import faults
 from etl_assets.engine.faults import Action
@@ -35,6 +35,8 @@ _DONE_BY_THEN = (
     "sending.marker",
     "sending.pointer",
 )
+# With a lake each attempt begins with the pointer that is there, and the local one is put again.
+_NOT_DONE_IN_LAKE = ("pointer.after_swap", "pointer.end")
 # The process is gone after these.
 _DEADLY = (Action.KILL, Action.TORN_WRITE)
 
@@ -64,11 +66,13 @@ class Schedule:
     is_every_attempt: bool = False
     # Whether the home it begins on holds the new exports already, so that a run without --force has nothing to do.
     is_current: bool = False
+    is_on_lake: bool = False
 
     @property
     def strikes_each_attempt(self) -> bool:
         """Whether no attempt of a run gets past the fault."""
-        return self.is_every_attempt and self.point not in _DONE_BY_THEN
+        is_done = self.point in _DONE_BY_THEN and not (self.is_on_lake and self.point in _NOT_DONE_IN_LAKE)
+        return self.is_every_attempt and not is_done
 
     @property
     def keeps_history(self) -> bool:
@@ -84,7 +88,7 @@ class Schedule:
 def enumerated(points: Sequence[str] = faults.RUN_POINTS) -> list[Schedule]:
     """Every point with every action that it can have, in one attempt and in every attempt."""
     return [
-        _schedule(point, action, is_every_attempt)
+        replace(_schedule(point, action, is_every_attempt), is_on_lake=faults.LAKE_STEPS[0] in points)
         for point in points
         for action in Action
         if _can_have(point, action)
