@@ -64,6 +64,7 @@ class Action(StrEnum):
     QUERY = "query"  # another statement; `value` is one that works
     ALLOW = "allow"  # let this user read the file or folder `value`
     CHECK_DISK = "check_disk"
+    CHECK_STORE = "check_store"  # look whether the store at the URL `value` can be reached and has room
     INSTALL = "install"  # install the package `value`
 
 

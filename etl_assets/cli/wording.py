@@ -59,6 +59,8 @@ def _sentence(advice: Advice) -> str:
             return f"Let this user read it: change the mode or the owner of {shown(advice.value or '')}."
         case Action.CHECK_DISK:
             return f"Check the disk under ETL_HOME, then run: {run_command()}"
+        case Action.CHECK_STORE:
+            return f"Look whether {shown(advice.value or '')} can be reached and has room, then run: {run_command()}"
         case Action.INSTALL:
             return f"Install it: pip install {shlex.quote(advice.value or '')}"
         case Action.RELEASE:

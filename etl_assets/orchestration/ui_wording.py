@@ -41,6 +41,8 @@ def _action(advice: Advice) -> str:
             return f"Let the user of the UI read it: change the mode or the owner of {advice.value}."
         case Action.CHECK_DISK:
             return "Check the disk under ETL_HOME, then materialize it again."
+        case Action.CHECK_STORE:
+            return f"Look whether {advice.value} can be reached and has room, then materialize it again."
         case Action.INSTALL:
             return f"Install {advice.value} where the runs work."
         case Action.RELEASE:

@@ -35,6 +35,7 @@ EXAMPLES: dict[Action, tuple[Advice, list[str] | None]] = {
     Action.ALLOW: (Advice(Action.ALLOW, value="crm.csv"), None),
     Action.INSTALL: (Advice(Action.INSTALL, value="etl_assets[lake]"), ["pip", "install", "etl_assets[lake]"]),
     Action.CHECK_DISK: (Advice(Action.CHECK_DISK), ["etl-assets", "run"]),
+    Action.CHECK_STORE: (Advice(Action.CHECK_STORE, value="s3://bucket/x"), ["etl-assets", "run"]),
 }
 
 

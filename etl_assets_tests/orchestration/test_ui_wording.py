@@ -15,6 +15,7 @@ FIELDS: dict[Action, Advice] = {
     Action.REJECTS: Advice(Action.REJECTS, value="crm"),
     Action.INSTALL: Advice(Action.INSTALL, value="etl_assets[lake]"),
     Action.QUERY: Advice(Action.QUERY, value="SELECT 1"),
+    Action.CHECK_STORE: Advice(Action.CHECK_STORE, value="s3://bucket/prefix"),
 }
 ADVICE = [
     *(FIELDS.get(action, Advice(action)) for action in Action),

@@ -21,7 +21,7 @@ from etl_assets_tests import factory
 from etl_assets_tests.whole import armed_run
 from etl_assets_tests.whole.places import Place
 from etl_assets_tests.whole.poller import Poller, Seen
-from etl_assets_tests.whole.schedules import AIMED_SHARD, IN_ATTEMPT, OF_THE_MERGE, WARNS, Schedule
+from etl_assets_tests.whole.schedules import AIMED_SHARD, IN_ATTEMPT, IN_PREFLIGHT, OF_THE_MERGE, WARNS, Schedule
 
 MAX_RECOVERIES = 2
 SHARD_TIMEOUT_S = 3
@@ -205,6 +205,8 @@ class Judge:
                 return -signal.SIGKILL
             case Action.RAISE | Action.RAISE_PERMANENT if point in WARNS:
                 return 0
+            case Action.RAISE | Action.RAISE_PERMANENT if point in IN_PREFLIGHT:
+                return 1 if action is Action.RAISE else 2
             case Action.RAISE_PERMANENT:
                 return 1
             case Action.HANG if point not in IN_ATTEMPT:

@@ -37,6 +37,8 @@ _DONE_BY_THEN = (
 )
 # With a lake each attempt begins with the pointer that is there, and the local one is put again.
 _NOT_DONE_IN_LAKE = ("pointer.after_swap", "pointer.end")
+# Before the first step: nothing is repeated.
+IN_PREFLIGHT = ("probe.put",)
 # The process is gone after these.
 _DEADLY = (Action.KILL, Action.TORN_WRITE)
 

@@ -265,7 +265,8 @@ class Store:
             )
         if kind in ("InvalidPathError", "UnknownConfigurationKeyError") or "Unable to recognise URL" in text:
             return ConfigError(f"{self._setting}: {text}.", Advice(Action.SET, self._setting), subject=self._setting)
-        return StoreError(f"{self._at(key)}: the store failed ({text}).", subject=self.url)
+        advice = Advice(Action.CHECK_STORE, value=self.url)
+        return StoreError(f"{self._at(key)}: the store failed ({text}).", advice, subject=self.url)
 
     def _refuse_missing_bucket(self, error: BaseException) -> None:
         """ConfigError when it is the bucket that is missing, not the object."""
