@@ -20,6 +20,7 @@ from etl_assets.errors import (
     CollapsedError,
     ConfigError,
     DamagedSnapshotError,
+    GoneError,
     InputError,
     ProfileError,
     RejectRatioError,
@@ -51,6 +52,8 @@ _TRANSIENT: tuple[tuple[type[BaseException], bool], ...] = (
     (ProfileError, False),
     (CheckError, False),
     (WriteError, True),
+    # A newer snapshot may have taken its place.
+    (GoneError, True),
     (StoreError, True),
     (PermissionError, False),
     (OSError, True),

@@ -12,6 +12,7 @@ EXAMPLES: list[tuple[BaseException, bool]] = [
     (errors.AttemptTimeoutError("slow"), True),
     (errors.WriteError("unreadable"), True),
     (errors.StoreError("the store failed"), True),
+    (errors.GoneError("gone from the store"), True),
     (errors.InputError("no file"), False),
     (errors.ConfigError("bad setting"), False),
     (errors.StoppedError("stopped"), False),
