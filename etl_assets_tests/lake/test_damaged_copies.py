@@ -109,6 +109,20 @@ def test_an_error_of_the_project_is_not_called_damage(
     assert statuses(build_lake(other, ["shard_01"])) == {"shard_01": Status.SUCCEEDED}
 
 
+def test_nothing_is_written_through_a_link_in_the_place_of_a_snapshot(
+    staged: Site, other: Site, tmp_path: Path
+) -> None:
+    """Fails: whoever can write to ETL_HOME chooses the folder that a run writes to."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = other.home.snapshot("web", current_snapshots(staged)["web"].folder)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    fetch_sources(other)
+    assert list(elsewhere.iterdir()) == []
+    assert isinstance(build_lake(other, ["shard_01"])["shard_01"].error, ConfigError)
+
+
 @pytest.mark.parametrize("has_copy", [True, False])
 def test_what_is_damaged_in_the_lake_is_withdrawn_and_sent_again(
     staged: Site, other: Site, exports: Path, tmp_path: Path, has_copy: bool

@@ -10,7 +10,7 @@ from etl_assets.cli.wording import explained
 from etl_assets.engine.lake import probing
 from etl_assets.engine.lake.probing import open_lake, probe
 from etl_assets.engine.lake.store import Store
-from etl_assets.errors import ConfigError, StoreError
+from etl_assets.errors import Action, Advice, ConfigError, StoreError
 from etl_assets_tests.factory import generate_sample
 from etl_assets_tests.lake.conftest import site_in
 from etl_assets_tests.lake.fault_proxy import Effect, FaultProxy
@@ -45,6 +45,22 @@ def test_the_folder_of_a_lake_may_be_a_link(tmp_path: Path) -> None:
     open_lake(store, "any")
     assert [key for key in store.list("") if key.startswith("probe")] == []
     assert (tmp_path / "disk" / "lake.json").exists()
+
+
+def test_objects_are_listed_in_the_order_of_their_keys(url: str) -> None:
+    """Fails: what depends on the order differs between a bucket and a folder, which lists in none."""
+    store, keys = Store(url), [f"some/{number:02}" for number in range(20)]
+    for key in reversed(keys):
+        store.put(key, b"")
+    store.put("some/05", b"again")
+    assert list(store.list("some")) == keys
+
+
+def test_a_store_that_fails_says_what_to_do(s3_url: str) -> None:
+    """Fails: the error ends in a library's words."""
+    error = Store(s3_url).refusal("any", OSError("Connection refused"))
+    assert isinstance(error, StoreError)
+    assert error.advice == (Advice(Action.CHECK_STORE, value=s3_url),)
 
 
 def test_a_bucket_that_is_not_there_is_named(proxy: FaultProxy) -> None:

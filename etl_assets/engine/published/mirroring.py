@@ -64,7 +64,7 @@ def _adopt(site: Site, store: Store, source: str, found: Found | None) -> None:
         target = home.snapshot(source, pointer.folder)
         with publishing.publish_directory(target, what=None) as folder:
             publishing.write_bytes(folder / ACCOUNTING_FILE, accounting.content)
-        if load_snapshot(home, source, pointer.folder) is None:
+        if load_snapshot(home, source, pointer.folder) is None and not target.is_symlink():
             # The folder was there already: a snapshot that was withdrawn here, and sent again by another machine.
             with publishing.publish_file(target / ACCOUNTING_FILE, what=None, is_durable=False) as temporary:
                 publishing.write_bytes(temporary, accounting.content)

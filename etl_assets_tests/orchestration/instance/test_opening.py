@@ -46,7 +46,7 @@ def warned(context: dg.AssetExecutionContext) -> None:
 def test_warnings_of_the_engine_are_where_the_person_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_in_ui: bool
 ) -> None:
-    """Fails: a file that may hold personal data could not be removed, and the warning goes where nobody looks."""
+    """Fails: nobody sees the warning that a file could not be removed, and it may hold personal data."""
     # pytest's own handlers would take the warnings.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     home = dagster_home({"DAGSTER_HOME": str(tmp_path / "dagster")})
